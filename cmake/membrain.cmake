@@ -1,0 +1,45 @@
+# The few functions with which every room declares what it holds.
+
+# What every target of ours is compiled with.
+function(membrain_habits target)
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wconversion -Wshadow -Werror)
+  if(MEMBRAIN_SANITIZE)
+    list(JOIN MEMBRAIN_SANITIZE "," joined)
+    target_compile_options(${target} PUBLIC -fsanitize=${joined} -fno-omit-frame-pointer)
+    target_link_options(${target} PUBLIC -fsanitize=${joined})
+  endif()
+endfunction()
+
+# membrain_component(NAME sources... LIBS libraries...): a static library membrain_NAME.
+function(membrain_component name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "LIBS;SOURCES;PRIVATE_LIBS")
+  add_library(membrain_${name} STATIC ${arg_SOURCES})
+  add_library(membrain::${name} ALIAS membrain_${name})
+  set_target_properties(membrain_${name} PROPERTIES EXPORT_NAME ${name})
+  target_include_directories(membrain_${name}
+    PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
+           $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>)
+  target_link_libraries(membrain_${name} PUBLIC ${arg_LIBS} PRIVATE ${arg_PRIVATE_LIBS})
+  membrain_habits(membrain_${name})
+  set_property(GLOBAL APPEND PROPERTY MEMBRAIN_COMPONENTS membrain_${name})
+endfunction()
+
+# membrain_test(NAME LABEL unit SOURCES ... LIBS ... [TIMEOUT seconds]): one GoogleTest program, each TEST a ctest.
+# Tests that need a machine to themselves (ports, shared memory) name SERIAL.
+include(GoogleTest)
+function(membrain_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "SERIAL" "LABEL;TIMEOUT" "LIBS;SOURCES")
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 60)
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE ${arg_LIBS} GTest::gtest GTest::gtest_main)
+  membrain_habits(${name})
+  set(properties LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
+  if(arg_SERIAL)
+    list(APPEND properties RUN_SERIAL ON)
+  endif()
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES ${properties})
+endfunction()

@@ -1,0 +1,226 @@
+// The client: what an engine links to reuse every other engine's KV-cache blocks.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "membrain/block.h"
+#include "membrain/result.h"
+
+namespace membrain {
+
+class ClientCore;
+namespace detail {
+struct OperationState;
+}
+
+/// How a client runs. Plain values; `Client::open` checks them.
+struct ClientConfig {
+  std::string server = "127.0.0.1:9201";  ///< the metadata server's first contact
+  std::string secret;                     ///< the cluster's shared secret; empty on an open, loopback cluster
+  std::string tenant = "default";
+  std::string label;                      ///< for people: who this is, e.g. "engine 3"
+
+  /// `own`: the client starts a control thread and a data thread. `caller`: nothing happens but inside `poll()`
+  /// and blocking calls: it saves two thread hops an operation.
+  enum class Threads : std::uint8_t { own, caller } threads = Threads::own;
+
+  std::chrono::milliseconds connect_timeout{5000};
+  std::chrono::milliseconds default_timeout{10000};  ///< of an operation that names none
+  std::uint32_t fetch_window_blocks = 4;             ///< blocks under way from one node at once
+  bool verify_checksums = true;                      ///< hash what arrived and compare with the catalog's checksum
+};
+
+/// One namespace as this client opened it. 0 is none.
+struct OpenedNamespace {
+  std::uint64_t id = 0;
+  std::uint32_t era = 0;
+  bool other_seed = false;  ///< the same model is cached here under another hash seed: most likely a mistake
+};
+
+struct LookupOptions {
+  enum class Mode : std::uint8_t {
+    probe,  ///< only ask: pins nothing, and nothing can be fetched from the answer
+    pin,    ///< keep what was found until the Match is released
+  };
+  enum class Rule : std::uint8_t {
+    prefix,  ///< the longest prefix of which every block is there
+    window,  ///< the longest prefix whose last `window_blocks` blocks are there
+    all,     ///< every block that is there
+  };
+  Mode mode = Mode::pin;
+  Rule rule = Rule::prefix;
+  std::uint32_t window_blocks = 0;
+  std::uint16_t parts = 1;  ///< a hit only when parts 0 .. parts-1 all exist
+  std::chrono::milliseconds timeout{0};  ///< 0: the client's default
+};
+
+/// What a lookup found. With `pin`, the blocks stay where they are until it is released or destroyed.
+///
+/// Ownership  Move-only. It may outlive operations on it but not the client.
+/// Threads    One thread at a time.
+class Match {
+ public:
+  Match() noexcept;
+  Match(Match&&) noexcept;
+  Match& operator=(Match&&) noexcept;
+  ~Match();
+
+  [[nodiscard]] std::size_t block_count() const noexcept;    ///< blocks that were asked for
+  [[nodiscard]] std::size_t prefix_blocks() const noexcept;  ///< by the lookup's rule
+  [[nodiscard]] bool has(std::size_t block) const noexcept;  ///< all asked parts of it exist
+  /// Bytes of a found block's part; 0 if it was not found (or only probed).
+  [[nodiscard]] std::size_t part_bytes(std::size_t block, std::uint16_t part = 0) const noexcept;
+  [[nodiscard]] bool pinned() const noexcept;
+
+  /// Bytes with which another process may fetch what this Match pins (`Client::adopt`), for `valid`. The pin stays
+  /// this Match's: keep it until the other process is done. Blocks on the server. At most kMaxGrantBytes.
+  static constexpr std::size_t kMaxGrantBytes = 256 * 1024;
+  Result<std::vector<std::byte>> grant(std::chrono::milliseconds valid);
+
+  /// Gives the pins back; returns at once, the server is told in the background. Idempotent.
+  void release() noexcept;
+
+  struct State;
+  explicit Match(std::shared_ptr<State> state) noexcept;
+  [[nodiscard]] const std::shared_ptr<State>& state() const noexcept { return state_; }
+
+ private:
+  std::shared_ptr<State> state_;
+};
+
+/// One range of one block, and where its bytes go: the concatenation of `into`, whose sizes add up to `length`.
+struct FetchItem {
+  std::uint32_t block = 0;      ///< index into the lookup's hashes
+  std::uint16_t part = 0;
+  std::uint32_t offset = 0;     ///< bytes into the part
+  std::uint32_t length = 0;     ///< bytes; 0: to the end of the part
+  std::vector<Piece> into;
+};
+
+/// One block to keep: the concatenation of `from`.
+struct StoreItem {
+  BlockHash hash;
+  BlockHash parent;             ///< hash of the block before it; empty for the first
+  std::uint32_t depth = 0;      ///< blocks before it in the prompt
+  std::uint16_t part = 0;
+  std::uint8_t priority = 0;    ///< higher stays longer
+  std::vector<ConstPiece> from;
+};
+
+/// What became of one item. `ok` or the reason: for a fetch a miss (recompute), for a store not kept.
+struct ItemOutcome {
+  bool ok = false;
+  bool duplicate = false;       ///< store: it was there already, which is as good
+  Errc why = Errc::not_found;   ///< when not ok
+};
+
+struct TransferOptions {
+  std::chrono::milliseconds timeout{0};  ///< 0: the client's default
+  /// Told of each item as it ends, before the operation does. On the data loop's thread (or inside `poll`): it must
+  /// not block and must not call the client.
+  std::function<void(std::size_t item, const ItemOutcome& outcome)> on_item;
+};
+
+struct TransferReport {
+  std::vector<ItemOutcome> items;      ///< as many as were asked for, in their order
+  std::uint64_t bytes = 0;             ///< moved and accepted
+  std::map<std::string, std::uint64_t> lane_bytes;  ///< by lane: "tcp", "shm", ...
+  [[nodiscard]] std::size_t ok_count() const noexcept;
+};
+
+/// An operation under way. Destroying it does not stop it (destinations must still live until it is reported):
+/// `cancel` and `wait` do.
+///
+/// Threads  Any one thread at a time.
+template <class T>
+class Operation {
+ public:
+  explicit Operation(std::shared_ptr<detail::OperationState> state) noexcept
+      : state_(std::move(state)) {}
+
+  [[nodiscard]] bool done() const noexcept;
+  /// Waits for the outcome. It comes at the latest one second after the operation's deadline, when no byte can land
+  /// in a destination any more. Once.
+  Result<T> wait();
+  /// Takes it back; `wait` then yields `cancelled` (or the outcome, if that was faster) when destinations are quiet.
+  void cancel() noexcept;
+
+ private:
+  std::shared_ptr<detail::OperationState> state_;
+};
+
+/// A client of one Membrain cluster.
+///
+///     auto client = Client::open(config).value();
+///     auto space  = client->open_namespace(my_namespace).value();
+///     Match match = client->lookup(space, hashes).value();
+///     client->fetch(match, items).value();        // then compute the rest, and
+///     client->store(space, blocks).value();
+///
+/// Ownership  Owns its loops, threads and connections. Buffers are the caller's; they stay valid and, as
+///            destinations, untouched until the operation is reported.
+/// Threads    Any thread may call; with `Threads::caller` one thread only. Operations run side by side.
+/// Errors     While the cluster is away lookups answer `unavailable` at once and the engine goes on; the client
+///            reconnects by itself. Nothing throws.
+/// Cost       A lookup is one message each way; a fetch one message per node and the data.
+class Client {
+ public:
+  /// Connects and opens a session. `unavailable` with nobody there, `denied` for a wrong secret.
+  static Result<std::unique_ptr<Client>> open(ClientConfig config);
+  /// Drains what is under way (bounded by its deadlines), gives pins back, closes.
+  ~Client();
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  Result<OpenedNamespace> open_namespace(const Namespace& space);
+
+  Operation<Match> lookup_async(const OpenedNamespace& space, std::span<const BlockHash> hashes,
+                                const LookupOptions& options = {});
+  Result<Match> lookup(const OpenedNamespace& space, std::span<const BlockHash> hashes,
+                       const LookupOptions& options = {});
+  /// Bit i: block i (all `parts`) is there now. Pins nothing.
+  Result<std::vector<bool>> contains(const OpenedNamespace& space,
+                                     std::span<const BlockHash> hashes, std::uint16_t parts = 1);
+
+  /// A Match from another process's `Match::grant`. Releasing it does nothing. `corrupt` or `denied` for bytes that
+  /// are not a grant.
+  Result<Match> adopt(std::span<const std::byte> grant);
+
+  /// Fetches from `match`. An item that fails does not disturb the others; a failed one is retried on another replica,
+  /// then reported as a miss. The Match must outlive the operation.
+  Operation<TransferReport> fetch_async(const Match& match, std::span<const FetchItem> items,
+                                        TransferOptions options = {});
+  Result<TransferReport> fetch(const Match& match, std::span<const FetchItem> items,
+                               TransferOptions options = {});
+
+  /// Keeps blocks that are not there yet. Never waits for space: an item is `out_of_capacity` then.
+  Operation<TransferReport> store_async(const OpenedNamespace& space,
+                                        std::span<const StoreItem> items,
+                                        TransferOptions options = {});
+  Result<TransferReport> store(const OpenedNamespace& space, std::span<const StoreItem> items,
+                               TransferOptions options = {});
+
+  /// Forgets every block of a namespace, for everyone. Returns the namespace in its new era.
+  Result<OpenedNamespace> clear(const OpenedNamespace& space);
+
+  /// The server's counters by name.
+  Result<std::map<std::string, std::uint64_t>> server_stats();
+
+  /// With `Threads::caller`: does what can be done now, on this thread; true if anything happened. Never blocks.
+  bool poll();
+
+ private:
+  explicit Client(std::unique_ptr<ClientCore> core) noexcept;
+  std::unique_ptr<ClientCore> core_;
+};
+
+}  // namespace membrain

@@ -1,0 +1,166 @@
+// Loop: the one thread on which everything of a component happens.
+#pragma once
+
+#include <sys/epoll.h>
+
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/clock.h"
+#include "transport/completion.h"
+#include "transport/inbox.h"
+#include "transport/task.h"
+
+namespace membrain {
+
+class Loop;
+
+/// Something that a loop drives by polling: a UCX worker.
+class Source {
+ public:
+  virtual ~Source() = default;
+  /// Does what can be done now. True if anything happened. Never blocks.
+  virtual bool progress() = 0;
+  /// A descriptor that becomes readable when there is work again; -1 if there is none to wait on.
+  [[nodiscard]] virtual int event_fd() const noexcept = 0;
+  /// Prepares for sleep: false if work has come in meanwhile, so that the loop must not sleep.
+  [[nodiscard]] virtual bool arm() noexcept = 0;
+};
+
+/// Told when a watched descriptor is ready. Loop thread.
+class FdHandler {
+ public:
+  virtual void on_ready(std::uint32_t epoll_events) = 0;
+
+ protected:
+  ~FdHandler() = default;
+};
+
+/// Calls `fire` once when its time has come. Owned by whoever armed it; destroying it cancels. Loop thread only.
+class Timer {
+ public:
+  Timer(Loop& loop, std::function<void()> fire);
+  ~Timer();
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+  /// Fires at `when`, in place of any earlier arming.
+  void arm(TimePoint when);
+  void cancel() noexcept;
+  [[nodiscard]] bool armed() const noexcept { return armed_; }
+
+ private:
+  friend class Loop;
+  Loop& loop_;
+  std::function<void()> fire_;
+  std::uint64_t arming_ = 0;  ///< which arming counts; older heap entries are void
+  bool armed_ = false;
+};
+
+struct LoopConfig {
+  Duration spin = std::chrono::microseconds(20);       ///< how long an idle loop polls before it sleeps
+  Duration longest_sleep = std::chrono::milliseconds(50);  ///< UCX wake-ups can be missed: never sleep longer
+};
+
+/// Runs jobs from its inbox, progresses its sources, fires timers and resumes coroutines: turn by turn, on one thread.
+///
+/// Threads  `inbox().post`, `stop` and `wake` from any thread; everything else on the loop's own thread (or before
+///          it runs, or after it stopped). In tests and the simulator one thread drives many loops by `turn()`.
+/// Cost     A turn without work costs one progress call per source. An idle loop spins for `spin`, then sleeps in
+///          epoll until a source, a descriptor, a timer or the inbox wakes it.
+class Loop final : public Inbox::Waker {
+ public:
+  explicit Loop(const Clock& clock, LoopConfig config = {});
+  ~Loop();
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+
+  [[nodiscard]] Inbox& inbox() noexcept { return inbox_; }
+  [[nodiscard]] ReadyQueue& ready() noexcept { return ready_; }
+  [[nodiscard]] const Clock& clock() const noexcept { return clock_; }
+  /// The time, read at the start of this turn.
+  [[nodiscard]] TimePoint now() const noexcept { return now_; }
+
+  /// Starts `task` now and owns it until it has ended. (Task<> only: results travel through what it captured.)
+  void spawn(Task<> task);
+  [[nodiscard]] std::size_t running_tasks() const noexcept { return tasks_.size(); }
+
+  /// The source is progressed in every turn until it is removed; it must outlive that.
+  void add_source(Source& source);
+  void remove_source(Source& source);
+
+  /// Calls `handler` when `fd` has one of `events` (EPOLLIN, EPOLLOUT; level-triggered).
+  Result<> watch(int fd, std::uint32_t events, FdHandler& handler);
+  void unwatch(int fd) noexcept;
+
+  /// `co_await loop.sleep_until(t)`.
+  class Sleep {
+   public:
+    Sleep(Loop& loop, TimePoint when) : loop_(loop), when_(when) {}
+    [[nodiscard]] bool await_ready() const noexcept { return when_ <= loop_.now(); }
+    void await_suspend(std::coroutine_handle<> waiter);
+    void await_resume() const noexcept {}
+
+   private:
+    Loop& loop_;
+    TimePoint when_;
+    std::optional<Timer> timer_;
+  };
+  [[nodiscard]] Sleep sleep_until(TimePoint when) { return {*this, when}; }
+
+  /// One pass: inbox, sources, descriptors, timers, ready coroutines. True if anything was done. Never sleeps.
+  bool turn();
+  /// Sleeps until there may be work, at most `longest`; returns at once if there is work already.
+  void wait(Duration longest);
+  /// Turns, spins and sleeps until `stop`.
+  void run();
+  /// Makes `run` return after its current turn. Any thread.
+  void stop() noexcept;
+  /// Ends a sleep. Any thread; async-signal-safe.
+  void wake() noexcept override;
+
+  /// When the next timer is due.
+  [[nodiscard]] std::optional<TimePoint> next_timer() noexcept;
+
+ private:
+  friend class Timer;
+  struct Due {
+    TimePoint when;
+    std::uint64_t order;  ///< equal times fire in the order in which they were armed
+    std::uint64_t arming;
+    Timer* timer;
+  };
+  void schedule(Timer& timer, TimePoint when);
+  void forget(const Timer& timer) noexcept;
+  bool fire_timers();
+  bool poll_descriptors(int timeout_ms);
+  bool reap_tasks();
+
+  const Clock& clock_;
+  LoopConfig config_;
+  TimePoint now_;
+  Inbox inbox_;
+  ReadyQueue ready_;
+  std::vector<Due> timers_;  ///< a heap, earliest first
+  std::uint64_t next_order_ = 1;
+  std::uint64_t next_arming_ = 1;
+  std::list<Task<>> tasks_;
+  std::vector<Source*> sources_;
+  struct Watch {
+    int fd;
+    FdHandler* handler;
+  };
+  std::vector<Watch> watches_;
+  int epoll_fd_ = -1;
+  int wake_fd_ = -1;
+  std::atomic<bool> stop_ = false;
+  std::atomic<bool> asleep_ = false;
+};
+
+}  // namespace membrain
