@@ -1,4 +1,5 @@
-// The checksum of every block: XXH3-128, by the build that picks the widest vectors of this processor.
+// The checksum of every block: XXH3-128, by the build that picks the widest vectors of this
+// processor.
 #pragma once
 
 #include <cstddef>

@@ -19,9 +19,7 @@ class Clock {
 /// The machine's monotonic clock.
 class SteadyClock final : public Clock {
  public:
-  [[nodiscard]] TimePoint now() const noexcept override {
-    return std::chrono::steady_clock::now();
-  }
+  [[nodiscard]] TimePoint now() const noexcept override { return std::chrono::steady_clock::now(); }
 };
 
 /// A clock that stands still until it is moved: tests and the simulator. One thread.

@@ -1,6 +1,6 @@
-// Bounded little-endian encoding. A reader never looks past its input and never allocates more than a bound that
-// the caller names; after the first failure every read yields zero and `ok()` stays false, so decoders read straight
-// through and check once.
+// Bounded little-endian encoding. A reader never looks past its input and never allocates more than
+// a bound that the caller names; after the first failure every read yields zero and `ok()` stays
+// false, so decoders read straight through and check once.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +18,8 @@
 
 #include "base/ids.h"
 
-static_assert(std::endian::native == std::endian::little, "the wire is little-endian and so are we");
+static_assert(std::endian::native == std::endian::little,
+              "the wire is little-endian and so are we");
 
 namespace membrain {
 
@@ -110,8 +111,8 @@ class Reader {
     text.assign(reinterpret_cast<const char*>(in_.data()), size);
     in_ = in_.subspan(size);
   }
-  /// A u32 count of at most `max_count` things that take at least `min_bytes` each: 0, and spoiled, if the rest of
-  /// the input cannot hold that many. Sizes a vector safely.
+  /// A u32 count of at most `max_count` things that take at least `min_bytes` each: 0, and spoiled,
+  /// if the rest of the input cannot hold that many. Sizes a vector safely.
   [[nodiscard]] std::size_t count(std::size_t max_count, std::size_t min_bytes) noexcept {
     std::uint32_t number = 0;
     get(number);

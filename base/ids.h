@@ -19,19 +19,26 @@ struct Id {
   constexpr auto operator<=>(const Id&) const = default;
 };
 
-using NodeId = Id<struct NodeTag, std::uint32_t>;            ///< a node, for as long as its arena lives
+/// a node, for as long as its arena lives
+using NodeId = Id<struct NodeTag, std::uint32_t>;
 using Incarnation = Id<struct IncarnationTag, std::uint32_t>;  ///< one life of a node's process
-using SlotId = Id<struct SlotTag, std::uint32_t>;            ///< offset in the arena / 4096 (0 is a slot)
-using Generation = Id<struct GenerationTag, std::uint64_t>;  ///< one use of a slot; never reused in an arena
-using NamespaceId = Id<struct NamespaceTag, std::uint64_t>;  ///< first 8 bytes of the namespace digest
-using Era = Id<struct EraTag, std::uint32_t>;                ///< a namespace's life between two clears
-using Epoch = Id<struct EpochTag, std::uint64_t>;            ///< one term of a shard's leader
-using SessionId = Id<struct SessionTag, std::uint64_t>;      ///< one client's life with one shard
-using LookupId = Id<struct LookupTag, std::uint64_t>;        ///< one lookup of a session; never repeats
-using OpId = Id<struct OpTag, std::uint64_t>;                ///< one request on a connection
-using ShardId = Id<struct ShardTag, std::uint32_t>;          ///< index of a shard (0 is a shard)
+/// offset in the arena / 4096 (0 is a slot)
+using SlotId = Id<struct SlotTag, std::uint32_t>;
+/// one use of a slot; never reused in an arena
+using Generation = Id<struct GenerationTag, std::uint64_t>;
+/// first 8 bytes of the namespace digest
+using NamespaceId = Id<struct NamespaceTag, std::uint64_t>;
+/// a namespace's life between two clears
+using Era = Id<struct EraTag, std::uint32_t>;
+using Epoch = Id<struct EpochTag, std::uint64_t>;        ///< one term of a shard's leader
+using SessionId = Id<struct SessionTag, std::uint64_t>;  ///< one client's life with one shard
+/// one lookup of a session; never repeats
+using LookupId = Id<struct LookupTag, std::uint64_t>;
+using OpId = Id<struct OpTag, std::uint64_t>;        ///< one request on a connection
+using ShardId = Id<struct ShardTag, std::uint32_t>;  ///< index of a shard (0 is a shard)
 
-/// 128 bits that name a block inside a namespace; keyed, so not guessable across tenants. Zero means "none".
+/// 128 bits that name a block inside a namespace; keyed, so not guessable across tenants. Zero
+/// means "none".
 struct BlockKey {
   std::uint64_t low = 0;
   std::uint64_t high = 0;
@@ -46,7 +53,8 @@ struct Checksum {
   constexpr bool operator==(const Checksum&) const = default;
 };
 
-/// One replica on the wire and in a reader's hand: enough to fetch it and to know that it was the right one.
+/// One replica on the wire and in a reader's hand: enough to fetch it and to know that it was the
+/// right one.
 struct Location {
   NodeId node;
   Incarnation incarnation;

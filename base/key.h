@@ -14,15 +14,15 @@ namespace membrain {
 /// SHA-256 over a canonical encoding of every field. Equal digests mean exchangeable blocks.
 [[nodiscard]] Digest digest_of(const Namespace& space) noexcept;
 
-/// The digest of a namespace without its hash seed: two namespaces that share it and differ in full are most likely
-/// one deployment with a mistake in it (the same model, another PYTHONHASHSEED).
+/// The digest of a namespace without its hash seed: two namespaces that share it and differ in full
+/// are most likely one deployment with a mistake in it (the same model, another PYTHONHASHSEED).
 [[nodiscard]] Digest family_of(const Namespace& space) noexcept;
 
 /// The id on the wire: the first 8 bytes of the digest, never 0.
 [[nodiscard]] NamespaceId namespace_id(const Digest& digest) noexcept;
 
-/// Makes keys for one namespace and tenant: XXH3-128 of the block hash with a secret derived from both, so that
-/// a tenant can neither guess nor probe another's keys.
+/// Makes keys for one namespace and tenant: XXH3-128 of the block hash with a secret derived from
+/// both, so that a tenant can neither guess nor probe another's keys.
 ///
 /// Threads  Immutable after construction.
 class KeyMaker {

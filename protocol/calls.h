@@ -15,10 +15,11 @@
 
 namespace membrain {
 
-/// Pairs answers with requests by op id, on one fabric. The owner of the fabric's `Receiver` hands answers in.
+/// Pairs answers with requests by op id, on one fabric. The owner of the fabric's `Receiver` hands
+/// answers in.
 ///
-/// Every call has a deadline. A request that is not answered within `resend` is sent again with the same op id (all
-/// requests of the protocol are idempotent); an answer that comes twice is dropped.
+/// Every call has a deadline. A request that is not answered within `resend` is sent again with the
+/// same op id (all requests of the protocol are idempotent); an answer that comes twice is dropped.
 ///
 /// Threads  The loop's thread only. Bound: kMaxCalls under way.
 class Calls {
@@ -30,10 +31,11 @@ class Calls {
   Calls(const Calls&) = delete;
   Calls& operator=(const Calls&) = delete;
 
-  /// Sends `request` to `peer` and waits for a `Reply`. A `Refused` answer becomes its error; `timed_out` at the
-  /// deadline; `peer_lost` when the connection goes.
+  /// Sends `request` to `peer` and waits for a `Reply`. A `Refused` answer becomes its error;
+  /// `timed_out` at the deadline; `peer_lost` when the connection goes.
   template <class Reply, class Request>
-  Task<Result<Reply>> call(PeerId peer, Request request, TimePoint deadline, wire::Header header = {});
+  Task<Result<Reply>> call(PeerId peer, Request request, TimePoint deadline,
+                           wire::Header header = {});
 
   /// An op id for messages that `call` does not cover (Fetch, Store): unique on this fabric.
   [[nodiscard]] OpId next_op() noexcept { return OpId{next_op_++}; }

@@ -62,8 +62,8 @@ enum class Type : std::uint8_t {
   node_alive = 77,
 };
 
-/// The fixed part. `op` pairs a reply with its request (the reply repeats it); `epoch` is the sender's knowledge of
-/// the shard's epoch, 0 if none.
+/// The fixed part. `op` pairs a reply with its request (the reply repeats it); `epoch` is the
+/// sender's knowledge of the shard's epoch, 0 if none.
 struct Header {
   Type type = Type::refused;
   std::uint16_t flags = 0;  ///< none defined: written 0, ignored when read
@@ -78,11 +78,12 @@ struct Frame {
   std::span<const std::byte> body;
 };
 
-/// `corrupt` when magic, version or lengths are wrong: the connection is to be closed then. The type may be one that
-/// this build does not know: answer `Refused`.
+/// `corrupt` when magic, version or lengths are wrong: the connection is to be closed then. The
+/// type may be one that this build does not know: answer `Refused`.
 [[nodiscard]] Result<Frame> read_frame(std::span<const std::byte> bytes) noexcept;
 
-/// Writes header and body (`message.encode`) over `out`, which is cleared first and can be used again.
+/// Writes header and body (`message.encode`) over `out`, which is cleared first and can be used
+/// again.
 template <class Message>
 std::span<const std::byte> write_frame(std::vector<std::byte>& out, Header header,
                                        const Message& message);
@@ -103,7 +104,8 @@ std::span<const std::byte> write_frame(std::vector<std::byte>& out, Header heade
   return out;
 }
 
-/// Decodes a body. Trailing bytes that this build does not know are skipped. `corrupt` if it does not fit its bounds.
+/// Decodes a body. Trailing bytes that this build does not know are skipped. `corrupt` if it does
+/// not fit its bounds.
 template <class Message>
 [[nodiscard]] Result<Message> read_body(std::span<const std::byte> body) {
   Reader reader(body);

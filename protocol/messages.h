@@ -1,4 +1,5 @@
-// Every message of the protocol as a plain struct with its codec. docs/protocol.md says who sends what, and why.
+// Every message of the protocol as a plain struct with its codec. docs/protocol.md says who sends
+// what, and why.
 #pragma once
 
 #include <array>
@@ -16,22 +17,24 @@
 namespace membrain::wire {
 
 // Bounds. Every list on the wire has one; a longer list is refused as corrupt.
-inline constexpr std::size_t kMaxTextBytes = 256;         ///< names, addresses, labels
-inline constexpr std::size_t kMaxReasonBytes = 512;       ///< Refused
-inline constexpr std::size_t kMaxKeys = 4096;             ///< keys of one Lookup, all sections together
-inline constexpr std::size_t kMaxSections = 16;           ///< namespaces (KV groups) of one Lookup
-inline constexpr std::size_t kMaxParts = 64;              ///< parts of a block
-inline constexpr std::size_t kMaxReplicas = 4;            ///< replicas named per part in an answer
-inline constexpr std::size_t kMaxLocations = 4096;        ///< locations of one Found
-inline constexpr std::size_t kMaxFetchItems = 1024;       ///< items of one Fetch
-inline constexpr std::size_t kMaxDataItems = 256;         ///< items of one Data (its frame fits kMaxFrameWithPayloadBytes)
-inline constexpr std::size_t kMaxStoreItems = 32;         ///< items of one Store (likewise)
-inline constexpr std::size_t kMaxPublishItems = 1024;     ///< items of one Publish or Report
-inline constexpr std::size_t kMaxFreeItems = 4096;        ///< items of one FreeSlots or Freed
-inline constexpr std::size_t kMaxClasses = 128;           ///< size classes of a node
-inline constexpr std::size_t kMaxNodes = 1024;            ///< nodes of one NodeList
-inline constexpr std::size_t kMaxUnpinItems = 1024;       ///< lookups of one Unpin
-inline constexpr std::size_t kMaxCounters = 256;          ///< counters of one StatsReply
+inline constexpr std::size_t kMaxTextBytes = 256;    ///< names, addresses, labels
+inline constexpr std::size_t kMaxReasonBytes = 512;  ///< Refused
+/// keys of one Lookup, all sections together
+inline constexpr std::size_t kMaxKeys = 4096;
+inline constexpr std::size_t kMaxSections = 16;      ///< namespaces (KV groups) of one Lookup
+inline constexpr std::size_t kMaxParts = 64;         ///< parts of a block
+inline constexpr std::size_t kMaxReplicas = 4;       ///< replicas named per part in an answer
+inline constexpr std::size_t kMaxLocations = 4096;   ///< locations of one Found
+inline constexpr std::size_t kMaxFetchItems = 1024;  ///< items of one Fetch
+/// items of one Data (its frame fits kMaxFrameWithPayloadBytes)
+inline constexpr std::size_t kMaxDataItems = 256;
+inline constexpr std::size_t kMaxStoreItems = 32;      ///< items of one Store (likewise)
+inline constexpr std::size_t kMaxPublishItems = 1024;  ///< items of one Publish or Report
+inline constexpr std::size_t kMaxFreeItems = 4096;     ///< items of one FreeSlots or Freed
+inline constexpr std::size_t kMaxClasses = 128;        ///< size classes of a node
+inline constexpr std::size_t kMaxNodes = 1024;         ///< nodes of one NodeList
+inline constexpr std::size_t kMaxUnpinItems = 1024;    ///< lookups of one Unpin
+inline constexpr std::size_t kMaxCounters = 256;       ///< counters of one StatsReply
 
 /// Any request may be answered with this.
 struct Refused {
@@ -50,11 +53,13 @@ struct Empty {
   void decode(Reader&) {}
 };
 
-// ---- client -> shard ------------------------------------------------------------------------------------------
+// ---- client -> shard
+// ------------------------------------------------------------------------------------------
 
 /// Opens a session. `proof` = HMAC(tenant key, "membrain hello" | tenant | connection binding).
-/// `resume` names the session that this client had with this shard before, if any: the answer names a new one, and the
-/// old one's pins are dropped once the client has asserted its own again (Lookup with `LookupRule::all`).
+/// `resume` names the session that this client had with this shard before, if any: the answer names
+/// a new one, and the old one's pins are dropped once the client has asserted its own again (Lookup
+/// with `LookupRule::all`).
 struct Hello {
   static constexpr Type kType = Type::hello;
   std::string tenant;
@@ -69,8 +74,9 @@ struct Hello {
 struct SessionProof {
   SessionId session;
   Epoch epoch;
-  LookupId grant;                  ///< 0: the session itself; else: a grant of that lookup
-  std::uint64_t expires_ms = 0;    ///< of a grant, on the shard's monotonic clock; 0: the session's life
+  LookupId grant;  ///< 0: the session itself; else: a grant of that lookup
+  /// of a grant, on the shard's monotonic clock; 0: the session's life
+  std::uint64_t expires_ms = 0;
   MacTag mac{};
   void encode(Writer& out) const;
   void decode(Reader& in);
@@ -78,19 +84,19 @@ struct SessionProof {
 
 struct Welcome {
   static constexpr Type kType = Type::welcome;
-  SessionProof proof;              ///< names session and epoch
-  std::uint32_t ttl_ms = 0;        ///< a session that is silent for longer loses its pins
-  std::uint32_t map_version = 0;   ///< of the shard map
-  std::uint32_t max_keys = 0;      ///< per Lookup
+  SessionProof proof;             ///< names session and epoch
+  std::uint32_t ttl_ms = 0;       ///< a session that is silent for longer loses its pins
+  std::uint32_t map_version = 0;  ///< of the shard map
+  std::uint32_t max_keys = 0;     ///< per Lookup
   void encode(Writer& out) const;
   void decode(Reader& in);
 };
 
 struct OpenNamespace {
   static constexpr Type kType = Type::open_namespace;
-  Digest digest{};                 ///< `digest_of(Namespace)`
-  Digest family{};                 ///< `family_of(Namespace)`
-  std::string label;               ///< for people
+  Digest digest{};    ///< `digest_of(Namespace)`
+  Digest family{};    ///< `family_of(Namespace)`
+  std::string label;  ///< for people
   void encode(Writer& out) const;
   void decode(Reader& in);
 };
@@ -99,7 +105,8 @@ struct NamespaceOpened {
   static constexpr Type kType = Type::namespace_opened;
   NamespaceId id;
   Era era;
-  bool other_seed = false;         ///< the same family is in use with another hash seed: most likely a mistake
+  /// the same family is in use with another hash seed: most likely a mistake
+  bool other_seed = false;
   void encode(Writer& out) const;
   void decode(Reader& in);
 };
@@ -133,7 +140,8 @@ struct LookupSection {
   std::vector<BlockKey> keys;       ///< in prompt order
 };
 
-/// A lookup id never repeats within a session; a repeated request changes nothing and is answered again.
+/// A lookup id never repeats within a session; a repeated request changes nothing and is answered
+/// again.
 struct Lookup {
   static constexpr Type kType = Type::lookup;
   SessionId session;
@@ -147,28 +155,30 @@ struct Lookup {
 struct FoundLocation {
   std::uint32_t block = 0;  ///< index into the section's keys
   std::uint16_t part = 0;
-  std::uint8_t tier = 0;    ///< 0: host memory
+  std::uint8_t tier = 0;  ///< 0: host memory
   Location at;
 };
 
 struct FoundSection {
   Era era;
-  std::uint32_t prefix_blocks = 0;        ///< by the section's rule
-  std::vector<std::uint8_t> bitmap;       ///< bit i (of byte i/8, low first): block i is there, all asked parts
-  std::vector<FoundLocation> locations;   ///< of pinned blocks, by block, then part; several replicas follow each other
+  std::uint32_t prefix_blocks = 0;  ///< by the section's rule
+  /// bit i (of byte i/8, low first): block i is there, all asked parts
+  std::vector<std::uint8_t> bitmap;
+  /// of pinned blocks, by block, then part; several replicas follow each other
+  std::vector<FoundLocation> locations;
 };
 
 struct Found {
   static constexpr Type kType = Type::found;
   LookupId lookup;
-  std::vector<FoundSection> sections;     ///< as many as asked
+  std::vector<FoundSection> sections;  ///< as many as asked
   void encode(Writer& out) const;
   void decode(Reader& in);
 };
 
 struct UnpinItem {
   LookupId lookup;
-  NamespaceId space;                ///< of `keys`; 0 with no keys: everything that this lookup pins
+  NamespaceId space;  ///< of `keys`; 0 with no keys: everything that this lookup pins
   std::vector<BlockKey> keys;
 };
 
@@ -182,7 +192,8 @@ struct Unpin {
 };
 using Unpinned = Empty<Type::unpinned>;
 
-/// Asks for a proof with which another process may fetch what `lookup` pins. The pin stays this session's.
+/// Asks for a proof with which another process may fetch what `lookup` pins. The pin stays this
+/// session's.
 struct Grant {
   static constexpr Type kType = Type::grant;
   SessionId session;
@@ -203,14 +214,14 @@ struct Clear {
   static constexpr Type kType = Type::clear;
   SessionId session;
   NamespaceId space;
-  Era era;                          ///< the one that ends: a repeated Clear of it changes nothing
+  Era era;  ///< the one that ends: a repeated Clear of it changes nothing
   void encode(Writer& out) const;
   void decode(Reader& in);
 };
 
 struct Cleared {
   static constexpr Type kType = Type::cleared;
-  Era era;                          ///< the new one
+  Era era;  ///< the new one
   void encode(Writer& out) const;
   void decode(Reader& in);
 };
@@ -234,10 +245,10 @@ struct NodeEntry {
   NodeId node;
   Incarnation incarnation;
   bool alive = false;
-  std::string address;              ///< of its data loop's first contact
-  std::string host;                 ///< equal text = the same host
+  std::string address;  ///< of its data loop's first contact
+  std::string host;     ///< equal text = the same host
   std::uint64_t capacity_bytes = 0;
-  std::uint64_t free_bytes = 0;     ///< as of its last heartbeat
+  std::uint64_t free_bytes = 0;  ///< as of its last heartbeat
 };
 struct NodeList {
   static constexpr Type kType = Type::node_list;
@@ -246,52 +257,53 @@ struct NodeList {
   void decode(Reader& in);
 };
 
-// ---- client -> node -------------------------------------------------------------------------------------------
+// ---- client -> node
+// -------------------------------------------------------------------------------------------
 
 struct FetchItem {
   NamespaceId space;
-  BlockKey key;                     ///< knowing it is part of the right to read it
+  BlockKey key;  ///< knowing it is part of the right to read it
   std::uint16_t part = 0;
   SlotId slot;
   Generation generation;
-  std::uint32_t offset = 0;         ///< bytes into the block part
-  std::uint32_t length = 0;         ///< bytes
-  std::uint32_t tag = 0;            ///< repeated in Data: which destination
+  std::uint32_t offset = 0;  ///< bytes into the block part
+  std::uint32_t length = 0;  ///< bytes
+  std::uint32_t tag = 0;     ///< repeated in Data: which destination
 };
 
 struct Fetch {
   static constexpr Type kType = Type::fetch;
   SessionProof proof;
-  std::uint32_t deadline_ms = 0;    ///< from now; unsent items are dropped after it
+  std::uint32_t deadline_ms = 0;  ///< from now; unsent items are dropped after it
   std::vector<FetchItem> items;
   void encode(Writer& out) const;
   void decode(Reader& in);
 };
 
 enum class ItemStatus : std::uint8_t {
-  ok,            ///< Fetch: the bytes are in the payload. Store, Publish: stored
-  duplicate,     ///< Store, Publish: it is there already: as good as stored
-  full,          ///< no free slot: not stored
-  stale,         ///< Fetch: the generation is another
-  not_found,     ///< Fetch: no such slot, key or range
-  old_era,       ///< Store, Publish: the namespace has been cleared since
-  too_large,     ///< no size class holds it
-  denied,        ///< the proof does not cover it
-  unavailable,   ///< the shard could not be asked in time
-  cancelled,     ///< Fetch: the deadline or a CancelFetch came first
-  corrupt,       ///< Fetch: the slot's bytes failed their check
-  refused,       ///< Publish, Report: free the slot
+  ok,           ///< Fetch: the bytes are in the payload. Store, Publish: stored
+  duplicate,    ///< Store, Publish: it is there already: as good as stored
+  full,         ///< no free slot: not stored
+  stale,        ///< Fetch: the generation is another
+  not_found,    ///< Fetch: no such slot, key or range
+  old_era,      ///< Store, Publish: the namespace has been cleared since
+  too_large,    ///< no size class holds it
+  denied,       ///< the proof does not cover it
+  unavailable,  ///< the shard could not be asked in time
+  cancelled,    ///< Fetch: the deadline or a CancelFetch came first
+  corrupt,      ///< Fetch: the slot's bytes failed their check
+  refused,      ///< Publish, Report: free the slot
 };
 inline constexpr ItemStatus kLastItemStatus = ItemStatus::refused;
 
 struct DataItem {
   std::uint32_t tag = 0;
   ItemStatus status = ItemStatus::ok;
-  std::uint32_t length = 0;         ///< bytes of it in the payload: 0 unless ok
+  std::uint32_t length = 0;  ///< bytes of it in the payload: 0 unless ok
 };
 
-/// Some items of a Fetch (the header's `op` is the Fetch's). The payload is the concatenation of the ok ones. Every
-/// item comes in exactly one Data.
+/// Some items of a Fetch (the header's `op` is the Fetch's). The payload is the concatenation of
+/// the ok ones. Every item comes in exactly one Data.
 struct Data {
   static constexpr Type kType = Type::data;
   std::vector<DataItem> items;
@@ -317,10 +329,10 @@ struct BlockMeta {
   NamespaceId space;
   Era era;
   BlockKey key;
-  BlockKey parent;                  ///< the block before it in the prompt; none for the first
-  std::uint32_t depth = 0;          ///< blocks before it in the prompt
+  BlockKey parent;          ///< the block before it in the prompt; none for the first
+  std::uint32_t depth = 0;  ///< blocks before it in the prompt
   std::uint16_t part = 0;
-  std::uint8_t priority = 0;        ///< higher stays longer (0: default)
+  std::uint8_t priority = 0;  ///< higher stays longer (0: default)
   StoreIntent intent = StoreIntent::fresh;
   void encode(Writer& out) const;
   void decode(Reader& in);
@@ -329,14 +341,14 @@ struct BlockMeta {
 
 struct StoreItem {
   BlockMeta meta;
-  std::uint32_t length = 0;         ///< bytes in the payload
+  std::uint32_t length = 0;  ///< bytes in the payload
 };
 
 /// Blocks to keep; the payload is their concatenation. If-absent; never waits for space.
 struct Store {
   static constexpr Type kType = Type::store;
   SessionProof proof;
-  std::uint32_t deadline_ms = 0;    ///< from now
+  std::uint32_t deadline_ms = 0;  ///< from now
   std::vector<StoreItem> items;
   void encode(Writer& out) const;
   void decode(Reader& in);
@@ -360,7 +372,8 @@ struct Suspect {
 };
 using SuspectNoted = Empty<Type::suspect_noted>;
 
-// ---- node -> shard --------------------------------------------------------------------------------------------
+// ---- node -> shard
+// --------------------------------------------------------------------------------------------
 
 struct SizeClass {
   std::uint32_t slot_bytes = 0;
@@ -382,9 +395,9 @@ struct RegisterNode {
 
 struct Accepted {
   static constexpr Type kType = Type::accepted;
-  Epoch epoch;                      ///< the node refuses lower ones from now on
-  Digest grant_key{};               ///< checks SessionProof
-  std::uint32_t ttl_ms = 0;         ///< a node that is silent for longer leaves all answers
+  Epoch epoch;               ///< the node refuses lower ones from now on
+  Digest grant_key{};        ///< checks SessionProof
+  std::uint32_t ttl_ms = 0;  ///< a node that is silent for longer leaves all answers
   void encode(Writer& out) const;
   void decode(Reader& in);
 };
@@ -394,8 +407,8 @@ struct SlotEntry {
   BlockMeta meta;
   SlotId slot;
   Generation generation;
-  std::uint32_t length = 0;         ///< bytes
-  std::uint32_t slot_bytes = 0;     ///< its size class
+  std::uint32_t length = 0;      ///< bytes
+  std::uint32_t slot_bytes = 0;  ///< its size class
   Checksum checksum;
   void encode(Writer& out) const;
   void decode(Reader& in);
@@ -425,8 +438,8 @@ struct SlotRef {
   bool operator==(const SlotRef&) const = default;
 };
 
-/// Asks for victims: `count` slots of a size class, and/or all unpinned ones of `candidates` (to empty a slab for
-/// another size class).
+/// Asks for victims: `count` slots of a size class, and/or all unpinned ones of `candidates` (to
+/// empty a slab for another size class).
 struct NeedSlots {
   static constexpr Type kType = Type::need_slots;
   NodeId node;
@@ -438,7 +451,8 @@ struct NeedSlots {
   void decode(Reader& in);
 };
 
-/// Slots to free, each if its generation still matches. Repeated until the node has answered `Freed`.
+/// Slots to free, each if its generation still matches. Repeated until the node has answered
+/// `Freed`.
 struct FreeSlots {
   static constexpr Type kType = Type::free_slots;
   NodeId node;
@@ -449,7 +463,8 @@ struct FreeSlots {
   void decode(Reader& in);
 };
 
-/// These are free, or will be when their transfers have drained, or were already: do not repeat them.
+/// These are free, or will be when their transfers have drained, or were already: do not repeat
+/// them.
 struct Freed {
   static constexpr Type kType = Type::freed;
   NodeId node;
@@ -460,13 +475,13 @@ struct Freed {
 };
 using FreedNoted = Empty<Type::freed_noted>;
 
-/// All sealed slots, in portions, after every Accepted. The shard forgets what it held of this node at `first` and may
-/// free slots of this node only after `last`.
+/// All sealed slots, in portions, after every Accepted. The shard forgets what it held of this node
+/// at `first` and may free slots of this node only after `last`.
 struct Report {
   static constexpr Type kType = Type::report;
   NodeId node;
   Incarnation incarnation;
-  std::uint32_t portion = 0;        ///< 0, 1, 2, ...; a repeated portion changes nothing
+  std::uint32_t portion = 0;  ///< 0, 1, 2, ...; a repeated portion changes nothing
   bool last = false;
   std::vector<SlotEntry> items;
   void encode(Writer& out) const;

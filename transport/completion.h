@@ -32,7 +32,8 @@ class ReadyQueue {
 
 /// Ends when `finish` has been called as often as expected; keeps the first failure.
 ///
-/// Ownership  Whoever waits owns it. Destroying one that is still expected to finish ends the process.
+/// Ownership  Whoever waits owns it. Destroying one that is still expected to finish ends the
+///            process.
 /// Threads    Loop thread only.
 /// Cost       No allocation.
 class Completion {
@@ -74,8 +75,8 @@ class Completion {
   Result<> outcome_;
 };
 
-/// A bound on what is under way at once: `co_await window.take(n)`, later `window.give(n)`. First come, first
-/// served. A request larger than the whole window is served when it is alone.
+/// A bound on what is under way at once: `co_await window.take(n)`, later `window.give(n)`. First
+/// come, first served. A request larger than the whole window is served when it is alone.
 class CreditWindow {
  public:
   CreditWindow(ReadyQueue& ready, std::uint64_t credits) noexcept
@@ -86,7 +87,8 @@ class CreditWindow {
 
   class Take {
    public:
-    Take(CreditWindow& window, std::uint64_t credits) noexcept : window_(window), credits_(credits) {}
+    Take(CreditWindow& window, std::uint64_t credits) noexcept
+        : window_(window), credits_(credits) {}
     [[nodiscard]] bool await_ready() noexcept {
       if (!window_.waiting_.empty() || !window_.fits(credits_)) return false;
       window_.left_ -= credits_;

@@ -1,4 +1,5 @@
-// Fabric: the only way in which processes of a cluster talk. Implemented over UCX and by the simulator.
+// Fabric: the only way in which processes of a cluster talk. Implemented over UCX and by the
+// simulator.
 #pragma once
 
 #include <array>
@@ -30,7 +31,8 @@ using Address = std::string;
 
 /// Memory that a fabric has registered: pieces inside it need no look-up on the data path.
 ///
-/// Ownership  The memory belongs to the caller and outlives the region; the region owns only the registration.
+/// Ownership  The memory belongs to the caller and outlives the region; the region owns only the
+///            registration.
 /// Threads    Immutable after creation; any thread may read it.
 /// Cost       Creation pins pages: milliseconds per GiB. Never on the data path.
 class Region {
@@ -48,8 +50,8 @@ struct Segment {
 
 class Fabric;
 
-/// The bulk bytes of a message that has arrived but was not yet received: the peer still holds them. Received
-/// (`Fabric::receive`) or, when destroyed, discarded.
+/// The bulk bytes of a message that has arrived but was not yet received: the peer still holds
+/// them. Received (`Fabric::receive`) or, when destroyed, discarded.
 class Payload {
  public:
   Payload() = default;
@@ -78,31 +80,37 @@ class Payload {
   std::uint64_t size_ = 0;
 };
 
-/// Who is told what arrives. Called on the loop's thread, from `Source::progress`, never inside a UCX callback.
+/// Who is told what arrives. Called on the loop's thread, from `Source::progress`, never inside a
+/// UCX callback.
 class Receiver {
  public:
-  /// A message from `peer`. `frame` is valid during the call; `payload` may be kept and received later.
+  /// A message from `peer`. `frame` is valid during the call; `payload` may be kept and received
+  /// later.
   virtual void on_message(PeerId peer, std::span<const std::byte> frame, Payload payload) = 0;
-  /// The connection is gone and quiet: every operation on it has been completed. Once per peer, not after `close`.
+  /// The connection is gone and quiet: every operation on it has been completed. Once per peer, not
+  /// after `close`.
   virtual void on_lost(PeerId peer, const Error& why) = 0;
 
  protected:
   ~Receiver() = default;
 };
 
-/// Connections, messages with an optional payload, registered memory. One fabric belongs to one loop.
+/// Connections, messages with an optional payload, registered memory. One fabric belongs to one
+/// loop.
 ///
-/// A message is a small *frame* (what is meant) and an optional *payload* (bulk bytes, straight from the sender's memory
-/// into the receiver's). Frames of one connection arrive in order and once, or the connection is lost; only the
-/// simulator, when told to, loses, repeats and reorders them, and every protocol above must bear that.
+/// A message is a small *frame* (what is meant) and an optional *payload* (bulk bytes, straight
+/// from the sender's memory into the receiver's). Frames of one connection arrive in order and
+/// once, or the connection is lost; only the simulator, when told to, loses, repeats and reorders
+/// them, and every protocol above must bear that.
 ///
 /// Threads  The loop's thread only.
 /// Errors   An operation on an unknown or lost peer ends with `peer_lost`.
 class Fabric {
  public:
-  static constexpr std::size_t kMaxFrameBytes = 256 * 1024;       ///< without a payload
-  static constexpr std::size_t kMaxFrameWithPayloadBytes = 4096;  ///< beside a payload (UCX: an AM header)
-  static constexpr std::size_t kMaxSegments = 4096;               ///< of one send or receive
+  static constexpr std::size_t kMaxFrameBytes = 256 * 1024;  ///< without a payload
+  /// beside a payload (UCX: an AM header)
+  static constexpr std::size_t kMaxFrameWithPayloadBytes = 4096;
+  static constexpr std::size_t kMaxSegments = 4096;  ///< of one send or receive
 
   virtual ~Fabric() = default;
 
@@ -113,25 +121,27 @@ class Fabric {
   /// Takes first contacts at `address` (port 0: any); returns the address with the real port.
   virtual Result<Address> listen(const Address& address) = 0;
 
-  /// First contact, both proofs, exchange of worker addresses. `unavailable` if nobody answers, `denied` if the proof
-  /// fails, `timed_out` at the deadline.
+  /// First contact, both proofs, exchange of worker addresses. `unavailable` if nobody answers,
+  /// `denied` if the proof fails, `timed_out` at the deadline.
   virtual Task<Result<PeerId>> connect(Address address, TimePoint deadline) = 0;
 
-  /// Sends a frame; it is copied before the call returns. What cannot be delivered shows as `on_lost`.
+  /// Sends a frame; it is copied before the call returns. What cannot be delivered shows as
+  /// `on_lost`.
   virtual Result<> send(PeerId peer, std::span<const std::byte> frame) = 0;
 
-  /// Sends a frame (copied; at most kMaxFrameWithPayloadBytes) with the concatenation of `payload`. `done` finishes
-  /// when the payload's memory is the caller's again, with its fate as far as the sender knows it. The array of
-  /// segments itself is copied.
+  /// Sends a frame (copied; at most kMaxFrameWithPayloadBytes) with the concatenation of `payload`.
+  /// `done` finishes when the payload's memory is the caller's again, with its fate as far as the
+  /// sender knows it. The array of segments itself is copied.
   virtual void send(PeerId peer, std::span<const std::byte> frame, std::span<const Segment> payload,
                     Completion& done) = 0;
 
-  /// Receives a payload into the concatenation of `into`, whose sizes add up to the payload's. `done` finishes when
-  /// every byte has landed or none can land any more. The array of segments itself is copied.
+  /// Receives a payload into the concatenation of `into`, whose sizes add up to the payload's.
+  /// `done` finishes when every byte has landed or none can land any more. The array of segments
+  /// itself is copied.
   virtual void receive(Payload payload, std::span<const Segment> into, Completion& done) = 0;
 
-  /// Closes: no new messages either way; ends when every operation on `peer` has been completed and nothing of it can
-  /// land any more. `on_lost` is not called for it.
+  /// Closes: no new messages either way; ends when every operation on `peer` has been completed and
+  /// nothing of it can land any more. `on_lost` is not called for it.
   virtual Task<> close(PeerId peer) = 0;
 
   /// Registers memory. `out_of_capacity` when the memory lock limit is hit.

@@ -28,8 +28,8 @@ class Inbox {
   bool run();
   [[nodiscard]] bool empty() const noexcept { return !pending_.load(std::memory_order_acquire); }
 
-  /// How a sleeping loop is woken: called by `post`, from any thread, when the inbox was empty. Set before the first
-  /// post; must outlive the inbox.
+  /// How a sleeping loop is woken: called by `post`, from any thread, when the inbox was empty. Set
+  /// before the first post; must outlive the inbox.
   class Waker {
    public:
     virtual void wake() noexcept = 0;
@@ -53,8 +53,8 @@ class Inbox {
   Result<> push(std::unique_ptr<Job> job);
 
   std::mutex mutex_;
-  std::vector<std::unique_ptr<Job>> jobs_;      // guarded by mutex_
-  std::vector<std::unique_ptr<Job>> running_;   // loop thread only
+  std::vector<std::unique_ptr<Job>> jobs_;     // guarded by mutex_
+  std::vector<std::unique_ptr<Job>> running_;  // loop thread only
   std::atomic<bool> pending_ = false;
   Waker* waker_ = nullptr;
 };

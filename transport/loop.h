@@ -42,7 +42,8 @@ class FdHandler {
   ~FdHandler() = default;
 };
 
-/// Calls `fire` once when its time has come. Owned by whoever armed it; destroying it cancels. Loop thread only.
+/// Calls `fire` once when its time has come. Owned by whoever armed it; destroying it cancels. Loop
+/// thread only.
 class Timer {
  public:
   Timer(Loop& loop, std::function<void()> fire);
@@ -64,16 +65,20 @@ class Timer {
 };
 
 struct LoopConfig {
-  Duration spin = std::chrono::microseconds(20);       ///< how long an idle loop polls before it sleeps
-  Duration longest_sleep = std::chrono::milliseconds(50);  ///< UCX wake-ups can be missed: never sleep longer
+  /// how long an idle loop polls before it sleeps
+  Duration spin = std::chrono::microseconds(20);
+  /// UCX wake-ups can be missed: never sleep longer
+  Duration longest_sleep = std::chrono::milliseconds(50);
 };
 
-/// Runs jobs from its inbox, progresses its sources, fires timers and resumes coroutines: turn by turn, on one thread.
+/// Runs jobs from its inbox, progresses its sources, fires timers and resumes coroutines: turn by
+/// turn, on one thread.
 ///
-/// Threads  `inbox().post`, `stop` and `wake` from any thread; everything else on the loop's own thread (or before
-///          it runs, or after it stopped). In tests and the simulator one thread drives many loops by `turn()`.
-/// Cost     A turn without work costs one progress call per source. An idle loop spins for `spin`, then sleeps in
-///          epoll until a source, a descriptor, a timer or the inbox wakes it.
+/// Threads  `inbox().post`, `stop` and `wake` from any thread; everything else on the loop's own
+///          thread (or before it runs, or after it stopped). In tests and the simulator one thread
+///          drives many loops by `turn()`.
+/// Cost     A turn without work costs one progress call per source. An idle loop spins for `spin`,
+///          then sleeps in epoll until a source, a descriptor, a timer or the inbox wakes it.
 class Loop final : public Inbox::Waker {
  public:
   explicit Loop(const Clock& clock, LoopConfig config = {});
@@ -87,7 +92,8 @@ class Loop final : public Inbox::Waker {
   /// The time, read at the start of this turn.
   [[nodiscard]] TimePoint now() const noexcept { return now_; }
 
-  /// Starts `task` now and owns it until it has ended. (Task<> only: results travel through what it captured.)
+  /// Starts `task` now and owns it until it has ended. (Task<> only: results travel through what it
+  /// captured.)
   void spawn(Task<> task);
   [[nodiscard]] std::size_t running_tasks() const noexcept { return tasks_.size(); }
 
@@ -114,7 +120,8 @@ class Loop final : public Inbox::Waker {
   };
   [[nodiscard]] Sleep sleep_until(TimePoint when) { return {*this, when}; }
 
-  /// One pass: inbox, sources, descriptors, timers, ready coroutines. True if anything was done. Never sleeps.
+  /// One pass: inbox, sources, descriptors, timers, ready coroutines. True if anything was done.
+  /// Never sleeps.
   bool turn();
   /// Sleeps until there may be work, at most `longest`; returns at once if there is work already.
   void wait(Duration longest);

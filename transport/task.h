@@ -1,7 +1,8 @@
 // Task<T>: a coroutine that runs on one loop and has one owner.
 //
-// Shaped by our compilers (see docs/adr/0002-coroutines.md): g++ 12.2 has no symmetric transfer below -O2, so a child
-// runs inside await_ready, and only if it did not end at once does await_suspend note who waits for it.
+// Shaped by our compilers (see docs/adr/0002-coroutines.md): g++ 12.2 has no symmetric transfer
+// below -O2, so a child runs inside await_ready, and only if it did not end at once does
+// await_suspend note who waits for it.
 #pragma once
 
 #include <coroutine>
@@ -24,7 +25,8 @@ class TaskPromiseCore {
     bool await_ready() noexcept { return false; }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> ended) noexcept {
-      // The resumed parent may destroy `ended`, and this awaiter with it: nothing is touched afterwards.
+      // The resumed parent may destroy `ended`, and this awaiter with it: nothing is touched
+      // afterwards.
       if (std::coroutine_handle<> parent = ended.promise().parent_) parent.resume();
     }
     void await_resume() noexcept {}
@@ -65,10 +67,11 @@ class TaskPromise<void> : public TaskPromiseCore {
 
 }  // namespace detail
 
-/// A piece of work that starts when it is first awaited (or spawned on a `Loop`) and ends with a `T`.
+/// A piece of work that starts when it is first awaited (or spawned on a `Loop`) and ends with a
+/// `T`.
 ///
-/// Ownership  One owner. Destroying a Task that has started and not ended is a bug and ends the process: its frame
-///            may be the destination of bytes in flight.
+/// Ownership  One owner. Destroying a Task that has started and not ended is a bug and ends the
+///            process: its frame may be the destination of bytes in flight.
 /// Threads    Runs, and is destroyed, on the thread of its loop.
 /// Cost       One heap allocation for the frame; none per `co_await`.
 template <class T = void>
@@ -76,7 +79,8 @@ class [[nodiscard]] Task {
  public:
   using promise_type = detail::TaskPromise<T>;
 
-  Task(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}  // NOLINT: from promise
+  Task(std::coroutine_handle<promise_type> frame) noexcept
+      : frame_(frame) {}  // NOLINT: from promise
   Task(Task&& other) noexcept
       : frame_(std::exchange(other.frame_, nullptr)), started_(other.started_) {}
   Task& operator=(Task&&) = delete;
@@ -100,7 +104,9 @@ class [[nodiscard]] Task {
     start();
     return frame_.done();
   }
-  void await_suspend(std::coroutine_handle<> parent) noexcept { frame_.promise().set_parent(parent); }
+  void await_suspend(std::coroutine_handle<> parent) noexcept {
+    frame_.promise().set_parent(parent);
+  }
   T await_resume() noexcept { return take(); }
 
  private:

@@ -1,4 +1,5 @@
-// The vocabulary of blocks: what names them, where they may be exchanged, and the memory they sit in.
+// The vocabulary of blocks: what names them, where they may be exchanged, and the memory they sit
+// in.
 #pragma once
 
 #include <array>
@@ -36,32 +37,33 @@ struct BlockHash {
   bool operator==(const BlockHash&) const = default;
 };
 
-/// Everything that must agree before one engine may read another's bytes. Two engines that differ in any field
-/// live in different namespaces and never see each other's blocks.
+/// Everything that must agree before one engine may read another's bytes. Two engines that differ
+/// in any field live in different namespaces and never see each other's blocks.
 struct Namespace {
-  std::string model;                    ///< model id, e.g. "meta-llama/Llama-3-8B"
-  std::string revision;                 ///< revision of the model id, e.g. a commit
-  std::string weights_version;          ///< changes when weights are updated in place (RLHF)
-  std::string kv_dtype;                 ///< e.g. "bfloat16", "fp8_e4m3"
-  std::uint32_t block_tokens = 16;      ///< tokens per block
-  std::string layout;                   ///< fingerprint of the KV layout: shapes, strides, order
-  std::uint32_t part_count = 1;         ///< head shards x pipeline stages a block is cut into
-  std::uint32_t kv_group = 0;           ///< index of the KV group of a hybrid model
-  std::string hash_algorithm;           ///< e.g. "sha256_cbor"
-  std::string hash_seed_fingerprint;    ///< of the hash chain's first value (vLLM: NONE_HASH)
-  std::string tenant = "default";       ///< who may read it
+  std::string model;                  ///< model id, e.g. "meta-llama/Llama-3-8B"
+  std::string revision;               ///< revision of the model id, e.g. a commit
+  std::string weights_version;        ///< changes when weights are updated in place (RLHF)
+  std::string kv_dtype;               ///< e.g. "bfloat16", "fp8_e4m3"
+  std::uint32_t block_tokens = 16;    ///< tokens per block
+  std::string layout;                 ///< fingerprint of the KV layout: shapes, strides, order
+  std::uint32_t part_count = 1;       ///< head shards x pipeline stages a block is cut into
+  std::uint32_t kv_group = 0;         ///< index of the KV group of a hybrid model
+  std::string hash_algorithm;         ///< e.g. "sha256_cbor"
+  std::string hash_seed_fingerprint;  ///< of the hash chain's first value (vLLM: NONE_HASH)
+  std::string tenant = "default";     ///< who may read it
 
   bool operator==(const Namespace&) const = default;
 };
 
-/// A run of memory that bytes are moved into. The caller owns it and keeps it until the operation is reported.
+/// A run of memory that bytes are moved into. The caller owns it and keeps it until the operation
+/// is reported.
 struct Piece {
   void* data = nullptr;
   std::size_t size = 0;  ///< bytes
 };
 
-/// A run of memory that bytes are moved from. The caller owns it and leaves it unchanged until the operation is
-/// reported.
+/// A run of memory that bytes are moved from. The caller owns it and leaves it unchanged until the
+/// operation is reported.
 struct ConstPiece {
   const void* data = nullptr;
   std::size_t size = 0;  ///< bytes

@@ -25,25 +25,28 @@ struct OperationState;
 /// How a client runs. Plain values; `Client::open` checks them.
 struct ClientConfig {
   std::string server = "127.0.0.1:9201";  ///< the metadata server's first contact
-  std::string secret;                     ///< the cluster's shared secret; empty on an open, loopback cluster
+  /// the cluster's shared secret; empty on an open, loopback cluster
+  std::string secret;
   std::string tenant = "default";
-  std::string label;                      ///< for people: who this is, e.g. "engine 3"
+  std::string label;  ///< for people: who this is, e.g. "engine 3"
 
-  /// `own`: the client starts a control thread and a data thread. `caller`: nothing happens but inside `poll()`
-  /// and blocking calls: it saves two thread hops an operation.
+  /// `own`: the client starts a control thread and a data thread. `caller`: nothing happens but
+  /// inside `poll()` and blocking calls: it saves two thread hops an operation.
   enum class Threads : std::uint8_t { own, caller } threads = Threads::own;
 
   std::chrono::milliseconds connect_timeout{5000};
   std::chrono::milliseconds default_timeout{10000};  ///< of an operation that names none
   std::uint32_t fetch_window_blocks = 4;             ///< blocks under way from one node at once
-  bool verify_checksums = true;                      ///< hash what arrived and compare with the catalog's checksum
+  /// hash what arrived and compare with the catalog's checksum
+  bool verify_checksums = true;
 };
 
 /// One namespace as this client opened it. 0 is none.
 struct OpenedNamespace {
   std::uint64_t id = 0;
   std::uint32_t era = 0;
-  bool other_seed = false;  ///< the same model is cached here under another hash seed: most likely a mistake
+  /// the same model is cached here under another hash seed: most likely a mistake
+  bool other_seed = false;
 };
 
 struct LookupOptions {
@@ -59,11 +62,12 @@ struct LookupOptions {
   Mode mode = Mode::pin;
   Rule rule = Rule::prefix;
   std::uint32_t window_blocks = 0;
-  std::uint16_t parts = 1;  ///< a hit only when parts 0 .. parts-1 all exist
+  std::uint16_t parts = 1;               ///< a hit only when parts 0 .. parts-1 all exist
   std::chrono::milliseconds timeout{0};  ///< 0: the client's default
 };
 
-/// What a lookup found. With `pin`, the blocks stay where they are until it is released or destroyed.
+/// What a lookup found. With `pin`, the blocks stay where they are until it is released or
+/// destroyed.
 ///
 /// Ownership  Move-only. It may outlive operations on it but not the client.
 /// Threads    One thread at a time.
@@ -81,8 +85,9 @@ class Match {
   [[nodiscard]] std::size_t part_bytes(std::size_t block, std::uint16_t part = 0) const noexcept;
   [[nodiscard]] bool pinned() const noexcept;
 
-  /// Bytes with which another process may fetch what this Match pins (`Client::adopt`), for `valid`. The pin stays
-  /// this Match's: keep it until the other process is done. Blocks on the server. At most kMaxGrantBytes.
+  /// Bytes with which another process may fetch what this Match pins (`Client::adopt`), for
+  /// `valid`. The pin stays this Match's: keep it until the other process is done. Blocks on the
+  /// server. At most kMaxGrantBytes.
   static constexpr std::size_t kMaxGrantBytes = 256 * 1024;
   Result<std::vector<std::byte>> grant(std::chrono::milliseconds valid);
 
@@ -97,48 +102,50 @@ class Match {
   std::shared_ptr<State> state_;
 };
 
-/// One range of one block, and where its bytes go: the concatenation of `into`, whose sizes add up to `length`.
+/// One range of one block, and where its bytes go: the concatenation of `into`, whose sizes add up
+/// to `length`.
 struct FetchItem {
-  std::uint32_t block = 0;      ///< index into the lookup's hashes
+  std::uint32_t block = 0;  ///< index into the lookup's hashes
   std::uint16_t part = 0;
-  std::uint32_t offset = 0;     ///< bytes into the part
-  std::uint32_t length = 0;     ///< bytes; 0: to the end of the part
+  std::uint32_t offset = 0;  ///< bytes into the part
+  std::uint32_t length = 0;  ///< bytes; 0: to the end of the part
   std::vector<Piece> into;
 };
 
 /// One block to keep: the concatenation of `from`.
 struct StoreItem {
   BlockHash hash;
-  BlockHash parent;             ///< hash of the block before it; empty for the first
-  std::uint32_t depth = 0;      ///< blocks before it in the prompt
+  BlockHash parent;         ///< hash of the block before it; empty for the first
+  std::uint32_t depth = 0;  ///< blocks before it in the prompt
   std::uint16_t part = 0;
-  std::uint8_t priority = 0;    ///< higher stays longer
+  std::uint8_t priority = 0;  ///< higher stays longer
   std::vector<ConstPiece> from;
 };
 
-/// What became of one item. `ok` or the reason: for a fetch a miss (recompute), for a store not kept.
+/// What became of one item. `ok` or the reason: for a fetch a miss (recompute), for a store not
+/// kept.
 struct ItemOutcome {
   bool ok = false;
-  bool duplicate = false;       ///< store: it was there already, which is as good
-  Errc why = Errc::not_found;   ///< when not ok
+  bool duplicate = false;      ///< store: it was there already, which is as good
+  Errc why = Errc::not_found;  ///< when not ok
 };
 
 struct TransferOptions {
   std::chrono::milliseconds timeout{0};  ///< 0: the client's default
-  /// Told of each item as it ends, before the operation does. On the data loop's thread (or inside `poll`): it must
-  /// not block and must not call the client.
+  /// Told of each item as it ends, before the operation does. On the data loop's thread (or inside
+  /// `poll`): it must not block and must not call the client.
   std::function<void(std::size_t item, const ItemOutcome& outcome)> on_item;
 };
 
 struct TransferReport {
-  std::vector<ItemOutcome> items;      ///< as many as were asked for, in their order
-  std::uint64_t bytes = 0;             ///< moved and accepted
+  std::vector<ItemOutcome> items;                   ///< as many as were asked for, in their order
+  std::uint64_t bytes = 0;                          ///< moved and accepted
   std::map<std::string, std::uint64_t> lane_bytes;  ///< by lane: "tcp", "shm", ...
   [[nodiscard]] std::size_t ok_count() const noexcept;
 };
 
-/// An operation under way. Destroying it does not stop it (destinations must still live until it is reported):
-/// `cancel` and `wait` do.
+/// An operation under way. Destroying it does not stop it (destinations must still live until it is
+/// reported): `cancel` and `wait` do.
 ///
 /// Threads  Any one thread at a time.
 template <class T>
@@ -148,10 +155,11 @@ class Operation {
       : state_(std::move(state)) {}
 
   [[nodiscard]] bool done() const noexcept;
-  /// Waits for the outcome. It comes at the latest one second after the operation's deadline, when no byte can land
-  /// in a destination any more. Once.
+  /// Waits for the outcome. It comes at the latest one second after the operation's deadline, when
+  /// no byte can land in a destination any more. Once.
   Result<T> wait();
-  /// Takes it back; `wait` then yields `cancelled` (or the outcome, if that was faster) when destinations are quiet.
+  /// Takes it back; `wait` then yields `cancelled` (or the outcome, if that was faster) when
+  /// destinations are quiet.
   void cancel() noexcept;
 
  private:
@@ -166,11 +174,12 @@ class Operation {
 ///     client->fetch(match, items).value();        // then compute the rest, and
 ///     client->store(space, blocks).value();
 ///
-/// Ownership  Owns its loops, threads and connections. Buffers are the caller's; they stay valid and, as
-///            destinations, untouched until the operation is reported.
-/// Threads    Any thread may call; with `Threads::caller` one thread only. Operations run side by side.
-/// Errors     While the cluster is away lookups answer `unavailable` at once and the engine goes on; the client
-///            reconnects by itself. Nothing throws.
+/// Ownership  Owns its loops, threads and connections. Buffers are the caller's; they stay valid
+///            and, as destinations, untouched until the operation is reported.
+/// Threads    Any thread may call; with `Threads::caller` one thread only. Operations run side by
+///            side.
+/// Errors     While the cluster is away lookups answer `unavailable` at once and the engine goes
+///            on; the client reconnects by itself. Nothing throws.
 /// Cost       A lookup is one message each way; a fetch one message per node and the data.
 class Client {
  public:
@@ -191,12 +200,12 @@ class Client {
   Result<std::vector<bool>> contains(const OpenedNamespace& space,
                                      std::span<const BlockHash> hashes, std::uint16_t parts = 1);
 
-  /// A Match from another process's `Match::grant`. Releasing it does nothing. `corrupt` or `denied` for bytes that
-  /// are not a grant.
+  /// A Match from another process's `Match::grant`. Releasing it does nothing. `corrupt` or
+  /// `denied` for bytes that are not a grant.
   Result<Match> adopt(std::span<const std::byte> grant);
 
-  /// Fetches from `match`. An item that fails does not disturb the others; a failed one is retried on another replica,
-  /// then reported as a miss. The Match must outlive the operation.
+  /// Fetches from `match`. An item that fails does not disturb the others; a failed one is retried
+  /// on another replica, then reported as a miss. The Match must outlive the operation.
   Operation<TransferReport> fetch_async(const Match& match, std::span<const FetchItem> items,
                                         TransferOptions options = {});
   Result<TransferReport> fetch(const Match& match, std::span<const FetchItem> items,
@@ -215,7 +224,8 @@ class Client {
   /// The server's counters by name.
   Result<std::map<std::string, std::uint64_t>> server_stats();
 
-  /// With `Threads::caller`: does what can be done now, on this thread; true if anything happened. Never blocks.
+  /// With `Threads::caller`: does what can be done now, on this thread; true if anything happened.
+  /// Never blocks.
   bool poll();
 
  private:

@@ -12,13 +12,14 @@ enum class Errc : std::uint8_t {
   invalid_argument = 1,  ///< the request itself is wrong: fix the call
   not_found,             ///< nobody holds it: recompute
   stale,                 ///< the slot was reused since it was looked up: recompute or look up again
-  peer_lost,             ///< the other process died or the connection broke: another replica, or recompute
-  out_of_capacity,       ///< a bound was reached (slots, window, descriptors): shed or try later
-  timed_out,             ///< the deadline passed; no byte can land any more
-  corrupt,               ///< bytes or a frame failed their check: nothing of it was used
-  denied,                ///< the proof or the grant was not accepted
-  unavailable,           ///< the server, shard or node cannot be reached now: go on without it
-  cancelled,             ///< the caller took it back; no byte can land any more
+  /// the other process died or the connection broke: another replica, or recompute
+  peer_lost,
+  out_of_capacity,  ///< a bound was reached (slots, window, descriptors): shed or try later
+  timed_out,        ///< the deadline passed; no byte can land any more
+  corrupt,          ///< bytes or a frame failed their check: nothing of it was used
+  denied,           ///< the proof or the grant was not accepted
+  unavailable,      ///< the server, shard or node cannot be reached now: go on without it
+  cancelled,        ///< the caller took it back; no byte can land any more
 };
 
 /// The enumerator's own name, for messages and JSON keys. Static storage.
