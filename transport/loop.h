@@ -10,6 +10,7 @@
 #include <list>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -54,6 +55,8 @@ class Timer {
   /// Fires at `when`, in place of any earlier arming.
   void arm(TimePoint when);
   void cancel() noexcept;
+  /// Replaces what is called; for callbacks that re-arm their own timer. Not while armed.
+  void set_fire(std::function<void()> fire) { fire_ = std::move(fire); }
   [[nodiscard]] bool armed() const noexcept { return armed_; }
 
  private:
