@@ -56,7 +56,7 @@ void get_statuses(Reader& in, std::vector<ItemStatus>& statuses) {
 }
 
 constexpr std::size_t kSlotRefBytes = 12;
-constexpr std::size_t kSlotEntryBytes = 84;
+constexpr std::size_t kSlotEntryBytes = 88;
 
 void put_slots(Writer& out, const std::vector<SlotRef>& slots) {
   put_list(out, slots, [&](const SlotRef& at) { out.put(at.slot), out.put(at.generation); });
