@@ -7,7 +7,8 @@ function(membrain_habits target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wconversion -Wshadow -Werror)
   if(MEMBRAIN_SANITIZE)
     list(JOIN MEMBRAIN_SANITIZE "," joined)
-    target_compile_options(${target} PUBLIC -fsanitize=${joined} -fno-omit-frame-pointer)
+    target_compile_options(${target} PUBLIC -fsanitize=${joined} -fno-omit-frame-pointer
+      -fno-sanitize-recover=all)
     target_link_options(${target} PUBLIC -fsanitize=${joined})
   endif()
 endfunction()
@@ -26,8 +27,8 @@ function(membrain_component name)
   set_property(GLOBAL APPEND PROPERTY MEMBRAIN_COMPONENTS membrain_${name})
 endfunction()
 
-# membrain_test(NAME LABEL unit SOURCES ... LIBS ... [TIMEOUT seconds]): one GoogleTest program, each TEST a ctest.
-# Tests that need a machine to themselves (ports, shared memory) name SERIAL.
+# membrain_test(NAME LABEL unit SOURCES ... LIBS ... [TIMEOUT seconds]): one GoogleTest program,
+# each TEST a ctest. Tests that need a machine to themselves (ports, shared memory) name SERIAL.
 include(GoogleTest)
 function(membrain_test name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "SERIAL" "LABEL;TIMEOUT" "LIBS;SOURCES")

@@ -70,6 +70,10 @@ def main(arguments: list[str]) -> int:
             tally.add_junit(path)
         elif path.suffix == ".step":
             tally.add_step(path)
+            preset = path.stem.removeprefix("build-")
+            built = preset != path.stem and path.read_text(encoding="utf-8").startswith("passed")
+            if built and not path.with_name(f"{preset}.xml").exists():
+                tally.failed.append(f"{preset}: the tests did not run")
     for reason, count in sorted(tally.skipped.items()):
         print(f"skipped {count:4}  {reason}")
     for name in tally.failed:

@@ -1,0 +1,66 @@
+"""What tools/test.sh says at its end is true."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+import unittest
+from pathlib import Path
+
+import summarize
+
+PASSED = '<testcase name="A.B" status="run"><system-out>fine</system-out></testcase>'
+FAILED = '<testcase name="A.C" status="fail"><failure message=""/></testcase>'
+SKIPPED = """<testcase name="A.D" status="notrun"><skipped message="SKIP_REGULAR_EXPRESSION"/>
+<system-out>[ RUN      ] A.D
+tests/a_test.cc:12: Skipped
+no GPU here
+
+[  SKIPPED ] A.D (0 ms)
+</system-out></testcase>"""
+MISSING = """<testcase name="a_NOT_BUILT" status="notrun"><skipped message="Unable to find it"/>
+<system-out></system-out></testcase>"""
+
+
+class Summarize(unittest.TestCase):
+    def summary(self, files: dict[str, str]) -> tuple[int, list[str]]:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in files.items():
+                wrapped = f"<testsuite>{text}</testsuite>" if name.endswith(".xml") else text
+                Path(folder, name).write_text(wrapped, "utf-8")
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                status = summarize.main([folder])
+        return status, out.getvalue().strip().split("\n")
+
+    def test_sums_over_builds_and_steps(self) -> None:
+        files = {"dev.xml": PASSED * 2, "asan.xml": PASSED, "tidy.step": "passed\n"}
+        status, lines = self.summary(files)
+        self.assertEqual((status, lines), (0, ["4 passed, 0 failed, 0 skipped"]))
+
+    def test_a_failure_is_named(self) -> None:
+        status, lines = self.summary({"dev.xml": PASSED + FAILED, "tidy.step": "failed\n"})
+        self.assertEqual(status, 1)
+        self.assertEqual(lines[-1], "1 passed, 2 failed, 0 skipped")
+        self.assertIn("failed        dev: A.C", lines)
+        self.assertIn("failed        tidy", lines)
+
+    def test_a_skip_says_what_is_missing(self) -> None:
+        status, lines = self.summary({"dev.xml": PASSED + SKIPPED})
+        self.assertEqual(status, 0)
+        self.assertEqual(lines, ["skipped    1  dev: no GPU here", "1 passed, 0 failed, 1 skipped"])
+
+    def test_a_test_that_was_not_built_has_failed(self) -> None:
+        status, lines = self.summary({"dev.xml": PASSED + MISSING})
+        self.assertEqual((status, lines[-1]), (1, "1 passed, 1 failed, 0 skipped"))
+
+    def test_nothing_is_not_success(self) -> None:
+        self.assertEqual(self.summary({})[0], 1)
+        self.assertEqual(self.summary({"dev.xml": ""})[0], 1)
+        files = {"build-dev.step": "passed\n", "tidy.step": "passed\n"}
+        self.assertEqual(self.summary(files)[0], 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
