@@ -24,12 +24,13 @@ class Inbox {
     return push(std::make_unique<Concrete<Callable>>(std::move(job)));
   }
 
-  /// Loop side: runs what has arrived. True if there was anything.
+  /// Loop side: runs what had arrived when it was called; what the jobs post waits for the next
+  /// run. True if there was anything. Jobs never run are destroyed with the inbox.
   bool run();
   [[nodiscard]] bool empty() const noexcept { return !pending_.load(std::memory_order_acquire); }
 
-  /// How a sleeping loop is woken: called by `post`, from any thread, when the inbox was empty. Set
-  /// before the first post; must outlive the inbox.
+  /// How a sleeping loop is woken: called by `post`, from any thread and under the inbox's lock,
+  /// when the inbox was empty. Set before the first post; must outlive the inbox.
   class Waker {
    public:
     virtual void wake() noexcept = 0;

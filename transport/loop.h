@@ -3,13 +3,13 @@
 
 #include <sys/epoll.h>
 
+#include <atomic>
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <list>
-#include <memory>
 #include <optional>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -43,8 +43,11 @@ class FdHandler {
   ~FdHandler() = default;
 };
 
-/// Calls `fire` once when its time has come. Owned by whoever armed it; destroying it cancels. Loop
-/// thread only.
+/// Calls `fire` once when its time has come. Owned by whoever armed it; destroying it cancels (its
+/// own callback must not destroy it). Loop thread only.
+///
+/// Cost  An armed timer is one entry of the loop's heap, moved when it is armed again and taken out
+///       when it is cancelled: memory is bounded by the number of armed timers.
 class Timer {
  public:
   Timer(Loop& loop, std::function<void()> fire);
@@ -52,19 +55,19 @@ class Timer {
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
 
-  /// Fires at `when`, in place of any earlier arming.
+  /// Fires at `when` (if that has passed: in the next turn), in place of any earlier arming.
   void arm(TimePoint when);
   void cancel() noexcept;
   /// Replaces what is called; for callbacks that re-arm their own timer. Not while armed.
   void set_fire(std::function<void()> fire) { fire_ = std::move(fire); }
-  [[nodiscard]] bool armed() const noexcept { return armed_; }
+  [[nodiscard]] bool armed() const noexcept { return place_ != kNowhere; }
 
  private:
   friend class Loop;
+  static constexpr std::size_t kNowhere = static_cast<std::size_t>(-1);
   Loop& loop_;
   std::function<void()> fire_;
-  std::uint64_t arming_ = 0;  ///< which arming counts; older heap entries are void
-  bool armed_ = false;
+  std::size_t place_ = kNowhere;  ///< where in the loop's heap
 };
 
 struct LoopConfig {
@@ -80,8 +83,10 @@ struct LoopConfig {
 /// Threads  `inbox().post`, `stop` and `wake` from any thread; everything else on the loop's own
 ///          thread (or before it runs, or after it stopped). In tests and the simulator one thread
 ///          drives many loops by `turn()`.
-/// Cost     A turn without work costs one progress call per source. An idle loop spins for `spin`,
-///          then sleeps in epoll until a source, a descriptor, a timer or the inbox wakes it.
+/// Cost     A turn without work costs one progress call per source, and one system call if
+///          descriptors are watched. An idle loop spins for at most `spin` (less when spinning has
+///          not paid of late), then sleeps in epoll until a source, a descriptor, a timer or the
+///          inbox wakes it. Construction opens no descriptor: that waits for `watch` or `wait`.
 class Loop final : public Inbox::Waker {
  public:
   explicit Loop(const Clock& clock, LoopConfig config = {});
@@ -96,15 +101,17 @@ class Loop final : public Inbox::Waker {
   [[nodiscard]] TimePoint now() const noexcept { return now_; }
 
   /// Starts `task` now and owns it until it has ended. (Task<> only: results travel through what it
-  /// captured.)
+  /// captured.) Destroying the loop under a running task ends the process.
   void spawn(Task<> task);
-  [[nodiscard]] std::size_t running_tasks() const noexcept { return tasks_.size(); }
+  [[nodiscard]] std::size_t running_tasks() const noexcept { return running_tasks_; }
 
-  /// The source is progressed in every turn until it is removed; it must outlive that.
+  /// The source is progressed in every turn until it is removed; it must outlive that. Both are
+  /// allowed inside `progress`.
   void add_source(Source& source);
   void remove_source(Source& source);
 
-  /// Calls `handler` when `fd` has one of `events` (EPOLLIN, EPOLLOUT; level-triggered).
+  /// Calls `handler` when `fd` has one of `events` (EPOLLIN, EPOLLOUT; level-triggered). Watching
+  /// a watched `fd` replaces its events and handler. `unwatch` before closing it.
   Result<> watch(int fd, std::uint32_t events, FdHandler& handler);
   void unwatch(int fd) noexcept;
 
@@ -143,34 +150,47 @@ class Loop final : public Inbox::Waker {
   struct Due {
     TimePoint when;
     std::uint64_t order;  ///< equal times fire in the order in which they were armed
-    std::uint64_t arming;
     Timer* timer;
   };
+  struct Watch {
+    FdHandler* handler;
+    std::uint32_t serial;  ///< tells a descriptor from a closed one that had its number
+  };
+  /// Whoever wakes the loop sets `notified`; it writes the eventfd only if the loop was asleep.
+  enum class Wakefulness : std::uint8_t { awake, asleep, notified };
+  struct Root;
+
+  static Root own(Loop& loop, Task<> task);
+  [[nodiscard]] static bool earlier(const Due& a, const Due& b) noexcept;
+  void place(std::size_t at, const Due& due) noexcept;
+  void sift_up(std::size_t at, const Due& due) noexcept;
+  void sift_down(std::size_t at, const Due& due) noexcept;
   void schedule(Timer& timer, TimePoint when);
-  void forget(const Timer& timer) noexcept;
+  void forget(Timer& timer) noexcept;
   bool fire_timers();
+  bool progress_sources();
   bool poll_descriptors(int timeout_ms);
-  bool reap_tasks();
+  Result<> open_descriptors();
+  [[nodiscard]] Result<> add_to_epoll(int fd, std::uint32_t events, std::uint64_t tag, bool known);
+  void drain_wakes() noexcept;
+  void sleep(Duration longest);
 
   const Clock& clock_;
   LoopConfig config_;
   TimePoint now_;
   Inbox inbox_;
   ReadyQueue ready_;
-  std::vector<Due> timers_;  ///< a heap, earliest first
+  std::vector<Due> timers_;  ///< a heap, earliest first; each Timer knows its place
   std::uint64_t next_order_ = 1;
-  std::uint64_t next_arming_ = 1;
-  std::list<Task<>> tasks_;
-  std::vector<Source*> sources_;
-  struct Watch {
-    int fd;
-    FdHandler* handler;
-  };
-  std::vector<Watch> watches_;
+  std::size_t running_tasks_ = 0;
+  std::vector<Source*> sources_;  ///< removed ones are null until the next turn
+  std::unordered_map<int, Watch> watches_;
+  std::uint32_t next_serial_ = 1;
+  std::uint32_t turns_since_poll_ = 0;
   int epoll_fd_ = -1;
-  int wake_fd_ = -1;
+  int wake_fd_ = -1;  ///< set before the loop can sleep, so before anybody may write it
   std::atomic<bool> stop_ = false;
-  std::atomic<bool> asleep_ = false;
+  std::atomic<Wakefulness> wakefulness_ = Wakefulness::awake;
 };
 
 }  // namespace membrain
