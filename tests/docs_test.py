@@ -1,0 +1,55 @@
+"""The numbers in docs/protocol.md are those of the code."""
+
+from __future__ import annotations
+
+import re
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "protocol.md").read_text("utf-8")
+FRAME = (ROOT / "protocol" / "frame.h").read_text("utf-8")
+MESSAGES = (ROOT / "protocol" / "messages.h").read_text("utf-8")
+RESULT = (ROOT / "include" / "membrain" / "result.h").read_text("utf-8")
+
+
+def enumerators(text: str, name: str) -> list[tuple[str, str]]:
+    """Name and value, "" where the code writes none."""
+    found = re.search(rf"enum class {name} : [\w:]+ \{{(.*?)\n\}};", text, re.DOTALL)
+    assert found is not None, name
+    inside = re.sub(r"//[^\n]*", "", found[1])
+    return re.findall(r"(\w+)(?:\s*=\s*(\d+))?,", inside)
+
+
+def numbered(text: str, name: str, first: int) -> str:
+    names = [enumerator for enumerator, _ in enumerators(text, name)]
+    return ", ".join(f"{number} {entry}" for number, entry in enumerate(names, first))
+
+
+class ProtocolPage(unittest.TestCase):
+    def test_lists_every_message_type_with_its_number(self) -> None:
+        code = {name: int(value) for name, value in enumerators(FRAME, "Type")}
+        rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", PAGE, re.MULTILINE)
+        self.assertEqual({name: int(number) for number, name in rows}, code)
+
+    def test_lists_bounds_as_they_are(self) -> None:
+        code = dict(re.findall(r"constexpr std::size_t (kMax\w+) = (\d+);", MESSAGES))
+        rows = dict(re.findall(r"^\| `(kMax\w+)` \| (\d+) \|", PAGE, re.MULTILINE))
+        code.pop("kMaxClasses", None)  # no message carries classes
+        self.assertEqual(rows, code)
+
+    def test_names_header_magic_and_version(self) -> None:
+        self.assertIn("kHeaderBytes = 36;", FRAME)
+        self.assertIn("a header of 36 bytes", PAGE)
+        self.assertIn("kMagic = 0x314e424d;", FRAME)
+        self.assertIn("`4d 42 4e 31`", PAGE)
+        self.assertIn("kVersion = 1;", FRAME)
+
+    def test_lists_statuses_and_error_codes(self) -> None:
+        self.assertIn(f"**status**: {numbered(MESSAGES, 'ItemStatus', 0)}.", PAGE)
+        codes = re.sub(r"(\d+) (\w+)", r"\1 `\2`", numbered(RESULT, "Errc", 1))
+        self.assertIn(f"Codes: {codes}.", PAGE)
+
+
+if __name__ == "__main__":
+    unittest.main()
