@@ -1,0 +1,220 @@
+// SimNetwork: messages and their payloads.
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "transport/sim_fabric.h"
+#include "transport/sim_network.h"
+
+namespace membrain {
+
+namespace {
+
+constexpr std::uint8_t other(std::uint8_t side) noexcept {
+  return side ^ 1;
+}
+
+}  // namespace
+
+// --- Messages. ---
+
+Result<> SimNetwork::send(SimEndName from, std::span<const std::byte> frame) {
+  const SimLink& link = links_[from.link];
+  if (link.ends[from.side].state != SimEnd::State::open) {
+    return fail(Errc::peer_lost, "the connection is gone");
+  }
+  if (!passes(from)) return {};
+  const SimEndName to{from.link, other(from.side)};
+  put_on_wire(to, frame, nullptr, 0, true);
+  if (random_.chance(faults_.duplicate)) {
+    ++stats_.duplicated;
+    put_on_wire(to, frame, nullptr, 0, false);
+  }
+  return {};
+}
+
+void SimNetwork::send(SimEndName from, std::span<const std::byte> frame,
+                      std::span<const Segment> payload, std::uint64_t bytes, Completion& done) {
+  SimLink& link = links_[from.link];
+  if (link.ends[from.side].state != SimEnd::State::open) {
+    return done.finish(fail(Errc::peer_lost, "the connection is gone"));
+  }
+  const SimName name = transfers_.add();
+  SimTransfer& transfer = transfers_[name.index];
+  transfer.link = from.link;
+  transfer.from = from.side;
+  transfer.taken = false;
+  transfer.bytes = bytes;
+  transfer.source.assign(payload.begin(), payload.end());
+  transfer.sent = &done;
+  transfer.received = nullptr;
+  link.transfers.push_back(name.index);
+  if (passes(from)) {
+    put_on_wire({from.link, other(from.side)}, frame, &name, bytes, true);
+  } else if (link.up) {  // lost; else it ends with the connection
+    const Duration there_and_back = 2 * delay(link.ends[0].process, link.ends[1].process);
+    at(now() + there_and_back, Kind::payload_acknowledged, name);
+  }
+}
+
+bool SimNetwork::passes(SimEndName from) {
+  const SimLink& link = links_[from.link];
+  if (!link.up) return false;
+  ++stats_.messages;
+  if (random_.chance(faults_.reset)) {
+    ++stats_.resets;
+    break_link(from.link);
+    return false;
+  }
+  if (random_.chance(faults_.loss)) {
+    ++stats_.lost;
+    return false;
+  }
+  return true;
+}
+
+void SimNetwork::put_on_wire(SimEndName to, std::span<const std::byte> frame,
+                             const SimName* transfer, std::uint64_t bytes, bool in_order) {
+  const SimName name = messages_.add();
+  SimMessage& message = messages_[name.index];
+  message.frame.assign(frame.begin(), frame.end());
+  message.to = to;
+  message.transfer = transfer != nullptr ? *transfer : SimName{};
+  message.payload_bytes = bytes;
+
+  SimLink& link = links_[to.link];
+  SimEnd& end = link.ends[to.side];
+  TimePoint arrival = now() + delay(link.ends[0].process, link.ends[1].process);
+  if (in_order && random_.chance(faults_.reorder)) {
+    ++stats_.reordered;
+    in_order = false;
+  }
+  if (in_order) {
+    arrival = std::max(arrival, end.last_arrival);
+    end.last_arrival = arrival;
+  } else {
+    arrival += random_.between(Duration::zero(), faults_.reorder_delay);
+  }
+  at(arrival, Kind::message_arrives, name);
+}
+
+void SimNetwork::message_arrives(const SimEvent& event) {
+  const SimEndName to = messages_[event.index].to;
+  const SimLink& link = links_[to.link];
+  if (link.ends[to.side].state != SimEnd::State::open) return messages_.remove(event.index);
+  if (blocked(link.ends[other(to.side)].process, link.ends[to.side].process)) {
+    held_.push_back(event);
+    return;
+  }
+  link.ends[to.side].fabric->arrivals_.push_back({false, event.index, to});
+}
+
+void SimNetwork::hand_over(std::uint32_t index) {
+  const SimMessage& message = messages_[index];
+  SimEnd& end = links_[message.to.link].ends[message.to.side];
+  if (end.state == SimEnd::State::open) {
+    ++stats_.delivered;
+    check(end.fabric->receiver_ != nullptr, "a fabric without a receiver got a message");
+    Payload payload;
+    if (message.payload_bytes != 0) {
+      payload = Payload(*end.fabric, message.transfer.packed(), message.payload_bytes);
+    }
+    end.fabric->receiver_->on_message(end.peer, message.frame, std::move(payload));
+  }
+  messages_.remove(index);
+}
+
+// --- Payloads. ---
+
+void SimNetwork::receive(std::uint64_t payload_id, std::span<const Segment> into,
+                         Completion& done) {
+  const SimName name = SimName::unpacked(payload_id);
+  SimTransfer* transfer = transfers_.find(name);
+  if (transfer == nullptr) return done.finish(fail(Errc::peer_lost, "the sender is gone"));
+  check(!transfer->taken, "a payload is received once");
+  SimLink& link = links_[transfer->link];
+  const std::uint8_t side = other(transfer->from);
+  if (link.ends[side].state == SimEnd::State::gone) {
+    return done.finish(fail(Errc::peer_lost, "the connection is gone"));
+  }
+  transfer->taken = true;
+  transfer->sink.assign(into.begin(), into.end());
+  transfer->received = &done;
+  if (!link.up) return;  // ends with the connection
+  const Duration latency = delay(link.ends[0].process, link.ends[1].process);
+  at(now() + latency + time_to_move(transfer->bytes) / 2, Kind::payload_half_landed, name);
+}
+
+void SimNetwork::discard(std::uint64_t payload_id) noexcept {
+  const SimName name = SimName::unpacked(payload_id);
+  SimTransfer* transfer = transfers_.find(name);
+  if (transfer == nullptr || transfer->taken) return;
+  transfer->taken = true;
+  const SimLink& link = links_[transfer->link];
+  const Duration latency = delay(link.ends[0].process, link.ends[1].process);
+  if (link.up) at(now() + latency, Kind::payload_acknowledged, name);
+}
+
+void SimNetwork::payload_moves(const SimEvent& event) {
+  const SimName name{event.index, event.generation};
+  SimTransfer* transfer = transfers_.find(name);
+  // Once either side has been told that it is over, its memory may serve another purpose.
+  if (transfer == nullptr || transfer->sent == nullptr || transfer->received == nullptr) return;
+  if (stands_still(*transfer)) {
+    held_.push_back(event);
+    return;
+  }
+  const std::uint64_t half = transfer->bytes / 2;
+  if (event.kind == Kind::payload_half_landed) {
+    copy_range(transfer->source, transfer->sink, 0, half);
+    return at(now() + time_to_move(transfer->bytes) / 2, Kind::payload_landed, name);
+  }
+  copy_range(transfer->source, transfer->sink, half, transfer->bytes);
+  if (random_.chance(faults_.bit_flip)) {
+    ++stats_.flipped;
+    flip_bit(transfer->sink, random_.below(transfer->bytes * 8));
+  }
+  ++stats_.payloads;
+  stats_.payload_bytes += transfer->bytes;
+  std::exchange(transfer->received, nullptr)->finish({});
+  const SimLink& link = links_[transfer->link];
+  const Duration latency = delay(link.ends[0].process, link.ends[1].process);
+  at(now() + latency, Kind::payload_acknowledged, name);
+}
+
+void SimNetwork::payload_acknowledged(const SimEvent& event) {
+  SimTransfer* transfer = transfers_.find({event.index, event.generation});
+  if (transfer == nullptr || transfer->sent == nullptr) return;
+  const SimLink& link = links_[transfer->link];
+  const SimEnd& sender = link.ends[transfer->from];
+  if (blocked(link.ends[other(transfer->from)].process, sender.process)) {
+    held_.push_back(event);
+    return;
+  }
+  std::exchange(transfer->sent, nullptr)->finish({});
+  end_transfer_if_done(event.index);
+}
+
+void SimNetwork::end_transfer_if_done(std::uint32_t index) {
+  SimTransfer& transfer = transfers_[index];
+  if (transfer.sent != nullptr || transfer.received != nullptr) return;
+  std::vector<std::uint32_t>& open = links_[transfer.link].transfers;
+  const auto place = std::find(open.begin(), open.end(), index);
+  *place = open.back();
+  open.pop_back();
+  transfers_.remove(index);
+}
+
+Duration SimNetwork::time_to_move(std::uint64_t bytes) const noexcept {
+  const std::uint64_t rate = std::max<std::uint64_t>(1, faults_.bytes_per_second);
+  return Duration(static_cast<Duration::rep>(bytes * 1'000'000'000 / rate));
+}
+
+bool SimNetwork::stands_still(const SimTransfer& transfer) noexcept {
+  const SimLink& link = links_[transfer.link];
+  const std::uint32_t a = link.ends[0].process;
+  const std::uint32_t b = link.ends[1].process;
+  return processes_[a].paused || processes_[b].paused || blocked(a, b) || blocked(b, a);
+}
+
+}  // namespace membrain
