@@ -1,0 +1,36 @@
+// Circuit: whether the server is here, and when an absent one is tried again. Pure.
+#pragma once
+
+#include <cstdint>
+
+#include "base/clock.h"
+
+namespace membrain {
+
+/// Closed while the server answers: operations pass. Open after a loss: operations fail at once,
+/// until a reconnect has succeeded. Attempts are spaced by a delay that doubles, with jitter, so
+/// that a thousand clients do not come back in one instant.
+class Circuit {
+ public:
+  static constexpr Duration kFirstDelay = std::chrono::milliseconds(20);
+  static constexpr Duration kLongestDelay = std::chrono::seconds(2);
+
+  /// Equal seeds draw equal jitter.
+  explicit Circuit(std::uint64_t seed) noexcept : random_(seed) {}
+
+  [[nodiscard]] bool closed() const noexcept { return closed_; }
+  /// When to try next. Meaningful while open.
+  [[nodiscard]] TimePoint retry_at() const noexcept { return retry_at_; }
+
+  void succeeded() noexcept;
+  /// The connection was lost, or an attempt failed.
+  void failed(TimePoint now) noexcept;
+
+ private:
+  std::uint64_t random_;
+  bool closed_ = false;
+  std::uint32_t failures_ = 0;  ///< in a row
+  TimePoint retry_at_{};
+};
+
+}  // namespace membrain

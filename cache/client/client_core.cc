@@ -1,0 +1,297 @@
+#include "cache/client/client_core.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "cache/client/fetch.h"
+#include "cache/client/grant.h"
+#include "cache/client/lookup.h"
+#include "cache/client/store.h"
+
+namespace membrain {
+
+namespace {
+
+/// Posts until there is room in the other loop's inbox. Runs on the loop `here`.
+template <class Job>
+Task<> deliver(Loop& here, Loop& there, Job job) {
+  constexpr Duration kPause = std::chrono::milliseconds(1);
+  Signal again(here.ready());
+  Timer timer(here, [&again] { again.raise(); });
+  while (!there.inbox().post(job)) {
+    timer.arm(here.now() + kPause);
+    co_await again;
+  }
+}
+
+OpenedNamespace opened_from(const wire::NamespaceOpened& opened) noexcept {
+  return {opened.id.value, opened.era.value, opened.other_seed};
+}
+
+}  // namespace
+
+ClientCore::ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::string host)
+    : control_(control),
+      data_(data),
+      config_(std::move(config)),
+      desk_(std::make_shared<PinDesk>([this] {
+        return control_.loop().inbox().post([this] { take_released(); }).has_value();
+      })),
+      session_(control, config_, *this),
+      links_(data, std::move(host), config_.connect_timeout),
+      drain_signal_(data.loop().ready()) {}
+
+ClientCore::~ClientCore() {
+  check(!started_, "a ClientCore was destroyed before it was stopped");
+  desk_->close();
+}
+
+TimePoint ClientCore::deadline_of(Loop& loop, std::chrono::milliseconds timeout) const {
+  return loop.now() + (timeout > timeout.zero() ? timeout : config_.default_timeout);
+}
+
+// ---- control loop
+
+Task<Result<>> ClientCore::start() {
+  Task<Result<>> begun = session_.start();
+  const Result<> outcome = co_await begun;
+  started_ = outcome.has_value();
+  Task<> settled = settle_data();
+  co_await settled;
+  co_return outcome;
+}
+
+Task<> ClientCore::stop() {
+  Loop& control = control_.loop();
+  Loop& data = data_.loop();
+  Completion drained(control.ready());
+  const auto drain = [this, &data, &drained] { data.spawn(drain_transfers(drained)); };
+  Task<> delivered = deliver(control, data, drain);
+  co_await delivered;
+  const Result<> outcome = co_await drained;
+  check(outcome.has_value(), "draining does not fail");
+  Task<> stopped = session_.stop();
+  co_await stopped;
+  desk_->close();
+  Task<> settled = settle_data();  // nothing of ours is left in either inbox
+  co_await settled;
+  started_ = false;
+}
+
+Task<> ClientCore::settle_data() {
+  Loop& control = control_.loop();
+  Loop& data = data_.loop();
+  Completion settled(control.ready());
+  const auto finish = [&settled] { settled.finish({}); };
+  const auto answer = [&control, &data, finish] { data.spawn(deliver(data, control, finish)); };
+  Task<> delivered = deliver(control, data, answer);
+  co_await delivered;
+  const Result<> outcome = co_await settled;
+  check(outcome.has_value(), "settling does not fail");
+}
+
+void ClientCore::on_here(const wire::SessionProof& proof) {
+  const auto job = [this, proof] {
+    proof_ = proof;
+    server_here_ = true;
+  };
+  control_.loop().spawn(deliver(control_.loop(), data_.loop(), job));
+}
+
+void ClientCore::on_away() {
+  const auto job = [this] { server_here_ = false; };
+  control_.loop().spawn(deliver(control_.loop(), data_.loop(), job));
+}
+
+void ClientCore::on_nodes(const std::vector<wire::NodeEntry>& nodes) {
+  const auto job = [this, nodes] { links_.update(nodes); };
+  control_.loop().spawn(deliver(control_.loop(), data_.loop(), job));
+}
+
+void ClientCore::take_released() {
+  for (const LookupId lookup : desk_->take()) session_.pins().release(lookup);
+  session_.pins_released();
+}
+
+Task<Result<OpenedNamespace>> ClientCore::open_namespace(Namespace space) {
+  space.tenant = config_.tenant;  // a session reads nobody else's
+  const Digest digest = digest_of(space);
+  wire::OpenNamespace request;
+  request.digest = digest;
+  request.family = family_of(space);
+  request.label = space.model.substr(0, wire::kMaxTextBytes);
+  const TimePoint deadline = deadline_of(control_.loop(), {});
+  Task<Result<wire::NamespaceOpened>> opening = session_.open(std::move(request), deadline);
+  const Result<wire::NamespaceOpened> opened = co_await opening;
+  if (!opened) co_return fail(opened.error());
+  auto maker = std::make_shared<const KeyMaker>(digest, session_.tenant_key());
+  keys_.insert_or_assign(opened->id, maker);
+  const NamespaceId id = opened->id;
+  const auto job = [this, id, maker] { data_keys_.insert_or_assign(id, maker); };
+  Task<> told = deliver(control_.loop(), data_.loop(), job);
+  co_await told;
+  Task<> settled = settle_data();
+  co_await settled;
+  co_return opened_from(*opened);
+}
+
+Task<Result<Match>> ClientCore::lookup(OpenedNamespace space, std::vector<BlockHash> hashes,
+                                       LookupOptions options) {
+  const auto maker = keys_.find(NamespaceId{space.id});
+  if (maker == keys_.end()) {
+    co_return fail(Errc::invalid_argument, "this client did not open that namespace");
+  }
+  LookupPlan plan;
+  plan.space = space;
+  plan.options = options;
+  plan.deadline = deadline_of(control_.loop(), options.timeout);
+  plan.keys.reserve(hashes.size());
+  for (const BlockHash& hash : hashes) {
+    if (hash.empty()) co_return fail(Errc::invalid_argument, "a block to look up has no hash");
+    plan.keys.push_back(maker->second->key(hash));
+  }
+  const TimePoint deadline = plan.deadline;
+  Task<Result<std::shared_ptr<Match::State>>> looking = look_up(session_, desk_, std::move(plan));
+  const Result<std::shared_ptr<Match::State>> found = co_await looking;
+  if (!found) co_return fail(found.error());
+  Match match(*found);
+  Task<> learned = learn_nodes(*found, deadline);
+  co_await learned;
+  co_return std::move(match);
+}
+
+/// Replicas on nodes that came after the last list are of no use without their addresses.
+Task<> ClientCore::learn_nodes(std::shared_ptr<const Match::State> state, TimePoint deadline) {
+  const auto known = [this](const Replica& replica) {
+    return session_.knows(replica.at.node, replica.at.incarnation);
+  };
+  if (std::all_of(state->replicas.begin(), state->replicas.end(), known)) co_return;
+  Task<> refreshed = session_.refresh_nodes(deadline);
+  co_await refreshed;
+  Task<> settled = settle_data();
+  co_await settled;
+}
+
+Task<Result<std::vector<std::byte>>> ClientCore::grant(std::shared_ptr<const Match::State> match,
+                                                       std::chrono::milliseconds valid) {
+  if (!match || !match->desk || match->released) {
+    co_return fail(Errc::invalid_argument, "only a match that pins can be granted");
+  }
+  const TimePoint deadline = deadline_of(control_.loop(), {});
+  constexpr std::int64_t kLongest = std::numeric_limits<std::uint32_t>::max();
+  std::vector<wire::SessionProof> proofs;
+  for (const Claim& claim : match->claims) {
+    wire::Grant request;
+    request.session = session_.id();
+    request.lookup = claim.lookup;
+    request.valid_ms =
+        static_cast<std::uint32_t>(std::clamp<std::int64_t>(valid.count(), 1, kLongest));
+    Task<Result<wire::Granted>> asked = session_.ask<wire::Granted>(request, deadline);
+    const Result<wire::Granted> granted = co_await asked;
+    if (!granted) co_return fail(granted.error());
+    proofs.push_back(granted->proof);
+  }
+  co_return encode_grant(*match, proofs);
+}
+
+Task<Result<Match>> ClientCore::adopt(std::vector<std::byte> grant) {
+  const Result<std::shared_ptr<Match::State>> state = decode_grant(grant);
+  if (!state) co_return fail(state.error());
+  const TimePoint deadline = deadline_of(control_.loop(), {});
+  Task<> learned = learn_nodes(*state, deadline);
+  co_await learned;
+  co_return Match(*state);
+}
+
+Task<Result<OpenedNamespace>> ClientCore::clear(OpenedNamespace space) {
+  wire::Clear request;
+  request.session = session_.id();
+  request.space = NamespaceId{space.id};
+  request.era = Era{space.era};
+  const TimePoint deadline = deadline_of(control_.loop(), {});
+  Task<Result<wire::Cleared>> asked = session_.ask<wire::Cleared>(request, deadline);
+  const Result<wire::Cleared> cleared = co_await asked;
+  if (!cleared) co_return fail(cleared.error());
+  space.era = cleared->era.value;
+  co_return space;
+}
+
+Task<Result<std::map<std::string, std::uint64_t>>> ClientCore::server_stats() {
+  const wire::Stats request;
+  const TimePoint deadline = deadline_of(control_.loop(), {});
+  Task<Result<wire::StatsReply>> asked = session_.ask<wire::StatsReply>(request, deadline);
+  const Result<wire::StatsReply> reply = co_await asked;
+  if (!reply) co_return fail(reply.error());
+  std::map<std::string, std::uint64_t> counters;
+  for (const wire::Counter& counter : reply->counters) counters[counter.name] = counter.value;
+  co_return std::move(counters);
+}
+
+// ---- data loop
+
+Result<> ClientCore::transfer_begins() {
+  if (draining_) return fail(Errc::unavailable, "the client is closing");
+  ++transfers_;
+  return {};
+}
+
+void ClientCore::transfer_ended() noexcept {
+  --transfers_;
+  drain_signal_.raise();
+}
+
+Task<Result<TransferReport>> ClientCore::fetch(std::shared_ptr<const Match::State> match,
+                                               std::vector<FetchItem> items,
+                                               TransferOptions options,
+                                               std::shared_ptr<CancelToken> cancel) {
+  if (const Result<> begun = transfer_begins(); !begun) co_return fail(begun.error());
+  FetchJob job;
+  job.deadline = deadline_of(data_.loop(), options.timeout);
+  job.match = std::move(match);
+  job.items = std::move(items);
+  job.options = std::move(options);
+  job.cancel = std::move(cancel);
+  job.proof = proof_;
+  job.window = config_.fetch_window_blocks;
+  job.verify = config_.verify_checksums;
+  Task<Result<TransferReport>> fetching = fetch_blocks(links_, std::move(job));
+  Result<TransferReport> report = co_await fetching;
+  transfer_ended();
+  co_return std::move(report);
+}
+
+Task<Result<TransferReport>> ClientCore::store(OpenedNamespace space, std::vector<StoreItem> items,
+                                               TransferOptions options,
+                                               std::shared_ptr<CancelToken> cancel) {
+  const auto maker = data_keys_.find(NamespaceId{space.id});
+  if (maker == data_keys_.end()) {
+    co_return fail(Errc::invalid_argument, "this client did not open that namespace");
+  }
+  if (!server_here_) co_return fail(Errc::unavailable, "the server is away");
+  if (const Result<> begun = transfer_begins(); !begun) co_return fail(begun.error());
+  StoreJob job;
+  job.deadline = deadline_of(data_.loop(), options.timeout);
+  job.space = space;
+  job.keys = maker->second;
+  job.items = std::move(items);
+  job.options = std::move(options);
+  job.cancel = std::move(cancel);
+  job.proof = proof_;
+  Task<Result<TransferReport>> storing = store_blocks(links_, std::move(job));
+  Result<TransferReport> report = co_await storing;
+  transfer_ended();
+  co_return std::move(report);
+}
+
+Task<> ClientCore::drain_transfers(Completion& drained) {
+  draining_ = true;
+  while (transfers_ != 0) co_await drain_signal_;
+  Task<> stopped = links_.stop();
+  co_await stopped;
+  const auto finish = [&drained] { drained.finish({}); };
+  Task<> delivered = deliver(data_.loop(), control_.loop(), finish);
+  co_await delivered;
+}
+
+}  // namespace membrain

@@ -1,0 +1,114 @@
+// ClientCore: all that a client does, as coroutines on two loops. `Client` gives it threads; tests
+// and the simulator drive it turn by turn.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/key.h"
+#include "cache/client/cancel_token.h"
+#include "cache/client/match_state.h"
+#include "cache/client/node_links.h"
+#include "cache/client/pin_desk.h"
+#include "cache/client/session.h"
+#include "membrain/block.h"
+#include "membrain/client.h"
+#include "membrain/result.h"
+#include "transport/fabric.h"
+#include "transport/task.h"
+
+namespace membrain {
+
+/// The client over any two fabrics.
+///
+/// Ownership  Borrows the fabrics (and is their receiver); both outlive it. Stopped before it is
+///            destroyed, if it was started.
+/// Threads    The methods under "control loop" run on the control fabric's loop, those under "data
+///            loop" on the data fabric's; what one side must know of the other travels through the
+///            inboxes. Both fabrics may share one loop. Checksums are computed on the data loop.
+class ClientCore final : private SessionListener {
+ public:
+  /// `host` names this machine (equal text = the same host); empty: never the same.
+  ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::string host);
+  ~ClientCore();
+  ClientCore(const ClientCore&) = delete;
+  ClientCore& operator=(const ClientCore&) = delete;
+
+  // ---- control loop
+
+  /// Connects and opens a session, within `connect_timeout`. After a failure there is nothing to
+  /// stop.
+  Task<Result<>> start();
+  /// Waits for transfers under way (bounded by their deadlines), gives pins back, closes. The data
+  /// loop must be running, or be turned.
+  Task<> stop();
+  [[nodiscard]] bool connected() const noexcept { return session_.here(); }
+
+  Task<Result<OpenedNamespace>> open_namespace(Namespace space);
+  Task<Result<Match>> lookup(OpenedNamespace space, std::vector<BlockHash> hashes,
+                             LookupOptions options);
+  /// The bytes of `Match::grant`.
+  Task<Result<std::vector<std::byte>>> grant(std::shared_ptr<const Match::State> match,
+                                             std::chrono::milliseconds valid);
+  Task<Result<Match>> adopt(std::vector<std::byte> grant);
+  Task<Result<OpenedNamespace>> clear(OpenedNamespace space);
+  Task<Result<std::map<std::string, std::uint64_t>>> server_stats();
+
+  // ---- data loop
+
+  /// `items` are copied; their pieces are the caller's until this ends. `cancel` may be null.
+  Task<Result<TransferReport>> fetch(std::shared_ptr<const Match::State> match,
+                                     std::vector<FetchItem> items, TransferOptions options,
+                                     std::shared_ptr<CancelToken> cancel);
+  Task<Result<TransferReport>> store(OpenedNamespace space, std::vector<StoreItem> items,
+                                     TransferOptions options, std::shared_ptr<CancelToken> cancel);
+
+  // ---- any thread
+
+  [[nodiscard]] Loop& control_loop() noexcept { return control_.loop(); }
+  [[nodiscard]] Loop& data_loop() noexcept { return data_.loop(); }
+  [[nodiscard]] PinDesk& pin_desk() noexcept { return *desk_; }
+
+ private:
+  using KeysById = std::map<NamespaceId, std::shared_ptr<const KeyMaker>>;
+
+  void on_here(const wire::SessionProof& proof) override;
+  void on_away() override;
+  void on_nodes(const std::vector<wire::NodeEntry>& nodes) override;
+
+  /// Waits until the data loop has done all that it was told so far.
+  Task<> settle_data();
+  Task<> drain_transfers(Completion& drained);
+  Task<> learn_nodes(std::shared_ptr<const Match::State> state, TimePoint deadline);
+  void take_released();
+  [[nodiscard]] TimePoint deadline_of(Loop& loop, std::chrono::milliseconds timeout) const;
+  [[nodiscard]] Result<> transfer_begins();
+  void transfer_ended() noexcept;
+
+  Fabric& control_;
+  Fabric& data_;
+  const ClientConfig config_;
+  const std::shared_ptr<PinDesk> desk_;
+
+  // control loop
+  Session session_;
+  KeysById keys_;
+  bool started_ = false;
+
+  // data loop
+  NodeLinks links_;
+  KeysById data_keys_;
+  wire::SessionProof proof_;
+  bool server_here_ = false;
+  bool draining_ = false;
+  std::uint32_t transfers_ = 0;
+  Signal drain_signal_;
+};
+
+}  // namespace membrain

@@ -1,0 +1,83 @@
+// Fetch: blocks of a match into the caller's memory, from whichever replicas there are.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <vector>
+
+#include "base/clock.h"
+#include "cache/client/cancel_token.h"
+#include "cache/client/fetch_exchange.h"
+#include "cache/client/match_state.h"
+#include "cache/client/node_links.h"
+#include "cache/client/source_choice.h"
+#include "membrain/client.h"
+#include "membrain/result.h"
+#include "transport/completion.h"
+#include "transport/task.h"
+
+namespace membrain {
+
+/// What is fetched, and within which terms.
+struct FetchJob {
+  std::shared_ptr<const Match::State> match;
+  std::vector<FetchItem> items;
+  TransferOptions options;
+  std::shared_ptr<CancelToken> cancel;  ///< may be null
+  wire::SessionProof proof;             ///< the session's own, for claims without a grant
+  TimePoint deadline;
+  std::uint32_t window = 4;
+  bool verify = true;
+};
+
+/// One fetch under way. Items are grouped by the node of their best replica, one Fetch of up to
+/// wire::kMaxFetchItems a group; what fails is grouped again by its next replica, until it has
+/// been tried everywhere (at most wire::kMaxReplicas times). Groups run side by side.
+///
+/// Errors  `invalid_argument` before anything moves, `cancelled` when it was taken back; else a
+///         report, in which an item that failed says why its last replica did.
+/// Threads The data loop only. Lives until `run` has ended.
+class Fetching {
+ public:
+  Fetching(NodeLinks& links, FetchJob job);
+
+  Task<Result<TransferReport>> run();
+
+ private:
+  /// An item's way through its replicas.
+  struct Course {
+    std::span<const Replica> replicas;
+    std::uint32_t length = 0;  ///< bytes
+    std::size_t claim = 0;
+    TriedReplicas tried = 0;
+    Errc why = Errc::not_found;  ///< the last replica's failure
+  };
+
+  Result<> plan();
+  Result<> plan_item(std::size_t item);
+  void launch(const std::vector<std::size_t>& items);
+  Task<> serve(NodeId node, std::size_t claim, std::vector<std::size_t> items);
+  [[nodiscard]] FetchTarget target_of(std::size_t item, const Replica& replica) const;
+  [[nodiscard]] FetchTerms terms_of(NodeId node, std::size_t claim) const;
+  void cancel();
+  void end(std::size_t item, const ItemOutcome& outcome);
+
+  NodeLinks& links_;
+  FetchJob job_;
+  std::vector<Course> courses_;
+  std::vector<const Replica*> chosen_;  ///< by item: what is being tried
+  std::list<FetchExchange*> active_;
+  Completion groups_;
+  TransferReport report_;
+  bool cancelled_ = false;
+};
+
+/// Checks that pieces hold exactly `length` bytes, at real addresses.
+[[nodiscard]] bool pieces_hold(std::span<const Piece> pieces, std::uint64_t length) noexcept;
+
+/// `Fetching(links, job).run()`, owned.
+[[nodiscard]] Task<Result<TransferReport>> fetch_blocks(NodeLinks& links, FetchJob job);
+
+}  // namespace membrain

@@ -1,0 +1,125 @@
+// FetchExchange: one Fetch message to one node, and all that comes back for it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "cache/client/node_links.h"
+#include "cache/client/signal.h"
+#include "membrain/block.h"
+#include "membrain/client.h"
+#include "membrain/result.h"
+#include "protocol/messages.h"
+#include "transport/fabric.h"
+#include "transport/task.h"
+
+namespace membrain {
+
+/// One item of a Fetch: what to ask the node for, and where it goes.
+struct FetchTarget {
+  std::size_t item = 0;  ///< the caller's number for it
+  BlockKey key;
+  std::uint16_t part = 0;
+  Location at;
+  std::uint32_t offset = 0;
+  std::uint32_t length = 0;     ///< bytes
+  bool verify = false;          ///< the whole part is fetched: compare with `at.checksum`
+  std::span<const Piece> into;  ///< the caller's, untouched until the item has ended
+};
+
+/// What a Fetch needs besides its items.
+struct FetchTerms {
+  NodeId node;
+  NamespaceId space;
+  wire::SessionProof proof;
+  TimePoint deadline;
+  std::uint32_t window = 4;  ///< payloads that are being received at once
+};
+
+/// Connects if need be, asks, receives straight into the targets, verifies. Each target ends once,
+/// when no byte can land in it any more:
+///  - its Data came (whole, or with the reason why not);
+///  - the connection was lost, and what was being received has been ended by the fabric;
+///  - at the deadline, or on `stop`: at once if nothing of it is being received; else it has
+///    kDrain more, then the connection is closed and the receive awaited.
+/// Data that does not name this exchange's own waiting targets with exactly their lengths is
+/// dropped, as a whole.
+///
+/// Threads  The data loop only. The exchange outlives `run`.
+class FetchExchange final : public Exchange {
+ public:
+  static constexpr Duration kDrain = std::chrono::seconds(1);
+
+  /// Told as each target ends: `ok`, or why not. Must not end the exchange.
+  using OnTarget = std::function<void(const FetchTarget& target, const Result<>& outcome)>;
+
+  FetchExchange(NodeLinks& links, FetchTerms terms, std::vector<FetchTarget> targets,
+                OnTarget on_target);
+  ~FetchExchange() = default;
+
+  /// Ends when every target has.
+  Task<> run();
+  /// Takes the rest back: what has not ended fails with `why`.
+  void stop(Errc why);
+  /// What carried the bytes. Static storage; empty if it never got that far.
+  [[nodiscard]] std::string_view lane() const noexcept { return lane_; }
+  /// True if the deadline or `stop` ended targets: they are not to be tried elsewhere.
+  [[nodiscard]] bool stopped() const noexcept { return stopped_; }
+
+  void on_frame(const wire::Frame& frame, Payload payload) override;
+  void on_peer_lost() override;
+
+ private:
+  enum class Stage : std::uint8_t { waiting, queued, receiving, ended };
+  struct Slot {
+    FetchTarget target;
+    Stage stage = Stage::waiting;
+  };
+  struct Arrival {
+    std::vector<std::uint32_t> tags;  ///< of the payload, in its order
+    Payload payload;
+  };
+
+  void try_to_begin();
+  void begin(PeerId peer);
+  void take_data(const wire::Data& message, Payload payload);
+  [[nodiscard]] bool fits(const wire::Data& message, std::uint64_t payload_bytes) const;
+  void receive_next();
+  Task<> receive(Arrival arrival);
+  void landed(std::uint32_t tag);
+  void suspect(const Location& at);
+  void end(std::uint32_t tag, const Result<>& outcome);
+  void end_idle(Errc why, std::string_view context);
+  void close_if_hung();
+
+  NodeLinks& links_;
+  Fabric& fabric_;
+  Loop& loop_;
+  FetchTerms terms_;
+  OnTarget on_target_;
+  std::vector<Slot> slots_;  ///< by tag
+  std::deque<Arrival> arrivals_;
+  OpId op_;
+  PeerId peer_;
+  std::string_view lane_;
+  Signal signal_;
+  Timer timer_;
+  TimePoint drained_by_{};
+  std::size_t open_ = 0;         ///< targets that have not ended
+  std::uint32_t receiving_ = 0;  ///< payloads being received
+  bool lost_ = false;
+  bool stopped_ = false;
+  bool closing_ = false;
+  Errc why_stopped_ = Errc::timed_out;
+};
+
+/// Milliseconds that a deadline leaves, for the wire; at least 1.
+[[nodiscard]] std::uint32_t milliseconds_left(TimePoint now, TimePoint deadline) noexcept;
+
+}  // namespace membrain

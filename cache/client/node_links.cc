@@ -1,0 +1,184 @@
+#include "cache/client/node_links.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+
+namespace membrain {
+
+namespace {
+
+bool same_life(const wire::NodeEntry& a, const wire::NodeEntry& b) noexcept {
+  return a.incarnation == b.incarnation && a.address == b.address;
+}
+
+}  // namespace
+
+NodeLinks::NodeLinks(Fabric& data, std::string host, Duration connect_timeout)
+    : fabric_(data),
+      host_(std::move(host)),
+      connect_timeout_(connect_timeout),
+      calls_(data),
+      stop_signal_(data.loop().ready()) {
+  fabric_.set_receiver(*this);
+}
+
+NodeLinks::~NodeLinks() {
+  check(exchanges_.empty() && running_ == 0, "NodeLinks were destroyed with work under way");
+}
+
+void NodeLinks::update(const std::vector<wire::NodeEntry>& nodes) {
+  const auto moved = [&](const wire::NodeEntry& entry) {
+    const auto found = links_.find(entry.node);
+    return found != links_.end() && found->second.peer && !same_life(found->second.entry, entry);
+  };
+  for (const wire::NodeEntry& entry : nodes) {
+    if (moved(entry)) abandon(links_[entry.node].peer);
+  }
+  for (auto& [id, link] : links_) link.listed = false;
+  for (const wire::NodeEntry& entry : nodes) {
+    Link& link = links_[entry.node];
+    link.entry = entry;
+    link.listed = true;
+    link.failed = false;
+  }
+  std::erase_if(links_, [](const auto& item) {
+    const Link& link = item.second;
+    return !link.listed && !link.peer && !link.connecting && link.waiting.empty();
+  });
+}
+
+NodeView NodeLinks::view_of(const Link& link) const noexcept {
+  const bool same_host = !host_.empty() && link.entry.host == host_;
+  return {link.entry.node, link.listed && link.entry.alive && !link.failed, same_host};
+}
+
+NodeView NodeLinks::view(NodeId node) const noexcept {
+  const auto found = links_.find(node);
+  return found == links_.end() ? NodeView{node, false, false} : view_of(found->second);
+}
+
+std::vector<NodeView> NodeLinks::views() const {
+  std::vector<NodeView> views;
+  views.reserve(links_.size());
+  for (const auto& [id, link] : links_) views.push_back(view_of(link));
+  return views;
+}
+
+std::optional<Result<PeerId>> NodeLinks::reach(NodeId node, Signal& signal) {
+  const auto gone = [] { return fail(Errc::peer_lost, "the node cannot be reached"); };
+  const auto found = links_.find(node);
+  if (found == links_.end() || stopping_) return Result<PeerId>(gone());
+  Link& link = found->second;
+  if (!link.peer && !link.connecting && !link.failed) {
+    link.connecting = true;
+    ++running_;
+    loop().spawn(connect(node));
+  }
+  if (link.peer) return Result<PeerId>(link.peer);
+  if (!link.connecting) return Result<PeerId>(gone());
+  if (std::find(link.waiting.begin(), link.waiting.end(), &signal) == link.waiting.end()) {
+    link.waiting.push_back(&signal);
+  }
+  return std::nullopt;
+}
+
+void NodeLinks::forget(NodeId node, const Signal& signal) noexcept {
+  const auto found = links_.find(node);
+  if (found != links_.end()) std::erase(found->second.waiting, &signal);
+}
+
+void NodeLinks::wake(Link& link) noexcept {
+  for (Signal* waiting : std::exchange(link.waiting, {})) waiting->raise();
+}
+
+/// The link stays while it is `connecting`.
+Task<> NodeLinks::connect(NodeId node) {
+  const wire::NodeEntry entry = links_[node].entry;
+  const TimePoint deadline = loop().now() + connect_timeout_;
+  Task<Result<PeerId>> connecting = fabric_.connect(entry.address, deadline);
+  const Result<PeerId> peer = co_await connecting;
+  Link& link = links_[node];
+  link.connecting = false;
+  const bool moved = !same_life(link.entry, entry);
+  if (peer && !moved && !stopping_) {
+    link.peer = *peer;
+    peers_.emplace(peer->value, node);
+  } else if (peer) {
+    loop().spawn(close(*peer));
+  } else {
+    link.failed = !moved;
+    log(LogLevel::warn, "node {} at {} cannot be reached: {}", node.value, entry.address,
+        to_string(peer.error().code));
+  }
+  wake(link);
+  --running_;
+  stop_signal_.raise();
+}
+
+void NodeLinks::attach(OpId op, PeerId peer, Exchange& exchange) {
+  exchanges_.emplace(op.value, Attached{peer, &exchange});
+}
+
+/// Forgets the connection and tells its exchanges. They may detach meanwhile.
+void NodeLinks::lose(PeerId peer) {
+  const auto found = peers_.find(peer.value);
+  if (found == peers_.end()) return;
+  Link& link = links_[found->second];
+  peers_.erase(found);
+  link.peer = PeerId{};
+  link.failed = true;
+  calls_.on_lost(peer);
+  std::vector<Exchange*> told;
+  for (const auto& [op, attached] : exchanges_) {
+    if (attached.peer == peer) told.push_back(attached.exchange);
+  }
+  for (Exchange* exchange : told) exchange->on_peer_lost();
+}
+
+Task<> NodeLinks::close(PeerId peer) {
+  ++running_;
+  Task<> closed = fabric_.close(peer);
+  co_await closed;
+  --running_;
+  stop_signal_.raise();
+}
+
+void NodeLinks::abandon(PeerId peer) {
+  if (peers_.find(peer.value) == peers_.end()) return;  // lost, or being closed already
+  lose(peer);
+  loop().spawn(close(peer));
+}
+
+Task<> NodeLinks::stop() {
+  stopping_ = true;
+  calls_.cancel_all();
+  std::vector<PeerId> open;
+  for (const auto& [id, link] : links_) {
+    if (link.peer) open.push_back(link.peer);
+  }
+  for (const PeerId peer : open) abandon(peer);
+  while (running_ != 0) co_await stop_signal_;
+}
+
+void NodeLinks::on_message(PeerId peer, std::span<const std::byte> bytes, Payload payload) {
+  if (peers_.find(peer.value) == peers_.end()) return;
+  const Result<wire::Frame> frame = wire::read_frame(bytes);
+  if (!frame) {
+    log(LogLevel::warn, "a node sent what is no frame: closed");
+    abandon(peer);
+    return;
+  }
+  if (calls_.on_frame(peer, *frame)) return;
+  const auto found = exchanges_.find(frame->header.op.value);
+  if (found == exchanges_.end() || found->second.peer != peer) return;  // late: dropped
+  found->second.exchange->on_frame(*frame, std::move(payload));
+}
+
+void NodeLinks::on_lost(PeerId peer, const Error&) {
+  lose(peer);
+}
+
+}  // namespace membrain

@@ -1,0 +1,112 @@
+// NodeLinks: this client's connections to nodes, and who gets what arrives on them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "cache/client/placement.h"
+#include "cache/client/signal.h"
+#include "membrain/result.h"
+#include "protocol/calls.h"
+#include "protocol/frame.h"
+#include "protocol/messages.h"
+#include "transport/fabric.h"
+#include "transport/task.h"
+
+namespace membrain {
+
+/// One Fetch or Store under way on one connection: what `NodeLinks` hands messages to.
+class Exchange {
+ public:
+  /// A frame with the exchange's op, from its peer. Its body is input from a stranger.
+  virtual void on_frame(const wire::Frame& frame, Payload payload) = 0;
+  /// The connection is gone, or is being closed. Receives and sends that were posted on it still
+  /// finish their own completions.
+  virtual void on_peer_lost() = 0;
+
+ protected:
+  ~Exchange() = default;
+};
+
+/// Connects on demand, once however many ask, and keeps connections. A node whose connection was
+/// lost or could not be made counts as failed until the next list of nodes.
+///
+/// Ownership  Borrows the fabric, whose receiver it is. Exchanges detach before they go.
+/// Threads    The data loop only.
+class NodeLinks final : public Receiver {
+ public:
+  NodeLinks(Fabric& data, std::string host, Duration connect_timeout);
+  ~NodeLinks();
+  NodeLinks(const NodeLinks&) = delete;
+  NodeLinks& operator=(const NodeLinks&) = delete;
+
+  /// The shard's list of nodes: failed ones get another chance; a node in a new life, or at a new
+  /// address, loses its old connection.
+  void update(const std::vector<wire::NodeEntry>& nodes);
+
+  [[nodiscard]] NodeView view(NodeId node) const noexcept;
+  [[nodiscard]] std::vector<NodeView> views() const;
+
+  /// The connection to a node, or why there is none. Nothing while it is being made: `signal` is
+  /// raised then when that has changed.
+  [[nodiscard]] std::optional<Result<PeerId>> reach(NodeId node, Signal& signal);
+  /// `signal` waits no longer.
+  void forget(NodeId node, const Signal& signal) noexcept;
+
+  void attach(OpId op, PeerId peer, Exchange& exchange);
+  void detach(OpId op) noexcept { exchanges_.erase(op.value); }
+
+  /// Closes a connection in the background: its exchanges are told, and every receive and send on
+  /// it ends.
+  void abandon(PeerId peer);
+
+  /// Closes every connection. Nothing may be under way.
+  Task<> stop();
+
+  [[nodiscard]] Fabric& fabric() noexcept { return fabric_; }
+  [[nodiscard]] Loop& loop() noexcept { return fabric_.loop(); }
+  [[nodiscard]] Calls& calls() noexcept { return calls_; }
+
+  void on_message(PeerId peer, std::span<const std::byte> frame, Payload payload) override;
+  void on_lost(PeerId peer, const Error& why) override;
+
+ private:
+  struct Link {
+    wire::NodeEntry entry;
+    PeerId peer;
+    bool listed = false;
+    bool failed = false;
+    bool connecting = false;
+    std::vector<Signal*> waiting;
+  };
+  struct Attached {
+    PeerId peer;
+    Exchange* exchange;
+  };
+
+  Task<> connect(NodeId node);
+  Task<> close(PeerId peer);
+  void lose(PeerId peer);
+  void wake(Link& link) noexcept;
+  [[nodiscard]] NodeView view_of(const Link& link) const noexcept;
+
+  Fabric& fabric_;
+  std::string host_;
+  Duration connect_timeout_;
+  Calls calls_;
+  std::map<NodeId, Link> links_;
+  std::unordered_map<std::uint64_t, NodeId> peers_;
+  std::unordered_map<std::uint64_t, Attached> exchanges_;
+  std::uint32_t running_ = 0;  ///< connects and closes under way
+  bool stopping_ = false;
+  Signal stop_signal_;
+};
+
+}  // namespace membrain

@@ -1,0 +1,44 @@
+#include "cache/client/pin_desk.h"
+
+#include <utility>
+
+namespace membrain {
+
+void PinDesk::release(std::span<const LookupId> lookups) {
+  if (lookups.empty()) return;
+  const std::lock_guard lock(mutex_);
+  if (!bell_) return;
+  released_.insert(released_.end(), lookups.begin(), lookups.end());
+  if (!rung_) rung_ = bell_();
+}
+
+std::vector<LookupId> PinDesk::take() {
+  const std::lock_guard lock(mutex_);
+  rung_ = false;
+  return std::exchange(released_, {});
+}
+
+void PinDesk::set_grants(Grants grants) {
+  const std::lock_guard lock(mutex_);
+  grants_ = std::move(grants);
+}
+
+Result<std::vector<std::byte>> PinDesk::grant(std::shared_ptr<const Match::State> match,
+                                              std::chrono::milliseconds valid) {
+  Grants grants;
+  {
+    const std::lock_guard lock(mutex_);
+    grants = grants_;
+  }
+  if (!grants) return fail(Errc::unavailable, "the client is closed");
+  return grants(std::move(match), valid);
+}
+
+void PinDesk::close() {
+  const std::lock_guard lock(mutex_);
+  bell_ = nullptr;
+  grants_ = nullptr;
+  released_.clear();
+}
+
+}  // namespace membrain

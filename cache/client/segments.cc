@@ -1,0 +1,58 @@
+#include "cache/client/segments.h"
+
+#include <cstring>
+
+namespace membrain {
+
+void SegmentList::add(std::byte* at, std::size_t size) {
+  if (size == 0) return;
+  size_ += size;
+  if (!segments_.empty() && segments_.back().data + segments_.back().size == at) {
+    segments_.back().size += size;
+  } else {
+    segments_.push_back({at, size, nullptr});
+  }
+}
+
+void SegmentList::add(std::span<const Piece> pieces) {
+  for (const Piece& piece : pieces) add(static_cast<std::byte*>(piece.data), piece.size);
+}
+
+void SegmentList::add(std::span<const ConstPiece> pieces) {
+  for (const ConstPiece& piece : pieces) {
+    add(static_cast<std::byte*>(const_cast<void*>(piece.data)), piece.size);
+  }
+}
+
+void SegmentList::bounce() {
+  buffer_ = std::make_unique_for_overwrite<std::byte[]>(size_);
+  whole_ = {buffer_.get(), size_, nullptr};
+}
+
+std::span<const Segment> SegmentList::to_receive() {
+  if (segments_.size() <= Fabric::kMaxSegments) return segments_;
+  bounce();
+  return {&whole_, 1};
+}
+
+void SegmentList::scatter() const noexcept {
+  if (!buffer_) return;
+  const std::byte* from = buffer_.get();
+  for (const Segment& segment : segments_) {
+    std::memcpy(segment.data, from, segment.size);
+    from += segment.size;
+  }
+}
+
+std::span<const Segment> SegmentList::to_send() {
+  if (segments_.size() <= Fabric::kMaxSegments) return segments_;
+  bounce();
+  std::byte* to = buffer_.get();
+  for (const Segment& segment : segments_) {
+    std::memcpy(to, segment.data, segment.size);
+    to += segment.size;
+  }
+  return {&whole_, 1};
+}
+
+}  // namespace membrain

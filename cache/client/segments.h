@@ -1,0 +1,41 @@
+// Pieces of the caller's memory as segments of one send or receive. The one edge where a const
+// source becomes a Segment: a fabric only reads what it sends.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "membrain/block.h"
+#include "transport/fabric.h"
+
+namespace membrain {
+
+/// Builds the segments of one payload: neighbours that touch become one. What still has more than
+/// Fabric::kMaxSegments goes through one contiguous bounce buffer.
+///
+/// Ownership  Owns the bounce buffer, if there is one: lives until the transfer is complete. The
+///            pieces stay the caller's.
+class SegmentList {
+ public:
+  void add(std::span<const Piece> pieces);
+  void add(std::span<const ConstPiece> pieces);
+
+  /// To receive into; `scatter` after the bytes have landed.
+  [[nodiscard]] std::span<const Segment> to_receive();
+  void scatter() const noexcept;
+  /// To send from: gathers first, if need be.
+  [[nodiscard]] std::span<const Segment> to_send();
+
+ private:
+  void add(std::byte* at, std::size_t size);
+  void bounce();
+
+  std::vector<Segment> segments_;
+  std::unique_ptr<std::byte[]> buffer_;
+  Segment whole_;
+  std::size_t size_ = 0;
+};
+
+}  // namespace membrain

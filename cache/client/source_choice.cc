@@ -1,0 +1,23 @@
+#include "cache/client/source_choice.h"
+
+#include <tuple>
+
+namespace membrain {
+
+std::optional<std::size_t> choose_source(std::span<const Replica> replicas,
+                                         std::span<const NodeView> views, TriedReplicas tried,
+                                         const BlockKey& key) noexcept {
+  std::optional<std::size_t> best;
+  std::tuple<bool, int, std::uint64_t> best_rank{};
+  for (std::size_t i = 0; i < replicas.size(); ++i) {
+    if ((tried >> i & 1U) != 0 || !views[i].usable) continue;
+    const std::tuple rank{views[i].same_host, -int{replicas[i].tier},
+                          affinity(key, replicas[i].at.node)};
+    if (best && rank <= best_rank) continue;
+    best = i;
+    best_rank = rank;
+  }
+  return best;
+}
+
+}  // namespace membrain

@@ -1,0 +1,217 @@
+#include "cache/client/store.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+namespace membrain {
+
+namespace {
+
+ItemOutcome outcome_of(wire::ItemStatus status) noexcept {
+  switch (status) {
+    case wire::ItemStatus::ok:
+      return {.ok = true};
+    case wire::ItemStatus::duplicate:
+      return {.ok = true, .duplicate = true};
+    case wire::ItemStatus::full:
+      return {.why = Errc::out_of_capacity};
+    case wire::ItemStatus::too_large:
+      return {.why = Errc::invalid_argument};
+    case wire::ItemStatus::old_era:
+    case wire::ItemStatus::stale:
+      return {.why = Errc::stale};
+    case wire::ItemStatus::denied:
+      return {.why = Errc::denied};
+    case wire::ItemStatus::cancelled:
+      return {.why = Errc::timed_out};
+    case wire::ItemStatus::corrupt:
+      return {.why = Errc::corrupt};
+    case wire::ItemStatus::not_found:
+    case wire::ItemStatus::unavailable:
+    case wire::ItemStatus::refused:
+      break;
+  }
+  return {.why = Errc::unavailable};
+}
+
+/// Bytes of a block's pieces; 0 if they cannot be one block.
+std::uint32_t length_of(std::span<const ConstPiece> pieces) noexcept {
+  std::uint64_t bytes = 0;
+  for (const ConstPiece& piece : pieces) {
+    if (piece.data == nullptr && piece.size != 0) return 0;
+    if (piece.size > std::numeric_limits<std::uint32_t>::max() - bytes) return 0;
+    bytes += piece.size;
+  }
+  return static_cast<std::uint32_t>(bytes);
+}
+
+}  // namespace
+
+Storing::Storing(NodeLinks& links, StoreJob job)
+    : links_(links), job_(std::move(job)), workers_(links.loop().ready()) {}
+
+Task<Result<TransferReport>> Storing::run() {
+  const Result<> planned = plan();
+  if (!planned) {
+    workers_.finish({});
+    co_return fail(planned.error());
+  }
+  if (job_.cancel) job_.cancel->on_request([this] { cancel(); });
+  if (job_.cancel && job_.cancel->requested()) cancelled_ = true;
+  std::vector<std::size_t> items(job_.items.size());
+  for (std::size_t i = 0; i < items.size(); ++i) items[i] = i;
+  launch(items, NodeId{});
+  workers_.finish({});
+  const Result<> ended = co_await workers_;
+  if (job_.cancel) job_.cancel->on_request(nullptr);
+  if (!ended) co_return fail(ended.error());
+  if (cancelled_) co_return fail(Errc::cancelled, "the store was taken back");
+  co_return std::move(report_);
+}
+
+Result<> Storing::plan() {
+  lengths_.reserve(job_.items.size());
+  for (const StoreItem& item : job_.items) {
+    if (item.hash.empty()) return fail(Errc::invalid_argument, "a block to store has no hash");
+    if (item.part >= wire::kMaxParts) return fail(Errc::invalid_argument, "no such part");
+    lengths_.push_back(length_of(item.from));
+    if (lengths_.back() == 0) {
+      return fail(Errc::invalid_argument, "a block to store has no bytes, or too many");
+    }
+  }
+  moved_.resize(job_.items.size());
+  report_.items.resize(job_.items.size());
+  return {};
+}
+
+BlockKey Storing::key_of(std::size_t item) const {
+  return job_.keys->key(job_.items[item].hash);
+}
+
+/// Shares items out over the nodes, but for `avoid`, and starts the workers that send them.
+void Storing::launch(const std::vector<std::size_t>& items, NodeId avoid) {
+  const std::vector<NodeView> views = links_.views();
+  std::map<NodeId, std::vector<std::size_t>> shares;
+  for (const std::size_t item : items) {
+    const NodeId node = cancelled_ ? NodeId{} : choose_node(views, key_of(item), avoid);
+    if (node) {
+      shares[node].push_back(item);
+    } else {
+      end(item, {.why = cancelled_ ? Errc::cancelled : Errc::unavailable});
+    }
+  }
+  for (const auto& [node, share] : shares) {
+    auto lane = std::make_shared<Lane>(Lane{node, batches_of(share)});
+    const std::size_t workers = std::min(kWindow, lane->batches.size());
+    workers_.expect(static_cast<std::uint32_t>(workers));
+    for (std::size_t i = 0; i < workers; ++i) links_.loop().spawn(work(lane));
+  }
+}
+
+std::deque<Storing::Batch> Storing::batches_of(const std::vector<std::size_t>& items) const {
+  std::deque<Batch> batches;
+  std::uint64_t bytes = 0;
+  bool open = false;  // the last batch takes more
+  for (const std::size_t item : items) {
+    const bool alone = lengths_[item] >= kAloneBytes;
+    if (alone || !open || bytes + lengths_[item] > kBatchBytes ||
+        batches.back().size() == wire::kMaxStoreItems) {
+      batches.emplace_back();
+      bytes = 0;
+    }
+    batches.back().push_back(item);
+    bytes += lengths_[item];
+    open = !alone;
+  }
+  return batches;
+}
+
+Task<> Storing::work(std::shared_ptr<Lane> lane) {
+  while (!lane->batches.empty()) {
+    Batch batch = std::move(lane->batches.front());
+    lane->batches.pop_front();
+    Task<> stored = store_batch(lane->node, std::move(batch));
+    co_await stored;
+  }
+  workers_.finish({});
+}
+
+wire::Store Storing::message_of(const Batch& batch) const {
+  wire::Store message;
+  message.proof = job_.proof;
+  message.items.reserve(batch.size());
+  for (const std::size_t item : batch) {
+    const StoreItem& block = job_.items[item];
+    wire::StoreItem entry;
+    entry.meta.space = NamespaceId{job_.space.id};
+    entry.meta.era = Era{job_.space.era};
+    entry.meta.key = key_of(item);
+    if (!block.parent.empty()) entry.meta.parent = job_.keys->key(block.parent);
+    entry.meta.depth = block.depth;
+    entry.meta.part = block.part;
+    entry.meta.priority = block.priority;
+    entry.length = lengths_[item];
+    message.items.push_back(entry);
+  }
+  return message;
+}
+
+Task<> Storing::store_batch(NodeId node, Batch batch) {
+  if (cancelled_) {
+    for (const std::size_t item : batch) end(item, {.why = Errc::cancelled});
+    co_return;
+  }
+  SegmentList payload;
+  for (const std::size_t item : batch) payload.add(job_.items[item].from);
+  StoreExchange exchange(links_, node, message_of(batch), std::move(payload), job_.deadline);
+  const auto here = active_.insert(active_.end(), &exchange);
+  Task<StoreAnswer> exchanged = exchange.run();
+  const StoreAnswer answer = co_await exchanged;
+  active_.erase(here);
+  settle(node, batch, answer);
+}
+
+/// Ends the items of a batch, or gives them their second node.
+void Storing::settle(NodeId node, const Batch& batch, const StoreAnswer& answer) {
+  if (!answer.outcome) {
+    const Errc why = answer.outcome.error().code;
+    std::vector<std::size_t> again;
+    for (const std::size_t item : batch) {
+      if (why == Errc::peer_lost && !moved_[item]) {
+        moved_[item] = true;
+        again.push_back(item);
+      } else {
+        end(item, {.why = why == Errc::peer_lost ? Errc::unavailable : why});
+      }
+    }
+    if (!again.empty()) launch(again, node);
+    return;
+  }
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    const ItemOutcome outcome = outcome_of(answer.statuses[i]);
+    if (outcome.ok && !outcome.duplicate) {
+      report_.bytes += lengths_[batch[i]];
+      report_.lane_bytes[std::string(answer.lane)] += lengths_[batch[i]];
+    }
+    end(batch[i], outcome);
+  }
+}
+
+void Storing::cancel() {
+  cancelled_ = true;
+  for (StoreExchange* exchange : active_) exchange->stop(Errc::cancelled);
+}
+
+void Storing::end(std::size_t item, const ItemOutcome& outcome) {
+  report_.items[item] = outcome;
+  if (job_.options.on_item) job_.options.on_item(item, outcome);
+}
+
+Task<Result<TransferReport>> store_blocks(NodeLinks& links, StoreJob job) {
+  Storing storing(links, std::move(job));
+  Task<Result<TransferReport>> running = storing.run();
+  co_return co_await running;
+}
+
+}  // namespace membrain

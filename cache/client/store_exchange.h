@@ -1,0 +1,77 @@
+// StoreExchange: one Store message, its payload, and the answer.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "cache/client/node_links.h"
+#include "cache/client/segments.h"
+#include "cache/client/signal.h"
+#include "membrain/result.h"
+#include "protocol/messages.h"
+#include "transport/completion.h"
+#include "transport/fabric.h"
+#include "transport/task.h"
+
+namespace membrain {
+
+/// How one Store ended. Its memory is the caller's again.
+struct StoreAnswer {
+  Result<> outcome;                        ///< why there are no statuses
+  std::vector<wire::ItemStatus> statuses;  ///< one per item, if `outcome`
+  std::string_view lane;
+};
+
+/// Connects if need be, sends, awaits `Stored`. Ends when the answer is there, or there will be
+/// none, *and* the payload's memory is the caller's again: at the deadline, or on `stop`, a send
+/// that is still under way has kDrain more, then the connection is closed and the send awaited.
+///
+/// Threads  The data loop only. The exchange outlives `run`.
+class StoreExchange final : public Exchange {
+ public:
+  static constexpr Duration kDrain = std::chrono::seconds(1);
+
+  /// `payload` borrows the caller's memory.
+  StoreExchange(NodeLinks& links, NodeId node, wire::Store message, SegmentList payload,
+                TimePoint deadline);
+  ~StoreExchange() = default;
+
+  Task<StoreAnswer> run();
+  /// Takes it back: fails with `why` unless it was faster.
+  void stop(Errc why);
+
+  void on_frame(const wire::Frame& frame, Payload payload) override;
+  void on_peer_lost() override;
+
+ private:
+  void try_to_begin();
+  void begin(PeerId peer);
+  Task<> await_sent(std::vector<std::byte> frame);
+  void give_up(Errc why, std::string_view context);
+  void close_if_hung();
+  [[nodiscard]] bool ended() const noexcept { return answered_ && !sending_; }
+
+  NodeLinks& links_;
+  Fabric& fabric_;
+  Loop& loop_;
+  NodeId node_;
+  wire::Store message_;
+  SegmentList payload_;
+  TimePoint deadline_;
+  OpId op_;
+  PeerId peer_;
+  StoreAnswer answer_;
+  Signal signal_;
+  Timer timer_;
+  TimePoint drained_by_{};
+  bool answered_ = false;  ///< `answer_` stands
+  bool sending_ = false;
+  bool stopped_ = false;
+  bool closing_ = false;
+};
+
+}  // namespace membrain
