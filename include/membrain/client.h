@@ -17,7 +17,6 @@
 
 namespace membrain {
 
-class ClientCore;
 namespace detail {
 struct OperationState;
 }
@@ -30,8 +29,9 @@ struct ClientConfig {
   std::string tenant = "default";
   std::string label;  ///< for people: who this is, e.g. "engine 3"
 
-  /// `own`: the client starts a control thread and a data thread. `caller`: nothing happens but
-  /// inside `poll()` and blocking calls: it saves two thread hops an operation.
+  /// `own`: the client starts a control thread ("mb-control") and a data thread ("mb-data"), which
+  /// also computes checksums. `caller`: nothing happens but inside `poll()` and blocking calls: it
+  /// saves two thread hops an operation.
   enum class Threads : std::uint8_t { own, caller } threads = Threads::own;
 
   std::chrono::milliseconds connect_timeout{5000};
@@ -73,7 +73,7 @@ struct LookupOptions {
 /// Threads    One thread at a time.
 class Match {
  public:
-  Match() noexcept;
+  Match() noexcept;  ///< of nothing
   Match(Match&&) noexcept;
   Match& operator=(Match&&) noexcept;
   ~Match();
@@ -190,6 +190,7 @@ class Client {
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
+  /// Opens a namespace. Its tenant is this client's, whatever `space.tenant` says.
   Result<OpenedNamespace> open_namespace(const Namespace& space);
 
   Operation<Match> lookup_async(const OpenedNamespace& space, std::span<const BlockHash> hashes,
@@ -229,8 +230,9 @@ class Client {
   bool poll();
 
  private:
-  explicit Client(std::unique_ptr<ClientCore> core) noexcept;
-  std::unique_ptr<ClientCore> core_;
+  struct Runtime;
+  explicit Client(std::unique_ptr<Runtime> runtime) noexcept;
+  std::unique_ptr<Runtime> runtime_;
 };
 
 }  // namespace membrain

@@ -1,0 +1,288 @@
+// The public client: threads, UCX fabrics and waiting around a ClientCore. Nothing else of the
+// client knows of any of them.
+#include "membrain/client.h"
+
+#include <pthread.h>
+
+#include <fstream>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "cache/client/cancel_token.h"
+#include "cache/client/client_core.h"
+#include "cache/client/operation.h"
+#include "protocol/messages.h"
+#include "transport/loop.h"
+#include "transport/task.h"
+#include "transport/ucx/ucx_fabric.h"
+
+namespace membrain {
+
+namespace {
+
+using detail::Outcome;
+
+/// Equal on all processes of a host, and on no two hosts.
+std::string host_id() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  std::getline(file, id);
+  return id;
+}
+
+Result<> check_config(const ClientConfig& config) {
+  const auto bad = [](const char* why) { return fail(Errc::invalid_argument, why); };
+  if (config.server.empty()) return bad("ClientConfig::server is empty");
+  if (config.tenant.empty() || config.tenant.size() > wire::kMaxTextBytes) {
+    return bad("ClientConfig::tenant has 1 to 256 bytes");
+  }
+  if (config.label.size() > wire::kMaxTextBytes) return bad("ClientConfig::label is too long");
+  if (config.connect_timeout.count() <= 0 || config.default_timeout.count() <= 0) {
+    return bad("ClientConfig: a time-out must be positive");
+  }
+  if (config.fetch_window_blocks == 0) return bad("ClientConfig::fetch_window_blocks is 0");
+  return {};
+}
+
+template <class T>
+Task<> conclude(Task<Result<T>> work, std::shared_ptr<Outcome<T>> outcome) {
+  Result<T> result = co_await work;
+  outcome->finish(std::move(result));
+}
+
+Task<Result<>> stop_core(ClientCore& core) {
+  Task<> stopping = core.stop();
+  co_await stopping;
+  co_return Result<>{};
+}
+
+std::jthread run_thread(Loop& loop, const char* name) {
+  return std::jthread([&loop, name] {
+    pthread_setname_np(pthread_self(), name);
+    loop.run();
+  });
+}
+
+}  // namespace
+
+/// What a Client owns. One loop for both fabrics with `Threads::caller`, else one each.
+struct Client::Runtime {
+  SteadyClock clock;
+  Loop control_loop{clock};
+  Loop own_data_loop{clock};
+  bool caller_drives = false;
+  std::unique_ptr<Fabric> control;
+  std::unique_ptr<Fabric> data;
+  std::unique_ptr<ClientCore> core;
+  bool started = false;
+  std::jthread control_thread;
+  std::jthread data_thread;
+
+  [[nodiscard]] Loop& data_loop() noexcept { return caller_drives ? control_loop : own_data_loop; }
+
+  Result<> make_fabrics(const ClientConfig& config);
+  Result<> start_threads();
+  void stop_threads() noexcept;
+
+  /// Starts `work` on `loop`; its result will be in `outcome`.
+  template <class T>
+  void submit(Loop& loop, Task<Result<T>> work, std::shared_ptr<Outcome<T>> outcome);
+  template <class T>
+  std::shared_ptr<Outcome<T>> new_outcome();
+  /// Starts `work` on `loop` and waits for its result.
+  template <class T>
+  Result<T> run(Loop& loop, Task<Result<T>> work);
+  /// Starts a transfer on the data loop, which `cancel` takes back.
+  std::shared_ptr<Outcome<TransferReport>> run_transfer(Task<Result<TransferReport>> work,
+                                                        std::shared_ptr<CancelToken> cancel);
+
+  ~Runtime();
+};
+
+Result<> Client::Runtime::make_fabrics(const ClientConfig& config) {
+  const Result<std::shared_ptr<UcxContext>> context = UcxContext::create();
+  if (!context) return fail(context.error());
+  UcxFabricConfig fabric;
+  fabric.secret = config.secret;
+  fabric.label = config.label;
+  Result<std::unique_ptr<Fabric>> made = make_ucx_fabric(*context, control_loop, fabric);
+  if (!made) return fail(made.error());
+  control = std::move(*made);
+  made = make_ucx_fabric(*context, data_loop(), fabric);
+  if (!made) return fail(made.error());
+  data = std::move(*made);
+  return {};
+}
+
+Result<> Client::Runtime::start_threads() {
+  if (caller_drives) return {};
+  try {
+    control_thread = run_thread(control_loop, "mb-control");
+    data_thread = run_thread(own_data_loop, "mb-data");
+  } catch (const std::system_error& error) {
+    return fail(Errc::out_of_capacity, "the client's threads", error.code().value());
+  }
+  return {};
+}
+
+void Client::Runtime::stop_threads() noexcept {
+  const auto stop = [](Loop& loop, std::jthread& thread) {
+    if (!thread.joinable()) return;
+    loop.stop();
+    thread.join();
+  };
+  stop(control_loop, control_thread);
+  stop(own_data_loop, data_thread);
+}
+
+template <class T>
+std::shared_ptr<Outcome<T>> Client::Runtime::new_outcome() {
+  auto outcome = std::make_shared<Outcome<T>>();
+  outcome->driven = caller_drives ? &control_loop : nullptr;
+  return outcome;
+}
+
+template <class T>
+void Client::Runtime::submit(Loop& loop, Task<Result<T>> work,
+                             std::shared_ptr<Outcome<T>> outcome) {
+  auto job = [&loop, outcome, work = std::move(work)]() mutable {
+    loop.spawn(conclude(std::move(work), std::move(outcome)));
+  };
+  const Result<> posted = loop.inbox().post(std::move(job));
+  if (!posted) outcome->finish(fail(posted.error()));
+}
+
+template <class T>
+Result<T> Client::Runtime::run(Loop& loop, Task<Result<T>> work) {
+  std::shared_ptr<Outcome<T>> outcome = new_outcome<T>();
+  submit(loop, std::move(work), outcome);
+  outcome->await();
+  return outcome->take();
+}
+
+std::shared_ptr<Outcome<TransferReport>> Client::Runtime::run_transfer(
+    Task<Result<TransferReport>> work, std::shared_ptr<CancelToken> cancel) {
+  std::shared_ptr<Outcome<TransferReport>> outcome = new_outcome<TransferReport>();
+  outcome->take_back = [&loop = data_loop(), cancel] {
+    // An inbox that is full loses the wish: the operation ends by its deadline.
+    [[maybe_unused]] const Result<> posted = loop.inbox().post([cancel] { cancel->request(); });
+  };
+  submit(data_loop(), std::move(work), outcome);
+  return outcome;
+}
+
+Client::Runtime::~Runtime() {
+  while (started) {
+    const Result<> stopped = run(control_loop, stop_core(*core));
+    started = !stopped;  // a full inbox drains meanwhile
+    if (started && caller_drives) control_loop.turn();
+  }
+  stop_threads();
+}
+
+Client::Client(std::unique_ptr<Runtime> runtime) noexcept : runtime_(std::move(runtime)) {}
+
+Client::~Client() = default;
+
+Result<std::unique_ptr<Client>> Client::open(ClientConfig config) {
+  if (const Result<> fine = check_config(config); !fine) return fail(fine.error());
+  auto runtime = std::make_unique<Runtime>();
+  runtime->caller_drives = config.threads == ClientConfig::Threads::caller;
+  if (const Result<> made = runtime->make_fabrics(config); !made) return fail(made.error());
+  runtime->core =
+      std::make_unique<ClientCore>(*runtime->control, *runtime->data, std::move(config), host_id());
+  if (const Result<> begun = runtime->start_threads(); !begun) return fail(begun.error());
+  const Result<> started = runtime->run(runtime->control_loop, runtime->core->start());
+  if (!started) return fail(started.error());
+  runtime->started = true;
+  Runtime& at = *runtime;
+  runtime->core->pin_desk().set_grants(
+      [&at](std::shared_ptr<const Match::State> match, std::chrono::milliseconds valid) {
+        return at.run(at.control_loop, at.core->grant(std::move(match), valid));
+      });
+  return std::unique_ptr<Client>(new Client(std::move(runtime)));
+}
+
+Result<OpenedNamespace> Client::open_namespace(const Namespace& space) {
+  return runtime_->run(runtime_->control_loop, runtime_->core->open_namespace(space));
+}
+
+Operation<Match> Client::lookup_async(const OpenedNamespace& space,
+                                      std::span<const BlockHash> hashes,
+                                      const LookupOptions& options) {
+  std::shared_ptr<Outcome<Match>> outcome = runtime_->new_outcome<Match>();
+  Task<Result<Match>> work = runtime_->core->lookup(space, {hashes.begin(), hashes.end()}, options);
+  runtime_->submit(runtime_->control_loop, std::move(work), outcome);
+  return Operation<Match>(std::move(outcome));
+}
+
+Result<Match> Client::lookup(const OpenedNamespace& space, std::span<const BlockHash> hashes,
+                             const LookupOptions& options) {
+  return lookup_async(space, hashes, options).wait();
+}
+
+Result<std::vector<bool>> Client::contains(const OpenedNamespace& space,
+                                           std::span<const BlockHash> hashes, std::uint16_t parts) {
+  LookupOptions options;
+  options.mode = LookupOptions::Mode::probe;
+  options.rule = LookupOptions::Rule::all;
+  options.parts = parts;
+  const Result<Match> match = lookup(space, hashes, options);
+  if (!match) return fail(match.error());
+  std::vector<bool> there(hashes.size());
+  for (std::size_t i = 0; i < there.size(); ++i) there[i] = match->has(i);
+  return there;
+}
+
+Result<Match> Client::adopt(std::span<const std::byte> grant) {
+  if (grant.size() > Match::kMaxGrantBytes) {
+    return fail(Errc::corrupt, "these bytes are not a grant");
+  }
+  return runtime_->run(runtime_->control_loop, runtime_->core->adopt({grant.begin(), grant.end()}));
+}
+
+Operation<TransferReport> Client::fetch_async(const Match& match, std::span<const FetchItem> items,
+                                              TransferOptions options) {
+  auto cancel = std::make_shared<CancelToken>();
+  Task<Result<TransferReport>> work = runtime_->core->fetch(
+      match.state(), {items.begin(), items.end()}, std::move(options), cancel);
+  return Operation<TransferReport>(runtime_->run_transfer(std::move(work), std::move(cancel)));
+}
+
+Result<TransferReport> Client::fetch(const Match& match, std::span<const FetchItem> items,
+                                     TransferOptions options) {
+  return fetch_async(match, items, std::move(options)).wait();
+}
+
+Operation<TransferReport> Client::store_async(const OpenedNamespace& space,
+                                              std::span<const StoreItem> items,
+                                              TransferOptions options) {
+  auto cancel = std::make_shared<CancelToken>();
+  Task<Result<TransferReport>> work =
+      runtime_->core->store(space, {items.begin(), items.end()}, std::move(options), cancel);
+  return Operation<TransferReport>(runtime_->run_transfer(std::move(work), std::move(cancel)));
+}
+
+Result<TransferReport> Client::store(const OpenedNamespace& space, std::span<const StoreItem> items,
+                                     TransferOptions options) {
+  return store_async(space, items, std::move(options)).wait();
+}
+
+Result<OpenedNamespace> Client::clear(const OpenedNamespace& space) {
+  return runtime_->run(runtime_->control_loop, runtime_->core->clear(space));
+}
+
+Result<std::map<std::string, std::uint64_t>> Client::server_stats() {
+  return runtime_->run(runtime_->control_loop, runtime_->core->server_stats());
+}
+
+bool Client::poll() {
+  return runtime_->caller_drives && runtime_->control_loop.turn();
+}
+
+}  // namespace membrain
