@@ -27,7 +27,7 @@ build=(
   libbenchmark-dev    # benchmarks
 )
 test=(clang-format-16)
-extra=(clang-16 clang-tidy-16 libclang-rt-16-dev librsvg2-bin)
+extra=(clang-16 clang-tidy-16 libclang-rt-16-dev mypy)
 
 wanted=("${build[@]}")
 case "${1:---all}" in

@@ -8,7 +8,7 @@ usage() {
 usage: tools/test.sh [--fast | --all] [--no-setup] [LABEL...]
   (nothing)   style, then the dev build and the asan build with their tests
   --fast      style and the dev build only
-  --all       also tsan, clang, release, and clang-tidy
+  --all       also tsan, clang, release, clang-tidy and mypy
   --no-setup  does not look for missing packages
   LABEL       tests to run: unit, sim, ucx (the default is these three)
 The last line is "N passed, N failed, N skipped"; the status is 0 only if something passed and
@@ -92,10 +92,12 @@ prove() {
 
 lint() {
   local sources
-  mapfile -t sources < <(git ls-files '*.cc')
+  mapfile -t sources < <(git ls-files '*.cc' ':!tests')
   printf '%s\0' "${sources[@]}" |
     xargs -0 -n 1 -P "$jobs" clang-tidy-16 -p build/clang --quiet 2>/dev/null
 }
+
+check_types() { (cd tests && mypy --strict --cache-dir=../build/mypy ./*.py); }
 
 if [[ $setup == yes ]]; then
   if [[ $mode == all ]]; then tools/setup.sh --all; else tools/setup.sh --test; fi
@@ -110,8 +112,9 @@ if [[ $mode == all ]]; then
   prove tsan
   prove clang
   prove release
-  say "clang-tidy"
+  say "clang-tidy, mypy"
   step clang-tidy lint
+  step mypy check_types
 fi
 
 say "result"
