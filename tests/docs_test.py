@@ -51,5 +51,30 @@ class ProtocolPage(unittest.TestCase):
         self.assertIn(f"Codes: {codes}.", PAGE)
 
 
+class ArenaPage(unittest.TestCase):
+    def test_lists_the_fields_of_a_seal_in_their_order(self) -> None:
+        page = (ROOT / "docs" / "arena.md").read_text("utf-8")
+        rows = re.findall(r"^\| (\d+) \| (\d+) \|", page.split("## Seals")[1], re.MULTILINE)
+        self.assertEqual(seal_layout(), [(int(at), int(size)) for at, size in rows[:-1]])
+
+
+def seal_layout() -> list[tuple[int, int]]:
+    """Offset and size of each field of `struct Seal` up to its self check."""
+    sizes = {"std::atomic<std::uint32_t>": 4, "std::atomic<std::uint64_t>": 8, "SlabPlace": 8}
+    sizes |= {f"std::uint{bits}_t": bits // 8 for bits in (8, 16, 32, 64)}
+    sizes |= {"BlockKey": 16, "Checksum": 16}
+    text = (ROOT / "cache" / "node" / "seal.h").read_text("utf-8")
+    found = re.search(r"struct alignas\(128\) Seal \{(.*?)\n\};", text, re.DOTALL)
+    assert found is not None
+    at = 0
+    layout = []
+    for kind, name in re.findall(r"^  ([\w:<>]+) (\w+);", found[1], re.MULTILINE):
+        if name == "reserved":
+            break
+        layout.append((at, sizes[kind]))
+        at += sizes[kind]
+    return layout
+
+
 if __name__ == "__main__":
     unittest.main()
