@@ -89,7 +89,7 @@ class SimNetwork {
 
   // Time.
 
-  /// Goes on by a little: turns every loop once (those of paused processes excepted) or, if that did
+  /// Goes on by a little: turns every loop once (not those of paused processes) or, if that did
   /// nothing, moves the clock to the next event or timer and lets happen what is due. False if
   /// nothing is left to happen.
   bool step();

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <coroutine>
 #include <vector>
 
 #include "transport/task.h"
@@ -122,14 +123,22 @@ TEST(CreditWindow, ARequestLargerThanTheWindowIsServedAlone) {
   EXPECT_TRUE(window.idle());
 }
 
+/// Suspends until the ready queue is run.
+struct Yield {
+  ReadyQueue& ready;
+  [[nodiscard]] bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> waiter) const { ready.push(waiter); }
+  void await_resume() const noexcept {}
+};
+
 Task<> borrow(ReadyQueue& ready, CreditWindow& window, std::uint64_t credits, std::uint64_t& held,
               std::uint64_t& most) {
   for (int i = 0; i < 100; ++i) {
     co_await window.take(credits);
     held += credits;
     most = std::max(most, held);
-    Completion pause(ready, 0);
-    co_await pause;
+    Yield yield{ready};
+    co_await yield;
     held -= credits;
     window.give(credits);
   }
