@@ -139,12 +139,7 @@ SimName SimNetwork::start_connect(SimFabric& fabric, Address to, TimePoint deadl
   const SimName name = connects_.add();
   const Duration there_and_back = 2 * delay(fabric.process_, fabric.process_);
   connects_[name.index] = {&fabric, std::move(to), deadline, now() + there_and_back, &settled, {}};
-  if (fabric.killed_) {
-    connects_[name.index].settled = nullptr;
-    settled.finish(fail(Errc::unavailable, "the process is dead"));
-  } else {
-    at(std::min(deadline, now() + there_and_back), Kind::connect_attempt, name);
-  }
+  at(std::min(deadline, now() + there_and_back), Kind::connect_attempt, name);
   return name;
 }
 
@@ -160,6 +155,8 @@ void SimNetwork::connect_attempt(const SimEvent& event) {
   const auto settle = [attempt](const Result<>& outcome) {
     std::exchange(attempt->settled, nullptr)->finish(outcome);
   };
+  // After a while too: whoever tries again and again lets time pass.
+  if (attempt->fabric->killed_) return settle(fail(Errc::unavailable, "the process is dead"));
   if (now() < attempt->answer_at) return settle(fail(Errc::timed_out, "connect"));
   const auto listener = listeners_.find(attempt->to);
   if (listener == listeners_.end()) return settle(fail(Errc::unavailable, "nobody listens"));
