@@ -9,6 +9,9 @@ function(membrain_habits target)
     list(JOIN MEMBRAIN_SANITIZE "," joined)
     target_compile_options(${target} PUBLIC -fsanitize=${joined} -fno-omit-frame-pointer
       -fno-sanitize-recover=all)
+    if("address" IN_LIST MEMBRAIN_SANITIZE)  # it finds these two by itself; a fifth less to compile
+      target_compile_options(${target} PUBLIC -fno-sanitize=null,object-size)
+    endif()
     target_link_options(${target} PUBLIC -fsanitize=${joined})
   endif()
 endfunction()
