@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import unittest
 from pathlib import Path
 
@@ -49,6 +50,22 @@ class ProtocolPage(unittest.TestCase):
         self.assertIn(f"**status**: {numbered(MESSAGES, 'ItemStatus', 0)}.", PAGE)
         codes = re.sub(r"(\d+) (\w+)", r"\1 `\2`", numbered(RESULT, "Errc", 1))
         self.assertIn(f"Codes: {codes}.", PAGE)
+
+
+class Readme(unittest.TestCase):
+    def test_its_example_compiles(self) -> None:
+        code = re.search(r"```cpp\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+        assert code is not None
+        include, _, statements = code[1].partition("\n\n")
+        given = "const std::vector<membrain::BlockHash>& hashes, "
+        given += "const std::vector<membrain::FetchItem>& items, "
+        given += "const std::vector<membrain::StoreItem>& blocks"
+        program = f"{include}\nvoid example({given}) {{\n{statements}}}\n"
+        command = ["g++", "-std=c++20", "-fsyntax-only", "-I", str(ROOT / "include"), "-x", "c++"]
+        done = subprocess.run(
+            [*command, "-"], input=program, capture_output=True, text=True, check=False
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
 
 
 class ArenaPage(unittest.TestCase):
