@@ -1,0 +1,174 @@
+// What the client decides, without I/O: placement, source choice, circuit, pins, segments.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <vector>
+
+#include "cache/client/circuit.h"
+#include "cache/client/pins.h"
+#include "cache/client/placement.h"
+#include "cache/client/segments.h"
+#include "cache/client/source_choice.h"
+
+namespace membrain {
+namespace {
+
+BlockKey key(std::uint64_t number) {
+  return {number * 0x9e3779b97f4a7c15, number};
+}
+
+std::vector<NodeView> nodes(std::size_t count, bool same_host = false) {
+  std::vector<NodeView> views;
+  for (std::size_t i = 0; i < count; ++i) {
+    views.push_back({NodeId{static_cast<std::uint32_t>(i + 1)}, true, same_host});
+  }
+  return views;
+}
+
+TEST(Placement, PrefersANodeOnTheSameHost) {
+  std::vector<NodeView> views = nodes(8);
+  views[5].same_host = true;
+  for (std::uint64_t i = 1; i < 100; ++i) {
+    EXPECT_EQ(choose_node(views, key(i), NodeId{}), views[5].node);
+  }
+  views[5].usable = false;
+  EXPECT_NE(choose_node(views, key(1), NodeId{}), views[5].node);
+}
+
+TEST(Placement, SpreadsKeysEvenlyAndMovesOnlyTheShareOfANodeThatLeaves) {
+  std::vector<NodeView> views = nodes(4);
+  std::map<NodeId, int> shares;
+  std::vector<NodeId> before;
+  for (std::uint64_t i = 1; i <= 4000; ++i) {
+    before.push_back(choose_node(views, key(i), NodeId{}));
+    ++shares[before.back()];
+  }
+  for (const auto& [node, share] : shares) EXPECT_NEAR(share, 1000, 150) << node.value;
+  views[2].usable = false;
+  for (std::uint64_t i = 1; i <= 4000; ++i) {
+    const NodeId now = choose_node(views, key(i), NodeId{});
+    if (before[i - 1] != views[2].node) {
+      EXPECT_EQ(now, before[i - 1]);
+    }
+    EXPECT_NE(now, views[2].node);
+  }
+}
+
+TEST(Placement, NamesNobodyWhenNobodyIsUsable) {
+  std::vector<NodeView> views = nodes(2);
+  EXPECT_EQ(choose_node(views, key(1), NodeId{1}), NodeId{2});
+  views[1].usable = false;
+  EXPECT_FALSE(choose_node(views, key(1), NodeId{1}));
+  EXPECT_FALSE(choose_node({}, key(1), NodeId{}));
+}
+
+std::vector<Replica> replicas_on(std::vector<std::uint32_t> ids) {
+  std::vector<Replica> replicas;
+  for (const std::uint32_t id : ids) {
+    Replica replica;
+    replica.at.node = NodeId{id};
+    replicas.push_back(replica);
+  }
+  return replicas;
+}
+
+TEST(SourceChoice, TakesTheSameHostFirstThenTheOthersAndEachOnce) {
+  const std::vector<Replica> replicas = replicas_on({1, 2, 3});
+  std::vector<NodeView> views = nodes(3);
+  views[2].same_host = true;
+  TriedReplicas tried = 0;
+  std::vector<std::size_t> order;
+  while (const auto next = choose_source(replicas, views, tried, key(7))) {
+    order.push_back(*next);
+    tried = static_cast<TriedReplicas>(tried | 1U << *next);
+  }
+  ASSERT_EQ(order.size(), 3U);
+  EXPECT_EQ(order[0], 2U);
+  std::sort(order.begin(), order.end());
+  EXPECT_EQ(order, (std::vector<std::size_t>{0, 1, 2}));
+}
+
+TEST(SourceChoice, AvoidsFailedNodesAndPrefersTheFasterTier) {
+  std::vector<Replica> replicas = replicas_on({1, 2, 3});
+  std::vector<NodeView> views = nodes(3);
+  views[0].usable = false;
+  replicas[1].tier = 1;
+  for (std::uint64_t i = 0; i < 50; ++i) EXPECT_EQ(choose_source(replicas, views, 0, key(i)), 2U);
+  views[1].usable = views[2].usable = false;
+  EXPECT_FALSE(choose_source(replicas, views, 0, key(1)));
+}
+
+TEST(SourceChoice, SpreadsKeysOverEqualReplicas) {
+  const std::vector<Replica> replicas = replicas_on({1, 2});
+  const std::vector<NodeView> views = nodes(2);
+  int first = 0;
+  for (std::uint64_t i = 1; i <= 1000; ++i) {
+    first += choose_source(replicas, views, 0, key(i)) == 0U ? 1 : 0;
+  }
+  EXPECT_NEAR(first, 500, 100);
+}
+
+TEST(Circuit, OpensAtOnceAndSpacesItsAttemptsWithJitter) {
+  Circuit circuit(42);
+  EXPECT_FALSE(circuit.closed());
+  circuit.succeeded();
+  EXPECT_TRUE(circuit.closed());
+  const TimePoint now{std::chrono::hours(1)};
+  Duration whole = Circuit::kFirstDelay;
+  for (int i = 0; i < 20; ++i) {
+    circuit.failed(now);
+    EXPECT_FALSE(circuit.closed());
+    EXPECT_GE(circuit.retry_at() - now, whole / 2);
+    EXPECT_LE(circuit.retry_at() - now, whole);
+    whole = std::min(whole * 2, Circuit::kLongestDelay);
+  }
+  circuit.succeeded();
+  circuit.failed(now);
+  EXPECT_LE(circuit.retry_at() - now, Circuit::kFirstDelay) << "a success begins anew";
+}
+
+TEST(PinRegistry, TellsOfAReleaseUntilItIsAcknowledged) {
+  PinRegistry pins;
+  pins.hold(LookupId{1}, {NamespaceId{9}, 1, {key(1)}});
+  pins.hold(LookupId{2}, {NamespaceId{9}, 1, {key(2)}});
+  pins.release(LookupId{1});
+  pins.release(LookupId{1});
+  pins.release(LookupId{3});  // its answer never came
+  EXPECT_EQ(pins.held(), (std::vector<LookupId>{LookupId{2}}));
+  EXPECT_EQ(pins.unpinning(10), (std::vector<LookupId>{LookupId{1}, LookupId{3}}));
+  EXPECT_EQ(pins.unpinning(1).size(), 1U);
+  const std::array<LookupId, 1> first{LookupId{1}};
+  pins.acknowledge(first);
+  EXPECT_EQ(pins.unpinning(10), (std::vector<LookupId>{LookupId{3}}));
+  pins.release_all();
+  EXPECT_EQ(pins.held_count(), 0U);
+  EXPECT_FALSE(pins.unpinned());
+}
+
+TEST(SegmentList, JoinsNeighboursAndBouncesWhatIsTooScattered) {
+  std::vector<std::byte> memory(10000);
+  SegmentList joined;
+  const std::vector<Piece> touching = {{memory.data(), 10}, {memory.data() + 10, 20}};
+  joined.add(touching);
+  ASSERT_EQ(joined.to_receive().size(), 1U);
+  EXPECT_EQ(joined.to_receive()[0].size, 30U);
+
+  std::vector<Piece> crumbs;
+  for (std::size_t i = 0; i < 5000; ++i) crumbs.push_back({memory.data() + 2 * i, 1});
+  SegmentList scattered;
+  scattered.add(crumbs);
+  const std::span<const Segment> into = scattered.to_receive();
+  ASSERT_EQ(into.size(), 1U);
+  ASSERT_EQ(into[0].size, 5000U);
+  for (std::size_t i = 0; i < 5000; ++i) into[0].data[i] = static_cast<std::byte>(i % 251);
+  scattered.scatter();
+  for (std::size_t i = 0; i < 5000; ++i) {
+    ASSERT_EQ(memory[2 * i], static_cast<std::byte>(i % 251));
+    ASSERT_EQ(memory[2 * i + 1], std::byte{0});
+  }
+}
+
+}  // namespace
+}  // namespace membrain

@@ -1,0 +1,403 @@
+#include "tests/client/fake_cluster.h"
+
+#include <algorithm>
+
+#include "base/checksum.h"
+#include "base/key.h"
+#include "protocol/proofs.h"
+
+namespace membrain::client_test {
+
+std::vector<std::byte> content(std::size_t size, unsigned seed) {
+  std::vector<std::byte> bytes(size);
+  for (std::size_t i = 0; i < size; ++i) {
+    bytes[i] = static_cast<std::byte>((i * 31 + seed * 131 + (i >> 8) + 1) & 0xff);
+  }
+  return bytes;
+}
+
+BlockHash hash_of(unsigned number) {
+  BlockHash hash;
+  hash.size = 16;
+  for (std::size_t i = 0; i < sizeof number; ++i) {
+    hash.bytes[i] = static_cast<std::byte>(number >> (8 * i));
+  }
+  return hash;
+}
+
+Namespace test_namespace() {
+  Namespace space;
+  space.model = "a model";
+  space.kv_dtype = "bfloat16";
+  return space;
+}
+
+FetchItem whole(std::uint32_t block, std::span<std::byte> into, std::uint16_t part) {
+  FetchItem item;
+  item.block = block;
+  item.part = part;
+  item.into = {{into.data(), into.size()}};
+  return item;
+}
+
+// ---- FakeProcess
+
+FakeProcess::FakeProcess(SimNetwork& network, ManualClock& clock, const std::string& process)
+    : loop_(clock), fabric_(network.make_fabric(loop_, process)) {
+  fabric_->set_receiver(*this);
+}
+
+FakeProcess::~FakeProcess() {
+  fabric_.reset();
+  for (int i = 0; i < 100 && loop_.running_tasks() != 0; ++i) loop_.turn();
+}
+
+void FakeProcess::on_message(PeerId peer, std::span<const std::byte> bytes, Payload payload) {
+  const Result<wire::Frame> frame = wire::read_frame(bytes);
+  ASSERT_TRUE(frame) << "the client sent what is no frame";
+  last_peer = peer;
+  peers.insert(peer);
+  take(peer, *frame, std::move(payload));
+}
+
+void FakeProcess::on_lost(PeerId peer, const Error&) {
+  peers.erase(peer);
+}
+
+void FakeProcess::close(PeerId peer) {
+  peers.erase(peer);
+  loop_.spawn(close_peer(peer));
+}
+
+Task<> FakeProcess::close_peer(PeerId peer) {
+  Task<> closing = fabric_->close(peer);
+  co_await closing;
+}
+
+Task<> FakeProcess::send(PeerId peer, std::vector<std::byte> frame,
+                         std::vector<std::byte> payload) {
+  Completion sent(loop_.ready());
+  const Segment segment{payload.data(), payload.size(), nullptr};
+  const std::span<const Segment> segments(&segment, 1);
+  fabric_->send(peer, frame, segments, sent);
+  [[maybe_unused]] const Result<> outcome = co_await sent;
+}
+
+// ---- FakeNode
+
+FakeNode::FakeNode(SimNetwork& network, ManualClock& clock, std::uint32_t id)
+    : FakeProcess(network, clock, "node" + std::to_string(id)),
+      id_{id},
+      name_("node" + std::to_string(id)) {
+  EXPECT_TRUE(fabric().listen(name_));
+}
+
+Location FakeNode::keep(const BlockKey& key, std::uint16_t part, std::vector<std::byte> bytes) {
+  Location at;
+  at.node = id_;
+  at.incarnation = Incarnation{1};
+  at.slot = SlotId{static_cast<std::uint32_t>(slots_.size() + 1)};
+  at.length = static_cast<std::uint32_t>(bytes.size());
+  at.generation = Generation{next_generation_++};
+  at.checksum = checksum(bytes);
+  slots_[at.slot] = {key, part, at.generation, std::move(bytes)};
+  return at;
+}
+
+wire::NodeEntry FakeNode::entry() const {
+  wire::NodeEntry entry;
+  entry.node = id_;
+  entry.incarnation = Incarnation{1};
+  entry.alive = alive;
+  entry.address = name_;
+  entry.host = host;
+  entry.capacity_bytes = 1 << 30;
+  return entry;
+}
+
+void FakeNode::take(PeerId peer, const wire::Frame& frame, Payload payload) {
+  const OpId op = frame.header.op;
+  switch (frame.header.type) {
+    case wire::Type::fetch:
+      fetches.emplace_back(op, wire::read_body<wire::Fetch>(frame.body).value());
+      return take_fetch(peer, op, fetches.back().second);
+    case wire::Type::cancel_fetch:
+      cancelled.push_back(wire::read_body<wire::CancelFetch>(frame.body).value().fetch);
+      return;
+    case wire::Type::suspect:
+      suspects.push_back(wire::read_body<wire::Suspect>(frame.body).value());
+      if (!drop_suspects) answer(peer, op, wire::SuspectNoted{});
+      return;
+    case wire::Type::store: {
+      wire::Store store = wire::read_body<wire::Store>(frame.body).value();
+      stores.push_back(store);
+      loop().spawn(take_store(peer, op, std::move(store), std::move(payload)));
+      return;
+    }
+    default:
+      ADD_FAILURE() << "a node got a message of another kind";
+  }
+}
+
+wire::ItemStatus FakeNode::look(const wire::FetchItem& item) const {
+  if (mood == Mood::stale) return wire::ItemStatus::stale;
+  const auto slot = slots_.find(item.slot);
+  if (slot == slots_.end() || slot->second.key != item.key || slot->second.part != item.part) {
+    return wire::ItemStatus::not_found;
+  }
+  if (slot->second.generation != item.generation) return wire::ItemStatus::stale;
+  if (item.offset + item.length > slot->second.bytes.size()) return wire::ItemStatus::not_found;
+  return wire::ItemStatus::ok;
+}
+
+void FakeNode::take_fetch(PeerId peer, OpId op, const wire::Fetch& fetch) {
+  if (mood == Mood::hang) return;
+  if (mood == Mood::vanish) return close(peer);
+  if (mood == Mood::refuse) return answer(peer, op, wire::Refused{Errc::denied, "no"});
+  for (std::size_t begin = 0; begin < fetch.items.size(); begin += items_per_data) {
+    const std::size_t end = std::min(begin + items_per_data, fetch.items.size());
+    std::vector<wire::DataItem> items;
+    std::vector<std::byte> payload;
+    for (std::size_t i = begin; i < end; ++i) {
+      const wire::FetchItem& item = fetch.items[i];
+      const wire::ItemStatus status = look(item);
+      const bool ok = status == wire::ItemStatus::ok;
+      items.push_back({item.tag, status, ok ? item.length : 0});
+      if (!ok) continue;
+      const auto at = slots_.at(item.slot).bytes.begin() + item.offset;
+      payload.insert(payload.end(), at, at + item.length);
+      if (mood == Mood::corrupt) payload.back() ^= std::byte{1};
+    }
+    send_data(peer, op, std::move(items), std::move(payload));
+  }
+}
+
+void FakeNode::send_data(PeerId peer, OpId op, std::vector<wire::DataItem> items,
+                         std::vector<std::byte> payload) {
+  const wire::Data message{std::move(items)};
+  if (payload.empty()) return answer(peer, op, message);
+  answer(peer, op, message, std::move(payload));
+}
+
+Task<> FakeNode::take_store(PeerId peer, OpId op, wire::Store store, Payload payload) {
+  Payload bulk = std::move(payload);
+  if (mood == Mood::hang) {
+    co_return;  // the payload is discarded; nobody answers
+  }
+  if (mood == Mood::vanish) {
+    close(peer);
+    co_return;
+  }
+  std::vector<std::byte> bytes(bulk.size());
+  const Segment segment{bytes.data(), bytes.size(), nullptr};
+  const std::span<const Segment> segments(&segment, 1);
+  Completion received(loop().ready());
+  fabric().receive(std::move(bulk), segments, received);
+  const Result<> outcome = co_await received;
+  if (!outcome) co_return;
+  wire::Stored stored_message;
+  std::size_t at = 0;
+  for (const wire::StoreItem& item : store.items) {
+    const auto begin = bytes.begin() + static_cast<std::ptrdiff_t>(at);
+    if (store_status == wire::ItemStatus::ok) {
+      stored[item.meta.key] = {begin, begin + item.length};
+    }
+    at += item.length;
+    stored_message.statuses.push_back(store_status);
+  }
+  EXPECT_EQ(at, bytes.size());
+  answer(peer, op, stored_message);
+}
+
+// ---- FakeShard
+
+FakeShard::FakeShard(SimNetwork& network, ManualClock& clock)
+    : FakeProcess(network, clock, "server") {
+  EXPECT_TRUE(fabric().listen("server:9201"));
+}
+
+void FakeShard::take(PeerId peer, const wire::Frame& frame, Payload) {
+  const OpId op = frame.header.op;
+  switch (frame.header.type) {
+    case wire::Type::hello:
+      return take_hello(peer, op, wire::read_body<wire::Hello>(frame.body).value());
+    case wire::Type::nodes: {
+      ++node_lists;
+      wire::NodeList list;
+      for (const FakeNode* node : nodes) list.nodes.push_back(node->entry());
+      return answer(peer, op, list);
+    }
+    case wire::Type::open_namespace: {
+      ++opened;
+      const auto request = wire::read_body<wire::OpenNamespace>(frame.body).value();
+      return answer(peer, op, wire::NamespaceOpened{namespace_id(request.digest), Era{era}, false});
+    }
+    default:
+      if (!silent) take_rest(peer, frame);
+  }
+}
+
+void FakeShard::take_rest(PeerId peer, const wire::Frame& frame) {
+  const OpId op = frame.header.op;
+  switch (frame.header.type) {
+    case wire::Type::heartbeat:
+      return answer(peer, op, wire::Alive{1});
+    case wire::Type::lookup:
+      lookups.push_back(wire::read_body<wire::Lookup>(frame.body).value());
+      return answer(peer, op, find(lookups.back()));
+    case wire::Type::unpin:
+      return take_unpin(peer, op, wire::read_body<wire::Unpin>(frame.body).value());
+    case wire::Type::grant: {
+      const auto request = wire::read_body<wire::Grant>(frame.body).value();
+      wire::Granted granted;
+      granted.proof.session = request.session;
+      granted.proof.epoch = epoch;
+      granted.proof.grant = request.lookup;
+      granted.proof.expires_ms = 12345;
+      granted.proof.mac.fill(std::byte{0x5a});
+      return answer(peer, op, granted);
+    }
+    case wire::Type::clear:
+      return answer(peer, op, wire::Cleared{Era{++era}});
+    case wire::Type::stats:
+      return answer(peer, op, wire::StatsReply{{{"blocks", catalog.size()}}});
+    default:
+      ADD_FAILURE() << "the shard got a message of another kind";
+  }
+}
+
+void FakeShard::take_hello(PeerId peer, OpId op, const wire::Hello& hello) {
+  const Digest key = tenant_key(kSecret, hello.tenant);
+  const Digest proof = hello_proof(key, hello.tenant, fabric().binding(peer));
+  if (deny || proof != hello.proof) return answer(peer, op, wire::Refused{Errc::denied, "no"});
+  hellos.push_back(hello);
+  wire::Welcome welcome;
+  welcome.proof.session = SessionId{next_session_++};
+  welcome.proof.epoch = epoch;
+  welcome.ttl_ms = ttl_ms;
+  welcome.max_keys = max_keys;
+  answer(peer, op, welcome);
+}
+
+void FakeShard::take_unpin(PeerId peer, OpId op, const wire::Unpin& unpin) {
+  unpins.push_back(unpin);
+  for (const wire::UnpinItem& item : unpin.items) pins.erase({unpin.session, item.lookup});
+  if (deaf_to_unpins > 0) {
+    --deaf_to_unpins;
+  } else {
+    answer(peer, op, wire::Unpinned{});
+  }
+}
+
+wire::Found FakeShard::find(const wire::Lookup& lookup) {
+  wire::Found found;
+  found.lookup = lookup.lookup;
+  for (const wire::LookupSection& section : lookup.sections) {
+    found.sections.push_back(find_section(section, lookup.mode));
+    if (!found.sections.back().locations.empty()) pins.emplace(lookup.session, lookup.lookup);
+  }
+  return found;
+}
+
+wire::FoundSection FakeShard::find_section(const wire::LookupSection& section,
+                                           wire::LookupMode mode) {
+  wire::FoundSection found;
+  found.era = Era{era};
+  found.bitmap.resize((section.keys.size() + 7) / 8);
+  bool unbroken = true;
+  for (std::uint32_t i = 0; i < section.keys.size(); ++i) {
+    const auto block = catalog.find(section.keys[i]);
+    const bool there = block != catalog.end() && block->second.size() >= section.parts;
+    unbroken = unbroken && there;
+    if (unbroken) found.prefix_blocks = i + 1;
+    if (!there) continue;
+    found.bitmap[i / 8] = static_cast<std::uint8_t>(found.bitmap[i / 8] | 1U << (i % 8));
+    const bool pinned = unbroken || section.rule == wire::LookupRule::all;
+    if (mode == wire::LookupMode::probe || !pinned) continue;
+    for (std::uint16_t part = 0; part < section.parts; ++part) {
+      for (const Location& at : block->second[part]) found.locations.push_back({i, part, 0, at});
+    }
+  }
+  return found;
+}
+
+// ---- ClientTest
+
+ClientTest::ClientTest(SimFaults faults, std::uint64_t seed)
+    : network_(clock_, seed, faults),
+      control_(network_.make_fabric(control_loop_, "client")),
+      data_(network_.make_fabric(data_loop_, "client")) {
+  shard_.nodes = {&node1_, &node2_};
+  config_.server = "server:9201";
+  config_.secret = kSecret;
+}
+
+ClientTest::~ClientTest() {
+  stop();
+  core_.reset();
+  data_.reset();
+  control_.reset();
+}
+
+void ClientTest::start() {
+  core_ = std::make_unique<ClientCore>(*control_, *data_, config_, "here");
+  const Result<> begun = await(control_loop_, core_->start());
+  ASSERT_TRUE(begun) << begun.error().context;
+  started_ = true;
+}
+
+namespace {
+
+Task<bool> stop_core(ClientCore& core) {
+  Task<> stopping = core.stop();
+  co_await stopping;
+  co_return true;
+}
+
+}  // namespace
+
+void ClientTest::stop() {
+  if (!std::exchange(started_, false)) return;
+  EXPECT_TRUE(await(control_loop_, stop_core(*core_)));
+}
+
+void ClientTest::begin() {
+  start();
+  const Result<OpenedNamespace> opened =
+      await(control_loop_, core_->open_namespace(test_namespace()));
+  ASSERT_TRUE(opened) << opened.error().context;
+  space_ = *opened;
+}
+
+BlockKey ClientTest::key_of(unsigned number) const {
+  const KeyMaker maker(digest_of(test_namespace()), tenant_key(kSecret, config_.tenant));
+  return maker.key(hash_of(number));
+}
+
+std::vector<std::byte> ClientTest::publish(unsigned number, std::size_t size,
+                                           std::vector<FakeNode*> on, std::uint16_t part,
+                                           unsigned seed) {
+  std::vector<std::byte> bytes = content(size, number * 64 + part + seed);
+  auto& parts = shard_.catalog[key_of(number)];
+  if (parts.size() <= part) parts.resize(part + 1U);
+  for (FakeNode* node : on) parts[part].push_back(node->keep(key_of(number), part, bytes));
+  return bytes;
+}
+
+Result<Match> ClientTest::lookup(std::vector<unsigned> numbers, LookupOptions options) {
+  std::vector<BlockHash> hashes;
+  for (const unsigned number : numbers) hashes.push_back(hash_of(number));
+  return await(control_loop_, core_->lookup(space_, std::move(hashes), options));
+}
+
+Result<TransferReport> ClientTest::fetch(const Match& match, std::vector<FetchItem> items,
+                                         TransferOptions options) {
+  return await(data_loop_,
+               core_->fetch(match.state(), std::move(items), std::move(options), nullptr));
+}
+
+Result<TransferReport> ClientTest::store(std::vector<StoreItem> items, TransferOptions options) {
+  return await(data_loop_, core_->store(space_, std::move(items), std::move(options), nullptr));
+}
+
+}  // namespace membrain::client_test

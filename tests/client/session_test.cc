@@ -1,0 +1,338 @@
+// The client's session: lookups, pins, and what becomes of them when the server goes away.
+#include <gtest/gtest.h>
+
+#include "tests/client/fake_cluster.h"
+
+namespace membrain::client_test {
+namespace {
+
+using Session = ClientTest;
+
+LookupOptions options_of(LookupOptions::Mode mode, LookupOptions::Rule rule) {
+  LookupOptions options;
+  options.mode = mode;
+  options.rule = rule;
+  return options;
+}
+
+constexpr auto kPin = LookupOptions::Mode::pin;
+constexpr auto kProbe = LookupOptions::Mode::probe;
+constexpr auto kPrefix = LookupOptions::Rule::prefix;
+constexpr auto kAll = LookupOptions::Rule::all;
+
+TEST_F(Session, FindsTheLongestPrefixAndPinsNothingBeyondIt) {
+  begin();
+  for (const unsigned number : {1U, 2U, 4U}) publish(number, 1000 + number, {&node1_});
+  const Result<Match> match = lookup({1, 2, 3, 4});
+  ASSERT_TRUE(match);
+  EXPECT_EQ(match->block_count(), 4U);
+  EXPECT_EQ(match->prefix_blocks(), 2U);
+  EXPECT_TRUE(match->has(1));
+  EXPECT_FALSE(match->has(2));
+  EXPECT_EQ(match->part_bytes(1), 1002U);
+  EXPECT_EQ(match->part_bytes(3), 0U) << "there, but not pinned";
+  EXPECT_TRUE(match->pinned());
+  EXPECT_EQ(shard_.pins.size(), 1U);
+}
+
+TEST_F(Session, AMissPinsNothingAndIsNotUnpinned) {
+  begin();
+  {
+    const Result<Match> match = lookup({1, 2});
+    ASSERT_TRUE(match);
+    EXPECT_EQ(match->prefix_blocks(), 0U);
+    EXPECT_FALSE(match->pinned());
+  }
+  run_for(seconds(1));
+  EXPECT_TRUE(shard_.unpins.empty());
+}
+
+TEST_F(Session, AProbePinsNothingAndCannotBeFetchedFrom) {
+  begin();
+  publish(1, 100, {&node1_});
+  publish(3, 100, {&node1_});
+  const Result<Match> match = lookup({1, 2, 3}, options_of(kProbe, kAll));
+  ASSERT_TRUE(match);
+  EXPECT_TRUE(match->has(0) && !match->has(1) && match->has(2));
+  EXPECT_EQ(match->prefix_blocks(), 1U);
+  EXPECT_FALSE(match->pinned());
+  EXPECT_TRUE(shard_.pins.empty());
+  std::vector<std::byte> into(100);
+  const Result<TransferReport> report = fetch(*match, {whole(0, into)});
+  ASSERT_FALSE(report);
+  EXPECT_EQ(report.error().code, Errc::invalid_argument);
+}
+
+TEST_F(Session, ABlockIsThereOnlyWithAllItsParts) {
+  begin();
+  publish(1, 100, {&node1_}, 0);
+  publish(1, 120, {&node2_}, 1);
+  publish(2, 100, {&node1_}, 0);
+  LookupOptions options = options_of(kPin, kPrefix);
+  options.parts = 2;
+  const Result<Match> match = lookup({1, 2}, options);
+  ASSERT_TRUE(match);
+  EXPECT_EQ(match->prefix_blocks(), 1U);
+  EXPECT_EQ(match->part_bytes(0, 1), 120U);
+  EXPECT_EQ(match->part_bytes(0, 2), 0U);
+}
+
+TEST_F(Session, ALongLookupTravelsInMessagesAndAPrefixStopsWhereItBreaks) {
+  shard_.max_keys = 16;
+  begin();
+  std::vector<unsigned> numbers;
+  for (unsigned number = 0; number < 100; ++number) {
+    numbers.push_back(number);
+    if (number != 40) publish(number, 64, {&node1_});
+  }
+  Result<Match> match = lookup(numbers);
+  ASSERT_TRUE(match);
+  EXPECT_EQ(match->prefix_blocks(), 40U);
+  EXPECT_EQ(shard_.lookups.size(), 3U) << "16 and 16 whole, then 8 of 16";
+  EXPECT_EQ(match->part_bytes(39), 64U);
+  EXPECT_EQ(shard_.pins.size(), 3U);
+
+  const Result<Match> all = lookup(numbers, options_of(kPin, kAll));
+  ASSERT_TRUE(all);
+  EXPECT_EQ(all->prefix_blocks(), 40U);
+  EXPECT_TRUE(all->has(99));
+  EXPECT_EQ(all->part_bytes(99), 64U);
+  EXPECT_EQ(shard_.pins.size(), 3U + 7U);
+
+  match->release();
+  match->release();
+  EXPECT_FALSE(match->pinned());
+  step_until([&] { return shard_.pins.size() == 7U; });
+}
+
+TEST_F(Session, RefusesLookupsThatMakeNoSense) {
+  begin();
+  LookupOptions options;
+  options.rule = LookupOptions::Rule::window;
+  EXPECT_EQ(lookup({1}, options).error().code, Errc::invalid_argument);
+  options = {};
+  options.parts = 0;
+  EXPECT_EQ(lookup({1}, options).error().code, Errc::invalid_argument);
+  options.parts = 65;
+  EXPECT_EQ(lookup({1}, options).error().code, Errc::invalid_argument);
+  std::vector<BlockHash> no_hash(1);
+  EXPECT_EQ(await(control_loop_, core_->lookup(space_, no_hash, {})).error().code,
+            Errc::invalid_argument);
+  std::vector<BlockHash> hashes{hash_of(1)};
+  EXPECT_EQ(await(control_loop_, core_->lookup({1, 2, false}, hashes, {})).error().code,
+            Errc::invalid_argument);
+}
+
+TEST_F(Session, ALookupInANamespaceThatWasClearedSinceIsStaleAndHoldsNothing) {
+  begin();
+  publish(1, 100, {&node1_});
+  shard_.era = 8;
+  const Result<Match> match = lookup({1});
+  ASSERT_FALSE(match);
+  EXPECT_EQ(match.error().code, Errc::stale);
+  step_until([&] { return shard_.pins.empty(); });
+}
+
+TEST_F(Session, ReleasesOfOneTurnAreOneMessageWhichIsResentUntilItIsAcknowledged) {
+  begin();
+  std::vector<Match> matches;
+  for (unsigned number = 1; number <= 5; ++number) {
+    publish(number, 100, {&node1_});
+    matches.push_back(lookup({number}).value());
+  }
+  EXPECT_EQ(shard_.pins.size(), 5U);
+  shard_.deaf_to_unpins = 3;
+  matches.clear();
+  run_for(seconds(5));
+  EXPECT_TRUE(shard_.pins.empty());
+  ASSERT_GE(shard_.unpins.size(), 4U);
+  for (const wire::Unpin& unpin : shard_.unpins) EXPECT_EQ(unpin.items.size(), 5U);
+  const std::size_t count = shard_.unpins.size();
+  run_for(seconds(5));
+  EXPECT_EQ(shard_.unpins.size(), count) << "acknowledged: not sent again";
+}
+
+TEST_F(Session, ALookupThatIsNotAnsweredInTimeIsGivenUpAndUnpinned) {
+  begin();
+  publish(1, 100, {&node1_});
+  shard_.silent = true;
+  LookupOptions options;
+  options.timeout = milliseconds(200);
+  const Result<Match> match = lookup({1}, options);
+  ASSERT_FALSE(match);
+  EXPECT_EQ(match.error().code, Errc::timed_out);
+  shard_.silent = false;
+  step_until([&] { return !shard_.unpins.empty(); });
+}
+
+TEST_F(Session, IsUnavailableAtOnceWhileTheServerIsAwayAndComesBackByItself) {
+  begin();
+  publish(1, 100, {&node1_});
+  shard_.close(*shard_.peers.begin());
+  shard_.deny = true;  // so that it cannot come back
+  step_until([&] { return !core_->connected(); });
+  const TimePoint before = clock_.now();
+  const Result<Match> match = lookup({1});
+  ASSERT_FALSE(match);
+  EXPECT_EQ(match.error().code, Errc::unavailable);
+  EXPECT_LT(clock_.now() - before, milliseconds(1));
+  std::vector<std::byte> bytes(10);
+  StoreItem item;
+  item.hash = hash_of(5);
+  item.from = {{bytes.data(), bytes.size()}};
+  run_for(milliseconds(1));
+  const Result<TransferReport> stored = store({item});
+  ASSERT_FALSE(stored);
+  EXPECT_EQ(stored.error().code, Errc::unavailable);
+
+  shard_.deny = false;
+  step_until([&] { return core_->connected(); });
+  EXPECT_TRUE(lookup({1}));
+}
+
+TEST_F(Session, AfterAReconnectItAssertsItsPinsUnderTheSameLookupIds) {
+  begin();
+  publish(1, 100, {&node1_});
+  publish(2, 100, {&node1_});
+  Match kept = lookup({1}).value();
+  {
+    const Match released = lookup({2}).value();
+    shard_.close(*shard_.peers.begin());
+    step_until([&] { return !core_->connected(); });
+  }
+  shard_.pins.clear();
+  shard_.lookups.clear();
+  shard_.epoch = Epoch{2};
+  step_until([&] { return core_->connected(); });
+  ASSERT_EQ(shard_.hellos.size(), 2U);
+  EXPECT_EQ(shard_.hellos[1].resume, SessionId{1});
+  EXPECT_EQ(shard_.opened, 2U) << "its namespace as well";
+  ASSERT_EQ(shard_.lookups.size(), 1U) << "the released one is not";
+  EXPECT_EQ(shard_.lookups[0].lookup, kept.state()->claims[0].lookup);
+  EXPECT_EQ(shard_.lookups[0].session, SessionId{2});
+  EXPECT_EQ(shard_.lookups[0].mode, wire::LookupMode::pin);
+  EXPECT_EQ(shard_.lookups[0].sections[0].rule, wire::LookupRule::all);
+  EXPECT_EQ(shard_.pins.size(), 1U);
+  step_until([&] { return shard_.unpins.size() == 1U; });
+  std::vector<std::byte> into(100);
+  EXPECT_EQ(fetch(kept, {whole(0, into)})->ok_count(), 1U);
+  ASSERT_FALSE(node1_.fetches.empty());
+  EXPECT_EQ(node1_.fetches.back().second.proof.session, SessionId{2});
+}
+
+TEST_F(Session, AServerThatFallsSilentIsTakenForGone) {
+  begin();
+  shard_.silent = true;
+  step_until([&] { return !core_->connected(); });
+  shard_.silent = false;
+  step_until([&] { return core_->connected(); });
+  EXPECT_GE(shard_.hellos.size(), 2U);
+}
+
+TEST_F(Session, AServerOfAnOlderEpochIsRefused) {
+  shard_.epoch = Epoch{5};
+  begin();
+  shard_.epoch = Epoch{4};
+  shard_.close(*shard_.peers.begin());
+  step_until([&] { return shard_.hellos.size() >= 3U; });
+  EXPECT_FALSE(core_->connected());
+  shard_.epoch = Epoch{6};
+  step_until([&] { return core_->connected(); });
+}
+
+TEST_F(Session, AWrongSecretIsDenied) {
+  config_.secret = "another";
+  core_ = std::make_unique<ClientCore>(*control_, *data_, config_, "here");
+  const Result<> begun = await(control_loop_, core_->start());
+  ASSERT_FALSE(begun);
+  EXPECT_EQ(begun.error().code, Errc::denied);
+}
+
+TEST_F(Session, NobodyThereIsUnavailable) {
+  config_.server = "nobody";
+  config_.connect_timeout = milliseconds(300);
+  core_ = std::make_unique<ClientCore>(*control_, *data_, config_, "here");
+  const Result<> begun = await(control_loop_, core_->start());
+  ASSERT_FALSE(begun);
+  EXPECT_TRUE(begun.error().code == Errc::unavailable || begun.error().code == Errc::timed_out);
+}
+
+TEST_F(Session, StoppingGivesAllPinsBack) {
+  begin();
+  publish(1, 100, {&node1_});
+  Match match = lookup({1}).value();
+  EXPECT_EQ(shard_.pins.size(), 1U);
+  stop();
+  EXPECT_TRUE(shard_.pins.empty());
+  match.release();  // too late, and harmless
+}
+
+TEST_F(Session, StoppingEndsWhenTheServerNeverAnswers) {
+  begin();
+  publish(1, 100, {&node1_});
+  Match match = lookup({1}).value();
+  shard_.silent = true;
+  const TimePoint before = clock_.now();
+  stop();
+  EXPECT_LT(clock_.now() - before, seconds(3));
+}
+
+TEST_F(Session, ClearsANamespaceAndReadsTheServersCounters) {
+  begin();
+  publish(1, 100, {&node1_});
+  const Result<OpenedNamespace> cleared = await(control_loop_, core_->clear(space_));
+  ASSERT_TRUE(cleared);
+  EXPECT_EQ(cleared->era, space_.era + 1);
+  const auto counters = await(control_loop_, core_->server_stats());
+  ASSERT_TRUE(counters);
+  EXPECT_EQ(counters->at("blocks"), 1U);
+}
+
+TEST_F(Session, ALookupThatNamesANewNodeLearnsItsAddressFirst) {
+  shard_.nodes = {&node1_};
+  begin();
+  run_for(milliseconds(500));
+  shard_.nodes = {&node1_, &node2_};
+  const std::vector<std::byte> bytes = publish(1, 100, {&node2_});
+  const Match match = lookup({1}).value();
+  std::vector<std::byte> into(100);
+  EXPECT_EQ(fetch(match, {whole(0, into)})->ok_count(), 1U);
+  EXPECT_EQ(into, bytes);
+}
+
+/// Messages are lost, repeated and overtaken: all that the session does still comes out right.
+class LossySession : public ClientTest {
+ protected:
+  static SimFaults faults() {
+    SimFaults faults;
+    faults.loss = 0.1;
+    faults.duplicate = 0.1;
+    faults.reorder = 0.2;
+    return faults;
+  }
+  LossySession() : ClientTest(faults(), 7) {}
+};
+
+TEST_F(LossySession, PinsEqualLiveMatchesOnceAllIsQuiet) {
+  shard_.ttl_ms = 10000;
+  begin();
+  std::vector<Match> matches;
+  for (unsigned number = 0; number < 60; ++number) {
+    publish(number, 100, {&node1_});
+    Result<Match> match = lookup({number});
+    if (match) matches.push_back(std::move(*match));
+    if (number % 3 == 0 && !matches.empty()) matches.pop_back();
+  }
+  EXPECT_GT(matches.size(), 20U);
+  run_for(seconds(20));
+  std::set<LookupId> held;
+  for (const Match& match : matches) held.insert(match.state()->claims[0].lookup);
+  std::set<LookupId> pinned;
+  for (const auto& [session, id] : shard_.pins) {
+    if (session == SessionId{shard_.hellos.size()}) pinned.insert(id);
+  }
+  for (const LookupId id : held) EXPECT_TRUE(pinned.contains(id));
+}
+
+}  // namespace
+}  // namespace membrain::client_test
