@@ -1,0 +1,51 @@
+#include "cache/node/adoption.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "base/checksum.h"
+
+namespace membrain {
+
+bool Adoption::step(std::size_t most_bytes) {
+  const std::size_t count = table_.arena().seals().size();
+  std::size_t bytes = 0;
+  for (; next_ < count && bytes < most_bytes; ++next_) {
+    bytes += sizeof(Seal) + take(SlotId{static_cast<std::uint32_t>(next_)});
+  }
+  return next_ == count;
+}
+
+std::size_t Adoption::percent() const noexcept {
+  const std::size_t count = table_.arena().seals().size();
+  return count == 0 ? 100 : next_ * 100 / count;
+}
+
+/// Decides one seal; returns the bytes that were hashed.
+std::size_t Adoption::take(SlotId slot) {
+  Arena& arena = table_.arena();
+  Seal& seal = arena.seal(slot);
+  if (seal.state.load(std::memory_order_relaxed) == Seal::free) return 0;
+  const std::optional<SealContent> content = read_seal(seal, slot);
+  if (!content) {
+    ++torn_;
+    clear_seal(seal, arena.next_generation());
+    return 0;
+  }
+  const wire::SlotEntry& entry = content->entry;
+  std::atomic<std::uint64_t>& generations = arena.generations();
+  generations.store(std::max(generations.load(), entry.generation.value));
+  const std::uint64_t offset = std::uint64_t{slot.value} * kPageBytes;
+  const bool inside = entry.length <= arena.capacity_bytes() - offset;
+  const bool sound = inside && checksum(arena.memory(slot, entry.length)) == entry.checksum;
+  if (sound && table_.adopt(*content)) {
+    ++adopted_;
+  } else {
+    ++damaged_;
+    NodeCounters::add(counters_.corrupt_slots);
+    clear_seal(seal, arena.next_generation());
+  }
+  return inside ? entry.length : 0;
+}
+
+}  // namespace membrain

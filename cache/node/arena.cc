@@ -1,0 +1,291 @@
+#include "cache/node/arena.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#include "base/check.h"
+#include "base/checksum.h"
+#include "base/log.h"
+#include "base/mac.h"
+
+namespace membrain {
+
+namespace {
+
+constexpr std::uint64_t kMagic = 0x414e455241424d4dull;  // "MMBARENA" in memory order
+constexpr std::uint32_t kVersion = 1;
+constexpr std::uint64_t kHugePageBytes = std::uint64_t{2} << 20;
+constexpr std::size_t kMaxNameBytes = 64;
+constexpr std::size_t kHeaderBytes = 64;
+constexpr int kMaxOpenTries = 8;  // of a file that keeps being replaced under us
+
+std::uint64_t rounded_up(std::uint64_t bytes, std::uint64_t to) noexcept {
+  return (bytes + to - 1) / to * to;
+}
+
+bool good_name(const std::string& name) noexcept {
+  constexpr std::string_view kAllowed =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+  return !name.empty() && name.size() <= kMaxNameBytes &&
+         name.find_first_not_of(kAllowed) == std::string::npos;
+}
+
+/// An open file descriptor until it is released.
+class File {
+ public:
+  explicit File(int fd) noexcept : fd_(fd) {}
+  File(File&& other) noexcept : fd_(other.release()) {}
+  File& operator=(File&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~File() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  [[nodiscard]] int get() const noexcept { return fd_; }
+  [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_;
+};
+
+/// Opens and locks the file at `path`, creating it if need be; what it locked is what the path
+/// names now.
+Result<File> open_locked(const std::string& path) {
+  for (int tries = 0; tries < kMaxOpenTries; ++tries) {
+    File file(::open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (file.get() < 0) {
+      log(LogLevel::error, "arena {}: cannot be opened: {}", path, std::strerror(errno));
+      return fail(Errc::denied, "the arena's file cannot be opened", errno);
+    }
+    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+      log(LogLevel::error, "arena {}: another node is using it; give this one another name", path);
+      return fail(Errc::unavailable, "another node holds the arena of this name", errno);
+    }
+    struct stat opened {};
+    struct stat named {};
+    if (::fstat(file.get(), &opened) != 0 || !S_ISREG(opened.st_mode)) {
+      return fail(Errc::denied, "the arena is not a regular file", errno);
+    }
+    if (opened.st_uid != ::geteuid()) {
+      log(LogLevel::error, "arena {}: belongs to another user", path);
+      return fail(Errc::denied, "the arena belongs to another user");
+    }
+    const bool same = ::lstat(path.c_str(), &named) == 0 && named.st_ino == opened.st_ino &&
+                      named.st_dev == opened.st_dev;
+    if (same) return file;
+  }
+  return fail(Errc::unavailable, "the arena's file keeps being replaced");
+}
+
+/// Made by a process that died before it had written the header.
+bool unfinished(int fd) noexcept {
+  std::array<std::byte, kHeaderBytes> header{};
+  const ssize_t got = ::pread(fd, header.data(), header.size(), 0);
+  const std::size_t count = got > 0 ? static_cast<std::size_t>(got) : 0;
+  return std::all_of(header.begin(), header.begin() + static_cast<std::ptrdiff_t>(count),
+                     [](std::byte byte) { return byte == std::byte{0}; });
+}
+
+}  // namespace
+
+/// The first page. Everything but the counters is fixed when the arena is made, and covered by
+/// `layout_check`; `magic` is written last.
+struct Arena::Header {
+  std::atomic<std::uint64_t> magic;
+  std::uint32_t version;
+  std::uint32_t node;
+  std::uint64_t capacity_bytes;
+  std::uint64_t seals_offset;
+  std::uint64_t slots_offset;
+  std::uint64_t layout_check;
+  std::atomic<std::uint64_t> generations;
+  std::atomic<std::uint32_t> incarnation;
+
+  [[nodiscard]] std::uint64_t check_of() const noexcept {
+    const std::uint64_t fields[] = {version, node, capacity_bytes, seals_offset, slots_offset};
+    return checksum(std::as_bytes(std::span(fields))).low;
+  }
+};
+
+struct Arena::Layout {
+  explicit Layout(std::uint64_t requested_bytes) noexcept
+      : capacity_bytes(requested_bytes / kPageBytes * kPageBytes),
+        seals_bytes(rounded_up(capacity_bytes / kPageBytes * sizeof(Seal), kPageBytes)),
+        slots_offset(rounded_up(kPageBytes + seals_bytes, kHugePageBytes)),
+        file_bytes(slots_offset + capacity_bytes) {}
+
+  /// Bytes of memory that it takes: the gap before the slots is a hole.
+  [[nodiscard]] std::uint64_t resident_bytes() const noexcept {
+    return kPageBytes + seals_bytes + capacity_bytes;
+  }
+
+  std::uint64_t capacity_bytes;
+  std::uint64_t seals_bytes;
+  std::uint64_t slots_offset;
+  std::uint64_t file_bytes;
+};
+
+Result<std::unique_ptr<Arena>> Arena::open(const ArenaConfig& config) {
+  if (!good_name(config.name)) return fail(Errc::invalid_argument, "the arena's name");
+  if (config.capacity_bytes < kPageBytes || config.capacity_bytes > kMaxCapacityBytes) {
+    return fail(Errc::invalid_argument, "an arena's capacity is 4 KiB to 8 TiB");
+  }
+  const Layout layout(config.capacity_bytes);
+  const std::string path = config.directory + "/membrain-" + config.name;
+  Result<File> file = open_locked(path);
+  if (!file) return fail(file.error());
+  struct stat status {};
+  if (::fstat(file->get(), &status) != 0) return fail(Errc::denied, "fstat", errno);
+  if (status.st_size > 0 && (config.fresh || unfinished(file->get()))) {
+    // Removed, not truncated: whoever still maps the old one keeps its memory.
+    ::unlink(path.c_str());
+    Result<File> replacement = open_locked(path);
+    if (!replacement) return fail(replacement.error());
+    *file = std::move(*replacement);
+    status.st_size = 0;
+  }
+  std::unique_ptr<Arena> arena(new Arena);
+  arena->fd_ = file->release();
+  const bool empty = status.st_size == 0;
+  if (!empty && static_cast<std::uint64_t>(status.st_size) != layout.file_bytes) {
+    log(LogLevel::error, "arena {}: it was made with another capacity; start with --fresh", path);
+    return fail(Errc::invalid_argument, "the arena has another capacity: start with --fresh");
+  }
+  if (empty) {
+    if (const Result<> reserved = arena->reserve(layout, config); !reserved) {
+      ::unlink(path.c_str());
+      return fail(reserved.error());
+    }
+  }
+  if (const Result<> mapped = arena->map(arena->fd_, layout); !mapped) {
+    if (empty) ::unlink(path.c_str());
+    return fail(mapped.error());
+  }
+  if (empty) {
+    arena->format(layout, {});
+  } else if (const Result<> sound = arena->adopt(layout, path); !sound) {
+    return fail(sound.error());
+  }
+  return arena;
+}
+
+Result<std::unique_ptr<Arena>> Arena::anonymous(std::uint64_t capacity_bytes, NodeId node) {
+  if (capacity_bytes < kPageBytes || capacity_bytes > kMaxCapacityBytes) {
+    return fail(Errc::invalid_argument, "an arena's capacity is 4 KiB to 8 TiB");
+  }
+  const Layout layout(capacity_bytes);
+  std::unique_ptr<Arena> arena(new Arena);
+  if (const Result<> mapped = arena->map(-1, layout); !mapped) return fail(mapped.error());
+  arena->format(layout, node);
+  return arena;
+}
+
+Arena::~Arena() {
+  if (!mapping_.empty()) ::munmap(mapping_.data(), mapping_.size());
+  if (fd_ >= 0) ::close(fd_);
+}
+
+/// Takes every page now: a full file system is an error here, and no fault (SIGBUS) later.
+Result<> Arena::reserve(const Layout& layout, const ArenaConfig& config) {
+  struct statvfs space {};
+  const std::uint64_t needed = layout.resident_bytes();
+  const bool known = ::fstatvfs(fd_, &space) == 0;
+  const std::uint64_t free_bytes = known ? std::uint64_t{space.f_bavail} * space.f_frsize : 0;
+  // A file system without a limit of its own reports no blocks at all.
+  int failed = known && space.f_blocks > 0 && free_bytes < needed ? ENOSPC : 0;
+  const auto take = [&](std::uint64_t offset, std::uint64_t bytes) {
+    if (failed != 0) return;
+    failed = ::posix_fallocate(fd_, static_cast<off_t>(offset), static_cast<off_t>(bytes));
+  };
+  take(0, kPageBytes + layout.seals_bytes);
+  take(layout.slots_offset, layout.capacity_bytes);
+  if (failed == 0) return {};
+  if (failed == ENOSPC) {
+    log(LogLevel::error, "arena {}: {} needs {} MiB and has {} MiB free: ask for less or free some",
+        config.name, config.directory, (needed >> 20) + 1, free_bytes >> 20);
+    return fail(Errc::out_of_capacity, "too little shared memory for the arena", failed);
+  }
+  log(LogLevel::error, "arena {}: memory cannot be reserved in {}: {}", config.name,
+      config.directory, std::strerror(failed));
+  return fail(Errc::out_of_capacity, "the arena's memory cannot be reserved", failed);
+}
+
+Result<> Arena::map(int fd, const Layout& layout) {
+  const int flags = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  void* memory = ::mmap(nullptr, layout.file_bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
+  if (memory == MAP_FAILED) return fail(Errc::out_of_capacity, "the arena's mmap", errno);
+  mapping_ = {static_cast<std::byte*>(memory), layout.file_bytes};
+  header_ = static_cast<Header*>(memory);
+  seals_ = {reinterpret_cast<Seal*>(mapping_.data() + kPageBytes),
+            layout.capacity_bytes / kPageBytes};
+  slots_ = mapping_.subspan(layout.slots_offset, layout.capacity_bytes);
+  if (fd >= 0 && ::madvise(slots_.data(), slots_.size(), MADV_HUGEPAGE) != 0) {
+    log(LogLevel::info, "arena: no huge pages for shared memory here ({}); 4 KiB pages it is",
+        std::strerror(errno));
+  }
+  return {};
+}
+
+void Arena::format(const Layout& layout, NodeId node) noexcept {
+  while (!node) node = NodeId{static_cast<std::uint32_t>(random_u64())};
+  header_->version = kVersion;
+  header_->node = node.value;
+  header_->capacity_bytes = layout.capacity_bytes;
+  header_->seals_offset = kPageBytes;
+  header_->slots_offset = layout.slots_offset;
+  header_->generations.store(0);
+  header_->incarnation.store(0);
+  header_->layout_check = header_->check_of();
+  header_->magic.store(kMagic);
+}
+
+Result<> Arena::adopt(const Layout& layout, const std::string& path) {
+  const bool sound = header_->magic.load() == kMagic && header_->version == kVersion &&
+                     header_->layout_check == header_->check_of() && header_->node != 0 &&
+                     header_->capacity_bytes == layout.capacity_bytes &&
+                     header_->slots_offset == layout.slots_offset;
+  if (!sound) {
+    log(LogLevel::error, "arena {}: its header is damaged; start with --fresh", path);
+    return fail(Errc::corrupt, "the arena's header is damaged: start with --fresh");
+  }
+  adopted_ = true;
+  return {};
+}
+
+NodeId Arena::node() const noexcept {
+  return NodeId{header_->node};
+}
+
+Incarnation Arena::incarnation() const noexcept {
+  return Incarnation{header_->incarnation.load()};
+}
+
+Incarnation Arena::begin_life() noexcept {
+  const Incarnation now{header_->incarnation.fetch_add(1) + 1};
+  adopted_ = adopted_ || now.value > 1;
+  return now;
+}
+
+std::atomic<std::uint64_t>& Arena::generations() noexcept {
+  return header_->generations;
+}
+
+std::span<std::byte> Arena::memory(SlotId slot, std::size_t length) const noexcept {
+  const std::uint64_t offset = std::uint64_t{slot.value} * kPageBytes;
+  check(offset <= slots_.size() && length <= slots_.size() - offset, "a slot outside the arena");
+  return slots_.subspan(offset, length);
+}
+
+}  // namespace membrain

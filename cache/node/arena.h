@@ -1,0 +1,89 @@
+// Arena: the memory of a node, as a file that outlives its process.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/ids.h"
+#include "cache/node/seal.h"
+#include "cache/node/size_classes.h"
+#include "membrain/result.h"
+
+namespace membrain {
+
+struct ArenaConfig {
+  std::string name = "node";         ///< 1 to 64 of [A-Za-z0-9._-]; the file is membrain-<name>
+  std::uint64_t capacity_bytes = 0;  ///< of the slots alone; rounded down to whole pages
+  bool fresh = false;                ///< forget what an earlier life left there
+  std::string directory = "/dev/shm";
+};
+
+/// Slots, their seals, and a header that says whose they are: one mapping.
+///
+///     header, 1 page | seals, 128 bytes a page of slots | slots, aligned to 2 MiB
+///
+/// A named arena is a shared-memory file, locked for as long as the Arena lives. What an earlier
+/// life left in it is adopted (`adopted()`) if its header is sound and its capacity the same.
+///
+/// Ownership  Owns the mapping, the file descriptor and the lock; the file stays behind.
+/// Threads    One thread at a time; the generation counter and seals may be read by any process.
+/// Cost       `open` reserves all its memory, so that no later access can fail: about a second for
+///            4 GiB. Resident memory is the capacity, 1/32 of it for seals, and a page.
+/// Errors     Each is also logged with its figures. `invalid_argument`: capacity 0, a bad name, or
+///            an arena of another capacity (`--fresh` removes it). `unavailable`: another node
+///            holds the name. `out_of_capacity`: too little shared memory. `corrupt`: the header is
+///            not an arena's (`--fresh` removes it). `denied`: the file cannot be opened safely.
+class Arena {
+ public:
+  static constexpr std::uint64_t kMaxCapacityBytes = std::uint64_t{8} << 40;
+
+  static Result<std::unique_ptr<Arena>> open(const ArenaConfig& config);
+  /// Memory of this process alone, reserved lazily: for tests and the simulator. `node` 0: random.
+  static Result<std::unique_ptr<Arena>> anonymous(std::uint64_t capacity_bytes, NodeId node = {});
+
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  [[nodiscard]] NodeId node() const noexcept;
+  /// Counts the lives of processes that served this arena; 0 before the first `begin_life`.
+  [[nodiscard]] Incarnation incarnation() const noexcept;
+  /// A node starts to serve: the next incarnation.
+  Incarnation begin_life() noexcept;
+  /// An earlier life may have left sealed slots.
+  [[nodiscard]] bool adopted() const noexcept { return adopted_; }
+
+  /// Every slot use takes the next one; none is ever given twice.
+  [[nodiscard]] std::atomic<std::uint64_t>& generations() noexcept;
+  [[nodiscard]] Generation next_generation() noexcept { return {generations().fetch_add(1) + 1}; }
+
+  [[nodiscard]] std::uint64_t capacity_bytes() const noexcept { return slots_.size(); }
+  [[nodiscard]] std::span<std::byte> slots() const noexcept { return slots_; }
+  [[nodiscard]] std::span<Seal> seals() const noexcept { return seals_; }
+  [[nodiscard]] Seal& seal(SlotId slot) const noexcept { return seals_[slot.value]; }
+  /// The first `length` bytes of a slot; it must lie inside the arena.
+  [[nodiscard]] std::span<std::byte> memory(SlotId slot, std::size_t length) const noexcept;
+
+ private:
+  struct Header;
+  struct Layout;
+  Arena() = default;
+
+  Result<> map(int fd, const Layout& layout);
+  Result<> reserve(const Layout& layout, const ArenaConfig& config);
+  void format(const Layout& layout, NodeId node) noexcept;
+  Result<> adopt(const Layout& layout, const std::string& path);
+
+  int fd_ = -1;  ///< holds the lock; -1 if anonymous
+  std::span<std::byte> mapping_;
+  Header* header_ = nullptr;
+  std::span<Seal> seals_;
+  std::span<std::byte> slots_;
+  bool adopted_ = false;
+};
+
+}  // namespace membrain

@@ -1,0 +1,203 @@
+#include "cache/node/block_service.h"
+
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/log.h"
+#include "protocol/frame.h"
+#include "protocol/messages.h"
+
+namespace membrain {
+
+namespace {
+
+constexpr Duration kFarewell = std::chrono::seconds(1);        // for transfers when stopping
+constexpr Duration kDrainPoll = std::chrono::milliseconds(1);  // while peers close
+constexpr std::size_t kLogEveryPercent = 10;
+
+}  // namespace
+
+BlockService::BlockService(Fabric& fabric, Arena& arena, NodeCounters& counters, BlockLimits limits)
+    : fabric_(fabric),
+      counters_(counters),
+      limits_(limits),
+      table_(arena, counters),
+      peers_(fabric, [this](PeerId peer) { gone(peer); }),
+      data_{fabric, table_, authority_, peers_, counters, nullptr},
+      announcer_(table_),
+      space_(fabric.loop(), table_, announcer_),
+      stores_(data_, announcer_, space_, limits.store),
+      fetches_(data_, limits.fetch),
+      suspects_(fabric.loop(), table_, [this](const wire::SlotRef& at) { announcer_.corrupt(at); }),
+      adoption_(table_, counters),
+      door_(fabric.loop(), *this),
+      own_door_(fabric.loop(), *this) {}
+
+BlockService::~BlockService() {
+  door_.shut();
+  own_door_.shut();
+  suspects_.stop();
+}
+
+Result<Address> BlockService::start(const Address& listen, Door<ShardSide> shard) {
+  Result<std::unique_ptr<Region>> region = fabric_.register_memory(table_.arena().slots());
+  if (region) {
+    region_ = std::move(*region);
+    data_.region = region_.get();
+  } else {
+    log(LogLevel::warn, "node: the arena cannot be registered at once ({}): slower transfers",
+        region.error().context);
+  }
+  fabric_.set_receiver(*this);
+  Result<Address> address = fabric_.listen(listen);
+  if (!address) return address;
+  shard_ = shard;
+  announcer_.open(std::move(shard));
+  const Result<> posted = own_door_.post([](BlockService& self) { self.adopt(); });
+  if (!posted) return fail(posted.error());
+  return address;
+}
+
+/// A step of the adoption; the next one comes in the next turn.
+void BlockService::adopt() {
+  if (stopped_) return;
+  const bool done = !table_.arena().adopted() || adoption_.step(limits_.adoption_step_bytes);
+  if (!done) {
+    if (adoption_.percent() >= adoption_logged_percent_ + kLogEveryPercent) {
+      adoption_logged_percent_ = adoption_.percent();
+      log(LogLevel::info, "node: checking what is in the arena: {} %", adoption_logged_percent_);
+    }
+    static_cast<void>(own_door_.post([](BlockService& self) { self.adopt(); }));
+    return;
+  }
+  if (table_.arena().adopted()) {
+    log(LogLevel::info, "node: adopted {} blocks; {} torn and {} damaged ones were freed",
+        adoption_.adopted(), adoption_.torn(), adoption_.damaged());
+  }
+  static_cast<void>(shard_.post([](ShardSide& side) { side.adopted(); }));
+}
+
+void BlockService::on_message(PeerId peer, std::span<const std::byte> bytes, Payload payload) {
+  if (!peers_.heard(peer)) return;
+  const Result<wire::Frame> frame = wire::read_frame(bytes);
+  if (frame && dispatch(peer, *frame, payload)) return;
+  log(LogLevel::warn, "node: a client sent a frame that does not decode; its connection is closed");
+  peers_.close(peer);
+}
+
+/// False if the frame is not what it says it is.
+bool BlockService::dispatch(PeerId peer, const wire::Frame& frame, Payload& payload) {
+  const OpId op = frame.header.op;
+  switch (frame.header.type) {
+    case wire::Type::fetch: {
+      Result<wire::Fetch> fetch = wire::read_body<wire::Fetch>(frame.body);
+      if (fetch) fetches_.on_fetch(peer, op, std::move(*fetch));
+      return fetch.has_value();
+    }
+    case wire::Type::cancel_fetch: {
+      const auto cancel = wire::read_body<wire::CancelFetch>(frame.body);
+      if (cancel) fetches_.on_cancel(peer, cancel->fetch);
+      return cancel.has_value();
+    }
+    case wire::Type::store: {
+      Result<wire::Store> store = wire::read_body<wire::Store>(frame.body);
+      if (store) stores_.on_store(peer, op, std::move(*store), std::move(payload));
+      return store.has_value();
+    }
+    case wire::Type::suspect: {
+      const auto suspect = wire::read_body<wire::Suspect>(frame.body);
+      if (!suspect) return false;
+      suspects_.suspect({suspect->slot, suspect->generation});
+      std::vector<std::byte> noted;
+      static_cast<void>(
+          fabric_.send(peer, wire::write_frame(noted, data_.header(op), wire::SuspectNoted{})));
+      return true;
+    }
+    default:
+      refuse(peer, op, Errc::invalid_argument, "a node does not take this message");
+      return true;
+  }
+}
+
+void BlockService::refuse(PeerId peer, OpId op, Errc code, std::string_view reason) {
+  const wire::Refused refused{code, std::string(reason)};
+  std::vector<std::byte> frame;
+  static_cast<void>(fabric_.send(peer, wire::write_frame(frame, data_.header(op), refused)));
+}
+
+void BlockService::on_lost(PeerId peer, const Error&) {
+  peers_.lost(peer);
+  gone(peer);
+}
+
+void BlockService::gone(PeerId peer) {
+  stores_.on_lost(peer);
+  fetches_.on_lost(peer);
+}
+
+void BlockService::accepted(LinkNumber link, Epoch epoch, const Digest& grant_key) {
+  authority_.accept(epoch, grant_key);
+  announcer_.accepted(link);
+  space_.reset();
+}
+
+void BlockService::want_portion(LinkNumber link) {
+  announcer_.give_portion(link);
+}
+
+void BlockService::settled(LinkNumber link, const std::vector<Verdict>& verdicts) {
+  if (!announcer_.current(link)) return;
+  for (const Verdict& verdict : verdicts) {
+    table_.settle(verdict.at, verdict.status);
+    stores_.settle(verdict.at, verdict.status);
+  }
+}
+
+void BlockService::free(LinkNumber link, Epoch epoch, const std::vector<wire::SlotRef>& slots) {
+  if (!announcer_.current(link) || epoch != authority_.epoch()) return;
+  for (const wire::SlotRef& at : slots) {
+    if (table_.free(at)) NodeCounters::add(counters_.freed);
+  }
+  announcer_.freed(link, slots);
+}
+
+void BlockService::need_answered(std::size_t slots) {
+  space_.answered(slots);
+}
+
+void BlockService::lost(LinkNumber link) {
+  announcer_.lost(link);
+  space_.reset();
+}
+
+void BlockService::stop() {
+  if (std::exchange(stopped_, true)) return;
+  stores_.stop();
+  fetches_.stop();
+  space_.stop();
+  suspects_.stop();
+  fabric_.loop().spawn(drain());
+}
+
+/// Lets what is under way end, for a while; then closes every connection.
+Task<> BlockService::drain() {
+  Loop& loop = fabric_.loop();
+  Pause pause(loop);
+  const TimePoint farewell = loop.now() + kFarewell;
+  while (!(stores_.idle() && fetches_.idle()) && loop.now() < farewell) {
+    Task<> polled = pause.until(loop.now() + kDrainPoll);
+    co_await polled;
+  }
+  peers_.close_all();
+  while (!(stores_.idle() && fetches_.idle() && peers_.empty())) {
+    Task<> polled = pause.until(loop.now() + kDrainPoll);
+    co_await polled;
+    peers_.close_all();
+  }
+  door_.shut();
+  own_door_.shut();
+  static_cast<void>(shard_.post([](ShardSide& side) { side.slots_quiet(); }));
+}
+
+}  // namespace membrain

@@ -1,0 +1,89 @@
+// Block service: the data loop of a node. Speaks with clients, and has the slots.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "cache/node/adoption.h"
+#include "cache/node/announcer.h"
+#include "cache/node/arena.h"
+#include "cache/node/authority.h"
+#include "cache/node/block_table.h"
+#include "cache/node/door.h"
+#include "cache/node/fetch_service.h"
+#include "cache/node/node_status.h"
+#include "cache/node/pause.h"
+#include "cache/node/peers.h"
+#include "cache/node/sides.h"
+#include "cache/node/space_watch.h"
+#include "cache/node/store_service.h"
+#include "cache/node/suspects.h"
+#include "transport/fabric.h"
+
+namespace membrain {
+
+struct BlockLimits {
+  StoreLimits store;
+  FetchLimits fetch;
+  std::size_t adoption_step_bytes = 16 << 20;  ///< hashed in one turn after a restart
+};
+
+/// Receives what clients send {Fetch, CancelFetch, Store, Suspect} and does what the shard decided.
+/// A frame that does not decode closes its connection.
+///
+/// Ownership  Arena, fabric and counters outlive it. Destroy it after `ShardSide::slots_quiet`, or
+///            when its loop will not turn again and nothing is under way.
+/// Threads    The data loop's, but for the constructor and `start` (before the loop runs).
+class BlockService final : public Receiver, public SlotSide {
+ public:
+  BlockService(Fabric& fabric, Arena& arena, NodeCounters& counters, BlockLimits limits);
+  ~BlockService();
+
+  /// Takes first contacts at `listen`, adopts what is in the arena, then tells `shard`. The address
+  /// with the real port.
+  Result<Address> start(const Address& listen, Door<ShardSide> shard);
+  [[nodiscard]] const Door<SlotSide>& door() const noexcept { return door_; }
+
+  void on_message(PeerId peer, std::span<const std::byte> frame, Payload payload) override;
+  void on_lost(PeerId peer, const Error& why) override;
+
+  void accepted(LinkNumber link, Epoch epoch, const Digest& grant_key) override;
+  void want_portion(LinkNumber link) override;
+  void settled(LinkNumber link, const std::vector<Verdict>& verdicts) override;
+  void free(LinkNumber link, Epoch epoch, const std::vector<wire::SlotRef>& slots) override;
+  void need_answered(std::size_t slots) override;
+  void lost(LinkNumber link) override;
+  void stop() override;
+
+  [[nodiscard]] const BlockTable& table() const noexcept { return table_; }
+
+ private:
+  void adopt();
+  void gone(PeerId peer);
+  void refuse(PeerId peer, OpId op, Errc code, std::string_view reason);
+  bool dispatch(PeerId peer, const wire::Frame& frame, Payload& payload);
+  Task<> drain();
+
+  Fabric& fabric_;
+  NodeCounters& counters_;
+  BlockLimits limits_;
+  BlockTable table_;
+  Authority authority_;
+  Peers peers_;
+  std::unique_ptr<Region> region_;
+  DataLoop data_;
+  Announcer announcer_;
+  SpaceWatch space_;
+  StoreService stores_;
+  FetchService fetches_;
+  Suspects suspects_;
+  Adoption adoption_;
+  std::size_t adoption_logged_percent_ = 0;
+  Door<SlotSide> door_;
+  Door<BlockService> own_door_;
+  Door<ShardSide> shard_;
+  bool stopped_ = false;
+};
+
+}  // namespace membrain

@@ -1,0 +1,144 @@
+// The part of the shard link that carries what is said on a connection that is up.
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "cache/node/shard_link.h"
+
+namespace membrain {
+
+void ShardLink::publish(LinkNumber link, std::vector<wire::SlotEntry> entries) {
+  if (link != link_ || !up()) return;  // the next report has them
+  to_publish_.insert(to_publish_.end(), entries.begin(), entries.end());
+  start_publishing();
+}
+
+void ShardLink::start_publishing() {
+  if (!reported_ || to_publish_.empty() || publishing_ >= kPublishing) return;
+  ++publishing_;
+  loop_.spawn(publish_batches());
+}
+
+/// Publishes batch after batch, each until it is answered, as long as there are any.
+Task<> ShardLink::publish_batches() {
+  const Child child(*this);
+  while (up() && !to_publish_.empty()) {
+    wire::Publish batch;
+    batch.node = config_.node;
+    batch.incarnation = config_.incarnation;
+    const auto count =
+        static_cast<std::ptrdiff_t>(std::min(to_publish_.size(), wire::kMaxPublishItems));
+    batch.items.assign(to_publish_.begin(), to_publish_.begin() + count);
+    to_publish_.erase(to_publish_.begin(), to_publish_.begin() + count);
+    for (bool answered = false; !answered && up();) {
+      Task<Result<wire::Published>> calling =
+          calls_.call<wire::Published>(peer_, batch, answer_deadline(), header());
+      const Result<wire::Published> published = co_await calling;
+      if (published) {
+        answered = true;
+        settle(batch.items, published->statuses);
+      } else {
+        again(published.error());
+      }
+    }
+  }
+  --publishing_;
+}
+
+void ShardLink::settle(const std::vector<wire::SlotEntry>& entries,
+                       const std::vector<wire::ItemStatus>& statuses) {
+  if (statuses.size() != entries.size()) {
+    return take_down({Errc::corrupt, 0, "an answer has another count of items"});
+  }
+  if (entries.empty()) return;
+  std::vector<Verdict> verdicts;
+  verdicts.reserve(entries.size());
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    verdicts.push_back({{entries[i].slot, entries[i].generation}, statuses[i]});
+  }
+  static_cast<void>(slots_.post([link = link_, verdicts = std::move(verdicts)](SlotSide& slots) {
+    slots.settled(link, verdicts);
+  }));
+}
+
+void ShardLink::need(LinkNumber link, std::vector<Need> needs) {
+  if (link != link_ || !up()) return;  // the data loop forgets its question with the connection
+  loop_.spawn(ask(std::move(needs)));
+}
+
+Task<> ShardLink::ask(std::vector<Need> needs) {
+  const Child child(*this);
+  std::size_t slots = 0;
+  for (std::size_t i = 0; i < needs.size() && up(); ++i) {
+    wire::NeedSlots request;
+    request.node = config_.node;
+    request.incarnation = config_.incarnation;
+    request.slot_bytes = needs[i].slot_bytes;
+    request.count = needs[i].count;
+    request.candidates = std::move(needs[i].candidates);
+    Task<Result<wire::FreeSlots>> calling =
+        calls_.call<wire::FreeSlots>(peer_, std::move(request), answer_deadline(), header());
+    const Result<wire::FreeSlots> answer = co_await calling;
+    if (answer) {
+      slots += on_free(*answer);
+    } else if (!again(answer.error())) {
+      break;
+    }
+  }
+  static_cast<void>(slots_.post([slots](SlotSide& side) { side.need_answered(slots); }));
+}
+
+/// Obeys only the shard that this node has joined, and only if it means this life. Returns how many
+/// slots are to be freed.
+std::size_t ShardLink::on_free(const wire::FreeSlots& message) {
+  const bool meant = message.epoch == epoch_ && message.node == config_.node &&
+                     message.incarnation == config_.incarnation;
+  if (!meant) {
+    NodeCounters::add(counters_.fenced_frees);
+    log(LogLevel::warn, "node {}: FreeSlots of epoch {} refused: it is {}", config_.node.value,
+        message.epoch.value, epoch_.value);
+    return 0;
+  }
+  if (message.items.empty()) return 0;
+  static_cast<void>(slots_.post([link = link_, epoch = epoch_, items = message.items](
+                                    SlotSide& slots) { slots.free(link, epoch, items); }));
+  return message.items.size();
+}
+
+void ShardLink::freed(LinkNumber link, std::vector<wire::SlotRef> slots) {
+  if (link == link_ && up()) loop_.spawn(confirm_freed(std::move(slots)));
+}
+
+/// Without an answer the shard repeats itself, and so do we then.
+Task<> ShardLink::confirm_freed(std::vector<wire::SlotRef> slots) {
+  const Child child(*this);
+  wire::Freed freed;
+  freed.node = config_.node;
+  freed.incarnation = config_.incarnation;
+  freed.items = std::move(slots);
+  Task<Result<wire::FreedNoted>> calling =
+      calls_.call<wire::FreedNoted>(peer_, std::move(freed), answer_deadline(), header());
+  const Result<wire::FreedNoted> noted = co_await calling;
+  if (!noted) again(noted.error());
+}
+
+void ShardLink::corrupt(LinkNumber link, wire::SlotRef at) {
+  if (link == link_ && up()) loop_.spawn(tell_corrupt(at));
+}
+
+Task<> ShardLink::tell_corrupt(wire::SlotRef at) {
+  const Child child(*this);
+  wire::Corrupt message;
+  message.node = config_.node;
+  message.incarnation = config_.incarnation;
+  message.at = at;
+  for (bool noted = false; !noted && up();) {
+    Task<Result<wire::CorruptNoted>> calling =
+        calls_.call<wire::CorruptNoted>(peer_, message, answer_deadline(), header());
+    const Result<wire::CorruptNoted> answer = co_await calling;
+    noted = answer.has_value();
+    if (!answer) again(answer.error());
+  }
+}
+
+}  // namespace membrain
