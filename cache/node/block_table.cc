@@ -29,7 +29,7 @@ BlockTable::Record* BlockTable::record_of(const SlotRef& at) {
   return same ? &found->second : nullptr;
 }
 
-Result<Claim> BlockTable::claim(std::uint32_t length) {
+Result<SlotClaim> BlockTable::claim(std::uint32_t length) {
   const Result<Slot> slot = pool_.allocate(length);
   if (!slot) return fail(slot.error());
   Record record;
@@ -37,10 +37,10 @@ Result<Claim> BlockTable::claim(std::uint32_t length) {
   record.length = length;
   records_.insert_or_assign(slot->id.value, record);
   count_space();
-  return Claim{*slot, arena_.memory(slot->id, length)};
+  return SlotClaim{*slot, arena_.memory(slot->id, length)};
 }
 
-BlockTable::Sealed BlockTable::seal(const Claim& claim, const wire::BlockMeta& meta,
+BlockTable::Sealed BlockTable::seal(const SlotClaim& claim, const wire::BlockMeta& meta,
                                     const Checksum& sum) {
   const SlotRef at{claim.slot.id, claim.slot.generation};
   Record* record = record_of(at);
@@ -63,7 +63,7 @@ BlockTable::Sealed BlockTable::seal(const Claim& claim, const wire::BlockMeta& m
   return {at, true, false};
 }
 
-void BlockTable::abandon(const Claim& claim) {
+void BlockTable::abandon(const SlotClaim& claim) {
   const SlotRef at{claim.slot.id, claim.slot.generation};
   const Record* record = record_of(at);
   check(record != nullptr && record->state == State::filling, "no such claim");

@@ -19,7 +19,7 @@
 namespace membrain {
 
 /// A slot that is being filled. Ends with `BlockTable::seal` or `abandon`.
-struct Claim {
+struct SlotClaim {
   Slot slot;
   std::span<std::byte> memory;  ///< as long as the block
 };
@@ -36,7 +36,7 @@ class BlockTable {
   // ---- filling ----
 
   /// A slot for `length` bytes. `invalid_argument`: too large (or 0); `out_of_capacity`: full.
-  Result<Claim> claim(std::uint32_t length);
+  Result<SlotClaim> claim(std::uint32_t length);
   /// The block is complete: writes the seal and indexes it. Once per claim. If another slot has
   /// come to hold the same block meanwhile, this one is freed and the other one named: `fresh`
   /// false.
@@ -45,9 +45,9 @@ class BlockTable {
     bool fresh = false;
     bool published = false;
   };
-  Sealed seal(const Claim& claim, const wire::BlockMeta& meta, const Checksum& sum);
+  Sealed seal(const SlotClaim& claim, const wire::BlockMeta& meta, const Checksum& sum);
   /// Gives a claimed slot back; nothing may land in it any more.
-  void abandon(const Claim& claim);
+  void abandon(const SlotClaim& claim);
 
   /// Where a block is sealed here, if it is.
   struct Known {

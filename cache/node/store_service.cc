@@ -96,7 +96,7 @@ Task<> StoreService::serve(PeerId peer, OpId op, wire::Store request, Payload pa
     if (received) {
       seal(request, claims, store);
     } else {
-      for (const std::optional<Claim>& claim : claims) {
+      for (const std::optional<SlotClaim>& claim : claims) {
         if (claim) data_.table.abandon(*claim);
       }
       store.over = true;
@@ -126,7 +126,7 @@ bool StoreService::place(const wire::Store& request, Active& store, Claims& clai
       }
       continue;
     }
-    Result<Claim> claim = data_.table.claim(item.length);
+    Result<SlotClaim> claim = data_.table.claim(item.length);
     if (claim) {
       claims[i] = *claim;
       any = true;
@@ -171,7 +171,7 @@ void StoreService::seal(const wire::Store& request, const Claims& claims, Active
   std::vector<wire::SlotEntry> sealed;
   for (std::size_t i = 0; i < claims.size(); ++i) {
     if (!claims[i]) continue;
-    const Claim& claim = *claims[i];
+    const SlotClaim& claim = *claims[i];
     const wire::BlockMeta& meta = request.items[i].meta;
     const Checksum sum = checksum(claim.memory);
     NodeCounters::add(data_.counters.bytes_in, claim.memory.size());

@@ -79,7 +79,7 @@ class StoreService {
     bool joined;  ///< the slot is another store's: as good as stored, but a duplicate
   };
   using Name = std::pair<PeerId, OpId>;
-  using Claims = std::vector<std::optional<Claim>>;
+  using Claims = std::vector<std::optional<SlotClaim>>;
 
   Task<> serve(PeerId peer, OpId op, wire::Store request, Payload payload);
   bool place(const wire::Store& request, Active& store, Claims& claims);
