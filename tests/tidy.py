@@ -143,9 +143,15 @@ BANNED = re.compile(
 )
 MACHINE_PATH = re.compile(r"(?<![\w.])/(wo" r"rk|ho" r"me|ro" r"ot|Us" r"ers|sr" r"v)/")
 TYPE_PARTS = {"Manager", "Helper", "Helpers", "Util", "Utils", "Impl", "Data", "Base", "Info"}
-FILE_PARTS = {part.lower() for part in TYPE_PARTS} | {"common", "misc"}
-# Names that are the field's own: Data is the answer to Fetch on the wire.
-TYPE_EXCEPTIONS = {("protocol/messages.h", "Data"), ("protocol/messages.h", "DataItem")}
+FILE_PARTS = {"manager", "helper", "helpers", "util", "utils", "impl", "misc"}
+FOLDERS = FILE_PARTS | {"common"}
+# Names that are the field's own: Data is the answer to Fetch on the wire; the data loop is the one
+# that is not the control loop.
+TYPE_EXCEPTIONS = {
+    ("protocol/messages.h", "Data"),
+    ("protocol/messages.h", "DataItem"),
+    ("cache/node/store_service.h", "DataLoop"),
+}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?P<open>[<"])(?P<path>[^>"]+)[>"]')
 TYPE_NAME = re.compile(
@@ -319,8 +325,9 @@ def check_names(source: Source) -> Iterator[Finding]:
     stem = PurePosixPath(source.path).stem
     if source.is_cpp and not re.fullmatch(r"[a-z][a-z0-9_]*", stem):
         yield Finding(source.path, 1, "name", "file names are snake_case", stem)
-    if source.is_cpp and (bad := FILE_PARTS & set(stem.split("_"))):
-        message = f'"{bad.pop()}" says nothing: name the file after what is in it'
+    folders = FOLDERS & {*PurePosixPath(source.path).parts[:-1], stem}
+    if source.is_cpp and (bad := folders | FILE_PARTS & set(stem.split("_"))):
+        message = f'"{bad.pop()}" says nothing: name it after what is in it'
         yield Finding(source.path, 1, "name", message, stem)
     if not source.is_cpp:
         return
@@ -420,8 +427,34 @@ def classify(head: str) -> Block | None:
     return Block(True, name["name"], 0)
 
 
-def functions_of(source: Source) -> Iterator[tuple[str, int, int]]:
-    """Name, first line and count of lines of every function of a C++ source."""
+@dataclass(frozen=True)
+class Part:
+    """A function or a type of a C++ source, from its first to its last line."""
+
+    is_function: bool
+    name: str  # of a type: with its namespaces
+    begins: int
+    count: int
+
+
+TYPE_BLOCK = re.compile(
+    r"^(?:class|struct|union)\s+(?:\[\[.*?\]\]\s*)?(?:alignas\([^)]*\)\s*)?"
+    r"(?P<name>\w+(?:::\w+)*)\s*(?:final\b\s*)?(?::(?!:).*)?$"
+)
+
+
+def namespace_of(blocks: list[Block | None]) -> str | None:
+    """"a::b" if all of `blocks` are namespaces with names; None inside anything else."""
+    names = []
+    for block in blocks:
+        match = re.fullmatch(r"(?:inline )?namespace ([\w:]+)", block.name) if block else None
+        if match is None:
+            return None
+        names.append(match[1])
+    return "::".join(names)
+
+
+def parts_of_source(source: Source) -> Iterator[Part]:
     text = "\n".join(
         "" if line.lstrip().startswith("#") or earlier.endswith("\\") else line
         for line, earlier in zip(source.code, ["", *source.code], strict=False)
@@ -446,15 +479,21 @@ def functions_of(source: Source) -> Iterator[tuple[str, int, int]]:
             block = stack.pop()
             if block is not None:
                 head_begins = index + 1
+                count = line - block.begins + 1
+                kind = TYPE_BLOCK.match(block.name)
+                space = namespace_of(stack) if kind else None
                 if block.is_function:
-                    yield block.name, block.begins, line - block.begins + 1
+                    yield Part(True, block.name, block.begins, count)
+                elif kind and space is not None:
+                    yield Part(False, f"{space}::{kind['name']}", block.begins, count)
         elif char == ";" and not inside:
             head_begins = index + 1
 
 
 def check_functions(source: Source) -> Iterator[Finding]:
     if source.is_cpp:
-        found = list(functions_of(source))
+        parts = [part for part in parts_of_source(source) if part.is_function]
+        found = [(part.name, part.begins, part.count) for part in parts]
     elif source.suffix == ".py":
         found = [
             (node.name, node.lineno, (node.end_lineno or node.lineno) - node.lineno + 1)
@@ -467,6 +506,21 @@ def check_functions(source: Source) -> Iterator[Finding]:
         if count > MAX_FUNCTION_LINES:
             message = f"{name} has {count} lines: split it ({MAX_FUNCTION_LINES} at most)"
             yield Finding(source.path, begins, "length", message, name)
+
+
+def check_types(sources: list[Source]) -> Iterator[Finding]:
+    """Two types of one name in one program break it silently: the linker keeps one of each."""
+    first: dict[str, str] = {}
+    for source in sources:
+        if not source.is_cpp:
+            continue
+        for part in parts_of_source(source):
+            if part.is_function:
+                continue
+            other = first.setdefault(part.name, source.path)
+            if other != source.path:
+                message = f"{part.name} is also a type in {other}: rename one"
+                yield Finding(source.path, part.begins, "twice", message, part.name)
 
 
 # ---- checks that run a tool ----
@@ -593,6 +647,7 @@ def tidy(root: Path, paths: list[str] | None, compile_headers: bool, fmt: bool) 
             findings.extend(rule(source))
         for root_rule in ROOT_RULES:
             findings.extend(root_rule(source, root))
+    findings.extend(check_types(sources))
     if compile_headers:
         findings.extend(check_public_headers(root))
     if fmt:

@@ -156,7 +156,20 @@ class Names(Samples):
     def test_data_is_a_message_of_the_wire(self) -> None:
         self.assert_clean("protocol/messages.h", HEADER + "struct Data {\n};\n")
 
+    def test_no_two_types_have_one_name(self) -> None:
+        one = HEADER + "namespace a {\nstruct B : C {\n  int x;\n};\n}\n"
+        other = HEADER + "namespace a {\nclass B final {\n  long y;\n};\n}\n"
+        files = {"base/x.h": one, "server/x.h": other}
+        self.assertEqual(self.findings(files), ["twice server/x.h:4"])
+        files["server/x.h"] = other.replace("namespace a", "namespace b")
+        self.assertEqual(self.findings(files), [])
+        files["server/x.h"] = other.replace("namespace a {", "namespace a { namespace {") + "}\n"
+        self.assertEqual(self.findings(files), [])
+        files["server/x.h"] = HEADER + "namespace a {\nstruct B;\nstruct B::In {\n};\n}\n"
+        self.assertEqual(self.findings(files), [])
+
     def test_a_file_says_what_is_in_it(self) -> None:
+        self.assert_found("base/common.h", HEADER, "name base/common.h:1")
         self.assert_found("base/string_utils.h", HEADER, "name base/string_utils.h:1")
         self.assert_found("base/Thing.h", HEADER, "name base/Thing.h:1")
 
