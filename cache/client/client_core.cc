@@ -272,6 +272,10 @@ Task<Result<TransferReport>> ClientCore::store(OpenedNamespace space, std::vecto
   if (const Result<> begun = transfer_begins(); !begun) co_return fail(begun.error());
   StoreJob job;
   job.deadline = deadline_of(data_.loop(), options.timeout);
+  if (!links_.any_usable()) {
+    Task<> renewed = renew_nodes(job.deadline);
+    co_await renewed;
+  }
   job.space = space;
   job.keys = maker->second;
   job.items = std::move(items);
@@ -282,6 +286,26 @@ Task<Result<TransferReport>> ClientCore::store(OpenedNamespace space, std::vecto
   Result<TransferReport> report = co_await storing;
   transfer_ended();
   co_return std::move(report);
+}
+
+Task<> ClientCore::renew_nodes(TimePoint deadline) {
+  Loop& control = control_.loop();
+  Completion renewed(data_.loop().ready());
+  const auto ask = [this, &control, &renewed, deadline] {
+    control.spawn(refresh_for_data(deadline, renewed));
+  };
+  Task<> delivered = deliver(data_.loop(), control, ask);
+  co_await delivered;
+  const Result<> outcome = co_await renewed;
+  check(outcome.has_value(), "a refresh reports no failure");
+}
+
+Task<> ClientCore::refresh_for_data(TimePoint deadline, Completion& renewed) {
+  Task<> refreshed = session_.refresh_nodes(deadline);
+  co_await refreshed;
+  const auto finish = [&renewed] { renewed.finish({}); };
+  Task<> delivered = deliver(control_.loop(), data_.loop(), finish);
+  co_await delivered;
 }
 
 Task<> ClientCore::drain_transfers(Completion& drained) {

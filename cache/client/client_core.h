@@ -86,6 +86,9 @@ class ClientCore final : private SessionListener {
   Task<> settle_data();
   Task<> drain_transfers(Completion& drained);
   Task<> learn_nodes(std::shared_ptr<const Match::State> state, TimePoint deadline);
+  /// Data loop: asks for the list of nodes, and waits until it is here.
+  Task<> renew_nodes(TimePoint deadline);
+  Task<> refresh_for_data(TimePoint deadline, Completion& renewed);
   void take_released();
   [[nodiscard]] TimePoint deadline_of(Loop& loop, std::chrono::milliseconds timeout) const;
   [[nodiscard]] Result<> transfer_begins();

@@ -67,6 +67,11 @@ std::vector<NodeView> NodeLinks::views() const {
   return views;
 }
 
+bool NodeLinks::any_usable() const noexcept {
+  return std::any_of(links_.begin(), links_.end(),
+                     [this](const auto& item) { return view_of(item.second).usable; });
+}
+
 std::optional<Result<PeerId>> NodeLinks::reach(NodeId node, Signal& signal) {
   const auto gone = [] { return fail(Errc::peer_lost, "the node cannot be reached"); };
   const auto found = links_.find(node);

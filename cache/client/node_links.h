@@ -53,6 +53,8 @@ class NodeLinks final : public Receiver {
 
   [[nodiscard]] NodeView view(NodeId node) const noexcept;
   [[nodiscard]] std::vector<NodeView> views() const;
+  /// False if there is no node that could take a block.
+  [[nodiscard]] bool any_usable() const noexcept;
 
   /// The connection to a node, or why there is none. Nothing while it is being made: `signal` is
   /// raised then when that has changed.

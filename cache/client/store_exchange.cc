@@ -61,7 +61,10 @@ Task<> StoreExchange::await_sent(std::vector<std::byte> frame) {
   fabric_.send(peer_, frame, payload_.to_send(), sent);
   const Result<> outcome = co_await sent;
   sending_ = false;
-  if (!outcome) give_up(Errc::peer_lost, "the bytes could not be sent");
+  if (!outcome) {
+    links_.abandon(peer_);  // if that is not known yet
+    give_up(Errc::peer_lost, "the bytes could not be sent");
+  }
   signal_.raise();
 }
 

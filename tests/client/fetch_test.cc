@@ -3,34 +3,14 @@
 
 #include <algorithm>
 
-#include "tests/client/fake_cluster.h"
+#include "tests/client/fetch_fixture.h"
 
 namespace membrain::client_test {
 namespace {
 
 using Mood = FakeNode::Mood;
 
-class Fetch : public ClientTest {
- protected:
-  explicit Fetch(SimFaults faults = {}) : ClientTest(faults) {}
-
-  /// Starts a fetch and leaves it running; `result_` gets its end.
-  void launch(const Match& match, std::vector<FetchItem> items, TransferOptions options = {}) {
-    token_ = std::make_shared<CancelToken>();
-    data_loop_.spawn(put_into(
-        core_->fetch(match.state(), std::move(items), std::move(options), token_), result_));
-  }
-  [[nodiscard]] PeerId client_at(FakeNode& node) const { return node.last_peer; }
-
-  std::shared_ptr<CancelToken> token_;
-  std::optional<Result<TransferReport>> result_;
-};
-
-TransferOptions within(milliseconds timeout) {
-  TransferOptions options;
-  options.timeout = timeout;
-  return options;
-}
+using Fetch = FetchTest;
 
 TEST_F(Fetch, BringsBlocksOfManySizesFromSeveralNodes) {
   begin();
@@ -165,7 +145,7 @@ TEST_F(Fetch, PrefersTheReplicaOnItsOwnHost) {
 }
 
 /// Node 1, on this host, is always tried first; node 2 has the same block.
-class FetchRetry : public Fetch {
+class FetchRetry : public FetchTest {
  protected:
   void prepare(Mood mood) {
     node1_.host = "here";
@@ -257,181 +237,6 @@ TEST_F(FetchRetry, NobodyReachableIsALostPeer) {
   node2_.mood = Mood::vanish;
   EXPECT_EQ(fetch(match_, {whole(0, into_)})->items[0].why, Errc::peer_lost);
   EXPECT_EQ(fetch(match_, {whole(0, into_)})->items[0].why, Errc::peer_lost);
-}
-
-TEST_F(Fetch, ANodeThatNeverAnswersTimesOutAtTheDeadlineAndItsLateBytesLandNowhere) {
-  begin();
-  const std::vector<std::byte> bytes = publish(1, 5000, {&node1_});
-  const Match match = lookup({1}).value();
-  std::vector<std::byte> into(5000);
-  node1_.mood = Mood::hang;
-  const TimePoint before = clock_.now();
-  const Result<TransferReport> report = fetch(match, {whole(0, into)}, within(milliseconds(300)));
-  ASSERT_TRUE(report);
-  EXPECT_EQ(report->items[0].why, Errc::timed_out);
-  EXPECT_GE(clock_.now() - before, milliseconds(300));
-  EXPECT_LT(clock_.now() - before, milliseconds(310)) << "nothing was landing: no drain";
-  step_until([&] { return !node1_.cancelled.empty(); });
-  EXPECT_EQ(node1_.cancelled[0], node1_.fetches[0].first);
-
-  node1_.send_data(client_at(node1_), node1_.fetches[0].first, {{0, wire::ItemStatus::ok, 5000}},
-                   bytes);
-  run_for(seconds(2));
-  EXPECT_EQ(into, std::vector<std::byte>(5000));
-}
-
-TEST_F(Fetch, ATransferThatHangsIsReportedOnlyWhenItsDestinationIsQuiet) {
-  begin();
-  publish(1, 4'000'000, {&node1_});
-  const Match match = lookup({1}).value();
-  std::vector<std::byte> into(4'000'000);
-  const TimePoint before = clock_.now();
-  launch(match, {whole(0, into)}, within(milliseconds(500)));
-  step_until([&] { return into[0] != std::byte{0}; });
-  ASSERT_FALSE(result_);
-  network_.pause("node1");
-  step_until([&] { return result_.has_value(); });
-  ASSERT_TRUE(*result_);
-  EXPECT_EQ((*result_)->items[0].why, Errc::timed_out);
-  EXPECT_GE(clock_.now() - before, milliseconds(1500)) << "a second to drain";
-  EXPECT_LT(clock_.now() - before, milliseconds(1700));
-  std::fill(into.begin(), into.end(), std::byte{0x77});  // the memory is the caller's again
-  network_.resume("node1");
-  run_for(seconds(3));
-  EXPECT_EQ(into, std::vector<std::byte>(4'000'000, std::byte{0x77}));
-}
-
-TEST_F(Fetch, ATransferThatEndsWithinTheDrainCounts) {
-  begin();
-  const std::vector<std::byte> bytes = publish(1, 4'000'000, {&node1_});
-  const Match match = lookup({1}).value();
-  std::vector<std::byte> into(4'000'000);
-  const Result<TransferReport> report = fetch(match, {whole(0, into)}, within(milliseconds(2)));
-  ASSERT_TRUE(report);
-  EXPECT_TRUE(report->items[0].ok) << "4 ms at 1 GB/s";
-  EXPECT_EQ(into, bytes);
-}
-
-TEST_F(Fetch, ANeighbourOfATransferThatHangsGoesToAnotherReplica) {
-  node1_.host = "here";
-  begin();
-  publish(1, 4'000'000, {&node1_});
-  const std::vector<std::byte> bytes = publish(2, 1000, {&node1_, &node2_});
-  const Match hanging = lookup({1}).value();
-  const Match other = lookup({2}).value();
-  std::vector<std::byte> into(4'000'000);
-  std::vector<std::byte> small(1000);
-  launch(hanging, {whole(0, into)}, within(milliseconds(500)));
-  step_until([&] { return into[0] != std::byte{0}; });
-  network_.pause("node1");
-  const Result<TransferReport> report = fetch(other, {whole(0, small)}, within(seconds(8)));
-  ASSERT_TRUE(report);
-  EXPECT_TRUE(report->items[0].ok);
-  EXPECT_EQ(small, bytes);
-  EXPECT_TRUE(result_.has_value());
-  network_.resume("node1");
-}
-
-TEST_F(Fetch, CancelTakesItBackWhenItsDestinationIsQuiet) {
-  begin();
-  publish(1, 4'000'000, {&node1_});
-  publish(2, 4'000'000, {&node2_});
-  node2_.mood = Mood::hang;
-  const Match match = lookup({1, 2}).value();
-  std::vector<std::byte> one(4'000'000);
-  std::vector<std::byte> two(4'000'000);
-  launch(match, {whole(0, one), whole(1, two)});
-  step_until([&] { return one[0] != std::byte{0}; });
-  network_.pause("node1");
-  const TimePoint before = clock_.now();
-  token_->request();
-  step_until([&] { return result_.has_value(); });
-  ASSERT_FALSE(*result_);
-  EXPECT_EQ(result_->error().code, Errc::cancelled);
-  EXPECT_GE(clock_.now() - before, milliseconds(990)) << "a second to drain";
-  std::fill(one.begin(), one.end(), std::byte{0x77});
-  network_.resume("node1");
-  run_for(seconds(2));
-  EXPECT_EQ(one, std::vector<std::byte>(4'000'000, std::byte{0x77}));
-}
-
-TEST_F(Fetch, CancelBeforeAnythingLandsIsOverAtOnce) {
-  begin();
-  publish(1, 1000, {&node1_});
-  node1_.mood = Mood::hang;
-  const Match match = lookup({1}).value();
-  std::vector<std::byte> into(1000);
-  launch(match, {whole(0, into)});
-  step_until([&] { return !node1_.fetches.empty(); });
-  const TimePoint before = clock_.now();
-  token_->request();
-  step_until([&] { return result_.has_value(); });
-  EXPECT_EQ(result_->error().code, Errc::cancelled);
-  EXPECT_LT(clock_.now() - before, milliseconds(10));
-}
-
-TEST_F(Fetch, DataThatDoesNotFitWhatWasAskedIsDroppedAsAWhole) {
-  begin();
-  const std::vector<std::byte> first = publish(1, 1000, {&node1_});
-  const std::vector<std::byte> second = publish(2, 1000, {&node1_});
-  const Match match = lookup({1, 2}).value();
-  node1_.mood = Mood::hang;
-  std::vector<std::byte> one(1000);
-  std::vector<std::byte> two(1000);
-  launch(match, {whole(0, one), whole(1, two)});
-  step_until([&] { return !node1_.fetches.empty(); });
-  const OpId op = node1_.fetches[0].first;
-  const PeerId client = client_at(node1_);
-  constexpr auto kOk = wire::ItemStatus::ok;
-  const std::vector<std::byte> junk(5000, std::byte{0x66});
-  const auto send = [&](OpId to, std::vector<wire::DataItem> items, std::size_t bytes) {
-    node1_.send_data(client, to, std::move(items), {junk.begin(), junk.begin() + bytes});
-  };
-  send(OpId{op.value + 1000}, {{0, kOk, 1000}}, 1000);   // an op of nobody
-  send(op, {{2, kOk, 1000}}, 1000);                      // a tag that was not given
-  send(op, {{0xffffffff, kOk, 1000}}, 1000);             // likewise
-  send(op, {{0, kOk, 999}}, 999);                        // too short
-  send(op, {{0, kOk, 2000}}, 2000);                      // too long
-  send(op, {{0, kOk, 1000}}, 999);                       // less payload than it says
-  send(op, {{0, kOk, 1000}}, 1001);                      // more
-  send(op, {{0, kOk, 1000}}, 0);                         // none
-  send(op, {{0, kOk, 1000}, {0, kOk, 1000}}, 2000);      // a tag twice
-  send(op, {{0, kOk, 1000}, {9, kOk, 1000}}, 2000);      // one good, one bad
-  send(op, {{0, wire::ItemStatus::stale, 1000}}, 1000);  // a failure with bytes
-  send(op, {}, 100);                                     // bytes of nothing
-  run_for(seconds(1));
-  ASSERT_FALSE(result_);
-  EXPECT_EQ(one, std::vector<std::byte>(1000));
-  EXPECT_EQ(two, std::vector<std::byte>(1000));
-
-  std::vector<std::byte> both = second;
-  both.insert(both.end(), first.begin(), first.end());
-  node1_.send_data(client, op, {{1, kOk, 1000}, {0, kOk, 1000}}, both);
-  node1_.send_data(client, op, {{1, kOk, 1000}, {0, kOk, 1000}},
-                   {junk.begin(), junk.begin() + 2000});
-  step_until([&] { return result_.has_value(); });
-  EXPECT_EQ((*result_)->ok_count(), 2U);
-  run_for(milliseconds(100));
-  EXPECT_EQ(one, first) << "what came twice was dropped";
-  EXPECT_EQ(two, second);
-}
-
-TEST_F(Fetch, DataFromAnotherNodeThanWasAskedIsDropped) {
-  begin();
-  publish(1, 1000, {&node1_});
-  publish(2, 1000, {&node2_});
-  node1_.mood = Mood::hang;
-  const Match match = lookup({1, 2}).value();
-  std::vector<std::byte> one(1000);
-  std::vector<std::byte> two(1000);
-  launch(match, {whole(0, one), whole(1, two)}, within(seconds(2)));
-  step_until([&] { return !node1_.fetches.empty() && !node2_.fetches.empty(); });
-  node2_.send_data(client_at(node2_), node1_.fetches[0].first, {{0, wire::ItemStatus::ok, 1000}},
-                   std::vector<std::byte>(1000, std::byte{9}));
-  step_until([&] { return result_.has_value(); });
-  EXPECT_EQ((*result_)->items[0].why, Errc::timed_out);
-  EXPECT_TRUE((*result_)->items[1].ok);
-  EXPECT_EQ(one, std::vector<std::byte>(1000));
 }
 
 TEST_F(Fetch, ReceivesNoMorePayloadsAtOnceThanItsWindow) {

@@ -147,6 +147,14 @@ TEST_F(Store, WithoutAnyNodeItIsUnavailable) {
   EXPECT_TRUE(node1_.stores.empty());
 }
 
+TEST_F(Store, AsksForNewNodesWhenItKnowsNoneThatWorks) {
+  shard_.nodes.clear();
+  begin();
+  run_for(milliseconds(200));
+  shard_.nodes = {&node2_};
+  EXPECT_EQ(store({block(1, 1000)})->ok_count(), 1U);
+}
+
 TEST_F(Store, RefusesABadRequestBeforeAnythingMoves) {
   begin();
   StoreItem item = block(1, 10);
