@@ -163,7 +163,7 @@ Task<Result<Match>> ClientCore::lookup(OpenedNamespace space, std::vector<BlockH
 
 /// Replicas on nodes that came after the last list are of no use without their addresses.
 Task<> ClientCore::learn_nodes(std::shared_ptr<const Match::State> state, TimePoint deadline) {
-  const auto known = [this](const Replica& replica) {
+  const auto known = [this](const FoundReplica& replica) {
     return session_.knows(replica.at.node, replica.at.incarnation);
   };
   if (std::all_of(state->replicas.begin(), state->replicas.end(), known)) co_return;

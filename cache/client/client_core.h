@@ -100,7 +100,7 @@ class ClientCore final : private SessionListener {
   const std::shared_ptr<PinDesk> desk_;
 
   // control loop
-  Session session_;
+  ShardSession session_;
   KeysById keys_;
   bool started_ = false;
 

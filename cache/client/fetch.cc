@@ -109,7 +109,7 @@ void Fetching::launch(const std::vector<std::size_t>& items) {
   }
 }
 
-FetchTarget Fetching::target_of(std::size_t item, const Replica& replica) const {
+FetchTarget Fetching::target_of(std::size_t item, const FoundReplica& replica) const {
   const FetchItem& asked = job_.items[item];
   FetchTarget target;
   target.item = item;

@@ -48,7 +48,7 @@ class Fetching {
  private:
   /// An item's way through its replicas.
   struct Course {
-    std::span<const Replica> replicas;
+    std::span<const FoundReplica> replicas;
     std::uint32_t length = 0;  ///< bytes
     std::size_t claim = 0;
     TriedReplicas tried = 0;
@@ -59,7 +59,7 @@ class Fetching {
   Result<> plan_item(std::size_t item);
   void launch(const std::vector<std::size_t>& items);
   Task<> serve(NodeId node, std::size_t claim, std::vector<std::size_t> items);
-  [[nodiscard]] FetchTarget target_of(std::size_t item, const Replica& replica) const;
+  [[nodiscard]] FetchTarget target_of(std::size_t item, const FoundReplica& replica) const;
   [[nodiscard]] FetchTerms terms_of(NodeId node, std::size_t claim) const;
   void cancel();
   void end(std::size_t item, const ItemOutcome& outcome);
@@ -67,7 +67,7 @@ class Fetching {
   NodeLinks& links_;
   FetchJob job_;
   std::vector<Course> courses_;
-  std::vector<const Replica*> chosen_;  ///< by item: what is being tried
+  std::vector<const FoundReplica*> chosen_;  ///< by item: what is being tried
   std::list<FetchExchange*> active_;
   Completion groups_;
   TransferReport report_;

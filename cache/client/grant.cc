@@ -21,7 +21,7 @@ constexpr std::size_t kClaimBytes = 4 + 4 + kProofBytes;
 void put_replicas(Writer& out, const Match::State& match) {
   for (std::size_t block = 0; block < match.keys.size(); ++block) {
     for (std::uint16_t part = 0; part < match.parts; ++part) {
-      for (const Replica& replica : match.replicas_of(block, part)) {
+      for (const FoundReplica& replica : match.replicas_of(block, part)) {
         out.put(static_cast<std::uint32_t>(block));
         out.put(part);
         out.put(replica.tier);

@@ -50,7 +50,7 @@ struct Progress {
   bool ended = false;     ///< a prefix that broke off: no more to ask
 };
 
-wire::Lookup next_message(const Session& session, const LookupPlan& plan, LookupId lookup,
+wire::Lookup next_message(const ShardSession& session, const LookupPlan& plan, LookupId lookup,
                           std::size_t begin, std::size_t count) {
   wire::LookupSection section;
   section.space = NamespaceId{plan.space.id};
@@ -87,7 +87,7 @@ bool take_answer(Progress& progress, const LookupPlan& plan, LookupId lookup,
   for (const wire::FoundLocation& location : section.locations) {
     if (location.block >= count || location.part >= plan.options.parts) return false;
     progress.placed.push_back({static_cast<std::uint32_t>(begin + location.block), location.part,
-                               Replica{location.at, location.tier}});
+                               FoundReplica{location.at, location.tier}});
   }
   state.prefix_blocks += section.prefix_blocks;
   progress.asked += count;
@@ -101,13 +101,13 @@ std::size_t prefix_of(const std::vector<bool>& there) {
 }
 
 /// Takes back what was pinned so far: the lookup as a whole has failed.
-void give_back(Session& session, const Match::State& state) {
+void give_back(ShardSession& session, const Match::State& state) {
   for (const Claim& claim : state.claims) session.pins().release(claim.lookup);
   session.pins_released();
 }
 
 /// One message and its answer, from block `progress.asked` on.
-Task<Result<>> ask_next(Session& session, const LookupPlan& plan, Progress& progress,
+Task<Result<>> ask_next(ShardSession& session, const LookupPlan& plan, Progress& progress,
                         std::size_t keys_per_message) {
   const std::size_t begin = progress.asked;
   const std::size_t count = std::min(keys_per_message, plan.keys.size() - begin);
@@ -138,7 +138,8 @@ Task<Result<>> ask_next(Session& session, const LookupPlan& plan, Progress& prog
 
 }  // namespace
 
-Task<Result<std::shared_ptr<Match::State>>> look_up(Session& session, std::shared_ptr<PinDesk> desk,
+Task<Result<std::shared_ptr<Match::State>>> look_up(ShardSession& session,
+                                                    std::shared_ptr<PinDesk> desk,
                                                     LookupPlan plan) {
   const std::uint16_t parts = plan.options.parts;
   if (parts == 0 || parts > wire::kMaxParts) {

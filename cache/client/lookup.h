@@ -29,7 +29,7 @@ struct LookupPlan {
 ///
 /// Errors  `invalid_argument` for bad options, or a window lookup longer than one message; `stale`
 ///         when the namespace was cleared since it was opened; `unavailable`, `timed_out`.
-[[nodiscard]] Task<Result<std::shared_ptr<Match::State>>> look_up(Session& session,
+[[nodiscard]] Task<Result<std::shared_ptr<Match::State>>> look_up(ShardSession& session,
                                                                   std::shared_ptr<PinDesk> desk,
                                                                   LookupPlan plan);
 

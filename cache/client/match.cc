@@ -5,8 +5,8 @@
 
 namespace membrain {
 
-std::span<const Replica> Match::State::replicas_of(std::size_t block,
-                                                   std::uint16_t part) const noexcept {
+std::span<const FoundReplica> Match::State::replicas_of(std::size_t block,
+                                                        std::uint16_t part) const noexcept {
   if (block >= keys.size() || part >= parts || first.empty()) return {};
   const std::size_t cell = block * parts + part;
   return std::span(replicas).subspan(first[cell], first[cell + 1] - first[cell]);
@@ -48,7 +48,7 @@ bool place_replicas(Match::State& state, std::vector<PlacedReplica> placed) {
     const std::size_t begin = state.replicas.size();
     state.first[cell] = static_cast<std::uint32_t>(begin);
     for (; next < placed.size() && cell_of(placed[next]) == cell; ++next) {
-      const Replica& replica = placed[next].replica;
+      const FoundReplica& replica = placed[next].replica;
       const std::size_t count = state.replicas.size() - begin;
       if (count == wire::kMaxReplicas) continue;
       if (count > 0 && state.replicas[begin].at.length != replica.at.length) continue;
@@ -87,7 +87,7 @@ bool Match::has(std::size_t block) const noexcept {
 
 std::size_t Match::part_bytes(std::size_t block, std::uint16_t part) const noexcept {
   if (!state_) return 0;
-  const std::span<const Replica> replicas = state_->replicas_of(block, part);
+  const std::span<const FoundReplica> replicas = state_->replicas_of(block, part);
   return replicas.empty() ? 0 : replicas.front().at.length;
 }
 

@@ -37,15 +37,15 @@ struct Match::State {
   bool probe = false;  ///< only asked: nothing can be fetched
   std::vector<BlockKey> keys;
   std::vector<bool> there;
-  std::vector<Replica> replicas;     ///< by block, then part; the preferred order is the shard's
-  std::vector<std::uint32_t> first;  ///< where a cell's replicas begin; one more than cells
+  std::vector<FoundReplica> replicas;  ///< by block, then part; the preferred order is the shard's
+  std::vector<std::uint32_t> first;    ///< where a cell's replicas begin; one more than cells
   std::vector<Claim> claims;
   std::shared_ptr<PinDesk> desk;  ///< none for a match that was adopted, or pins nothing
   std::atomic<bool> released = false;
 
   /// The replicas of a part, all of one length; empty if it was not found.
-  [[nodiscard]] std::span<const Replica> replicas_of(std::size_t block,
-                                                     std::uint16_t part) const noexcept;
+  [[nodiscard]] std::span<const FoundReplica> replicas_of(std::size_t block,
+                                                          std::uint16_t part) const noexcept;
   /// Index of the claim that covers a block; nothing if none does.
   [[nodiscard]] std::optional<std::size_t> claim_of(std::size_t block) const noexcept;
   void release() noexcept;
@@ -55,7 +55,7 @@ struct Match::State {
 struct PlacedReplica {
   std::uint32_t block = 0;
   std::uint16_t part = 0;
-  Replica replica;
+  FoundReplica replica;
 };
 
 /// Sorts `placed` into `state` (whose `keys` and `parts` are set): at most wire::kMaxReplicas per

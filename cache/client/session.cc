@@ -20,7 +20,7 @@ std::uint64_t jitter_seed(const ClientConfig& config) {
 
 }  // namespace
 
-Session::Session(Fabric& control, const ClientConfig& config, SessionListener& listener)
+ShardSession::ShardSession(Fabric& control, const ClientConfig& config, SessionListener& listener)
     : fabric_(control),
       loop_(control.loop()),
       config_(config),
@@ -34,23 +34,23 @@ Session::Session(Fabric& control, const ClientConfig& config, SessionListener& l
   fabric_.set_receiver(*this);
 }
 
-Session::~Session() {
-  check(running_ == 0, "a Session was destroyed before it was stopped");
+ShardSession::~ShardSession() {
+  check(running_ == 0, "a ShardSession was destroyed before it was stopped");
 }
 
-wire::Header Session::header() const noexcept {
+wire::Header ShardSession::header() const noexcept {
   wire::Header head;
   head.epoch = proof_.epoch;
   return head;
 }
 
-Duration Session::beat_every() const noexcept {
+Duration ShardSession::beat_every() const noexcept {
   return std::max<Duration>(ttl_ / 3, std::chrono::milliseconds(1));
 }
 
 // ---- connecting
 
-Task<Result<>> Session::start() {
+Task<Result<>> ShardSession::start() {
   const TimePoint deadline = loop_.now() + config_.connect_timeout;
   Task<Result<>> connected = connect(deadline);
   const Result<> outcome = co_await connected;
@@ -61,7 +61,7 @@ Task<Result<>> Session::start() {
   co_return Result<>{};
 }
 
-Task<Result<>> Session::connect(TimePoint deadline) {
+Task<Result<>> ShardSession::connect(TimePoint deadline) {
   Task<Result<PeerId>> connecting = fabric_.connect(config_.server, deadline);
   const Result<PeerId> peer = co_await connecting;
   if (!peer) co_return fail(peer.error());
@@ -88,7 +88,7 @@ Task<Result<>> Session::connect(TimePoint deadline) {
   co_return Result<>{};
 }
 
-Task<Result<>> Session::introduce(TimePoint deadline) {
+Task<Result<>> ShardSession::introduce(TimePoint deadline) {
   wire::Hello hello;
   hello.tenant = config_.tenant;
   hello.proof = hello_proof(tenant_key_, config_.tenant, fabric_.binding(peer_));
@@ -112,7 +112,7 @@ Task<Result<>> Session::introduce(TimePoint deadline) {
 
 /// Namespaces and pins of the session before, for the new one. What a pin no longer finds is lost:
 /// a fetch of it will be `stale`.
-Task<Result<>> Session::assert_again(TimePoint deadline) {
+Task<Result<>> ShardSession::assert_again(TimePoint deadline) {
   std::vector<wire::OpenNamespace> spaces;
   for (const auto& [id, request] : opened_) spaces.push_back(request);
   for (wire::OpenNamespace& request : spaces) {
@@ -145,7 +145,8 @@ Task<Result<>> Session::assert_again(TimePoint deadline) {
   co_return Result<>{};
 }
 
-Task<Result<wire::NamespaceOpened>> Session::open(wire::OpenNamespace request, TimePoint deadline) {
+Task<Result<wire::NamespaceOpened>> ShardSession::open(wire::OpenNamespace request,
+                                                       TimePoint deadline) {
   wire::OpenNamespace again = request;
   Task<Result<wire::NamespaceOpened>> asked =
       ask<wire::NamespaceOpened>(std::move(request), deadline);
@@ -156,12 +157,12 @@ Task<Result<wire::NamespaceOpened>> Session::open(wire::OpenNamespace request, T
 
 // ---- nodes
 
-bool Session::knows(NodeId node, Incarnation incarnation) const noexcept {
+bool ShardSession::knows(NodeId node, Incarnation incarnation) const noexcept {
   const auto found = nodes_.find(node);
   return found != nodes_.end() && found->second == incarnation;
 }
 
-Task<Result<>> Session::fetch_nodes(TimePoint deadline) {
+Task<Result<>> ShardSession::fetch_nodes(TimePoint deadline) {
   nodes_asked_ = loop_.now();
   const wire::Nodes request;
   const wire::Header head = header();
@@ -174,7 +175,7 @@ Task<Result<>> Session::fetch_nodes(TimePoint deadline) {
   co_return Result<>{};
 }
 
-Task<> Session::refresh_nodes(TimePoint deadline) {
+Task<> ShardSession::refresh_nodes(TimePoint deadline) {
   if (!here() || loop_.now() - nodes_asked_ < kNodesEvery) co_return;
   Task<Result<>> listed = fetch_nodes(deadline);
   const Result<> outcome = co_await listed;
@@ -184,7 +185,7 @@ Task<> Session::refresh_nodes(TimePoint deadline) {
 // ---- in the background
 
 /// Heartbeats while the server is here, attempts to reconnect while it is away.
-Task<> Session::keep() {
+Task<> ShardSession::keep() {
   Timer timer(loop_, [this] { keep_signal_.raise(); });
   TimePoint next_beat = loop_.now() + beat_every();
   while (!stopping_) {
@@ -211,7 +212,7 @@ Task<> Session::keep() {
 }
 
 /// A session that is refused or silent is lost as much as a connection that broke.
-Task<> Session::beat() {
+Task<> ShardSession::beat() {
   const PeerId peer = peer_;
   const TimePoint deadline = loop_.now() + 2 * beat_every();
   const wire::Heartbeat request{proof_.session};
@@ -230,7 +231,7 @@ Task<> Session::beat() {
   if (!outcome) log(LogLevel::debug, "the list of nodes did not come");
 }
 
-Task<> Session::unpin() {
+Task<> ShardSession::unpin() {
   while (true) {
     const bool done = stopping_ && (pins_.unpinned() || !circuit_.closed());
     if (done) break;
@@ -259,13 +260,13 @@ Task<> Session::unpin() {
   stop_signal_.raise();
 }
 
-Task<> Session::close(PeerId peer) {
+Task<> ShardSession::close(PeerId peer) {
   calls_.on_lost(peer);
   Task<> closed = fabric_.close(peer);
   co_await closed;
 }
 
-void Session::lose(const char* why) {
+void ShardSession::lose(const char* why) {
   if (circuit_.closed()) {
     log(LogLevel::warn, "the server at {} is away: {}", config_.server, why);
     circuit_.failed(loop_.now());
@@ -276,7 +277,7 @@ void Session::lose(const char* why) {
   unpin_signal_.raise();
 }
 
-Task<> Session::stop() {
+Task<> ShardSession::stop() {
   stopping_ = true;
   pins_.release_all();
   keep_signal_.raise();
@@ -294,7 +295,7 @@ Task<> Session::stop() {
 
 // ---- what arrives
 
-void Session::on_message(PeerId peer, std::span<const std::byte> bytes, Payload) {
+void ShardSession::on_message(PeerId peer, std::span<const std::byte> bytes, Payload) {
   if (peer != peer_) return;
   const Result<wire::Frame> frame = wire::read_frame(bytes);
   if (!frame) {
@@ -308,7 +309,7 @@ void Session::on_message(PeerId peer, std::span<const std::byte> bytes, Payload)
   calls_.on_frame(peer, *frame);
 }
 
-void Session::on_lost(PeerId peer, const Error&) {
+void ShardSession::on_lost(PeerId peer, const Error&) {
   calls_.on_lost(peer);
   if (peer == peer_) lose("the connection was lost");
 }

@@ -1,4 +1,4 @@
-// Session: this client's life with the shard. Keeps it, and renews it after a loss.
+// ShardSession: this client's life with the shard. Keeps it, and renews it after a loss.
 #pragma once
 
 #include <cstdint>
@@ -46,12 +46,12 @@ class SessionListener {
 ///
 /// Ownership  Borrows the fabric, whose receiver it is, and the listener.
 /// Threads    The control loop only.
-class Session final : public Receiver {
+class ShardSession final : public Receiver {
  public:
-  Session(Fabric& control, const ClientConfig& config, SessionListener& listener);
-  ~Session();
-  Session(const Session&) = delete;
-  Session& operator=(const Session&) = delete;
+  ShardSession(Fabric& control, const ClientConfig& config, SessionListener& listener);
+  ~ShardSession();
+  ShardSession(const ShardSession&) = delete;
+  ShardSession& operator=(const ShardSession&) = delete;
 
   /// The first connect. Its failure is final: nothing runs in the background then.
   Task<Result<>> start();
@@ -124,7 +124,7 @@ class Session final : public Receiver {
 };
 
 template <class Reply, class Request>
-Task<Result<Reply>> Session::ask(Request request, TimePoint deadline) {
+Task<Result<Reply>> ShardSession::ask(Request request, TimePoint deadline) {
   if (!here()) co_return fail(Errc::unavailable, "the server is away");
   const wire::Header head = header();
   Task<Result<Reply>> asked = calls_.call<Reply>(peer_, std::move(request), deadline, head);

@@ -4,7 +4,7 @@
 
 namespace membrain {
 
-std::optional<std::size_t> choose_source(std::span<const Replica> replicas,
+std::optional<std::size_t> choose_source(std::span<const FoundReplica> replicas,
                                          std::span<const NodeView> views, TriedReplicas tried,
                                          const BlockKey& key) noexcept {
   std::optional<std::size_t> best;

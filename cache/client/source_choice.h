@@ -12,7 +12,7 @@
 namespace membrain {
 
 /// One copy of a block part.
-struct Replica {
+struct FoundReplica {
   Location at;
   std::uint8_t tier = 0;  ///< 0: host memory
 };
@@ -23,7 +23,7 @@ using TriedReplicas = std::uint8_t;
 /// Index of the replica to try next: on this host before elsewhere, a faster tier before a slower
 /// one, else spread over the nodes by key. Never one that was tried, or whose node is unknown or
 /// has failed; nothing if none is left. `views[i]` is the node of `replicas[i]`.
-[[nodiscard]] std::optional<std::size_t> choose_source(std::span<const Replica> replicas,
+[[nodiscard]] std::optional<std::size_t> choose_source(std::span<const FoundReplica> replicas,
                                                        std::span<const NodeView> views,
                                                        TriedReplicas tried,
                                                        const BlockKey& key) noexcept;

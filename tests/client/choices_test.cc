@@ -64,10 +64,10 @@ TEST(Placement, NamesNobodyWhenNobodyIsUsable) {
   EXPECT_FALSE(choose_node({}, key(1), NodeId{}));
 }
 
-std::vector<Replica> replicas_on(std::vector<std::uint32_t> ids) {
-  std::vector<Replica> replicas;
+std::vector<FoundReplica> replicas_on(std::vector<std::uint32_t> ids) {
+  std::vector<FoundReplica> replicas;
   for (const std::uint32_t id : ids) {
-    Replica replica;
+    FoundReplica replica;
     replica.at.node = NodeId{id};
     replicas.push_back(replica);
   }
@@ -75,7 +75,7 @@ std::vector<Replica> replicas_on(std::vector<std::uint32_t> ids) {
 }
 
 TEST(SourceChoice, TakesTheSameHostFirstThenTheOthersAndEachOnce) {
-  const std::vector<Replica> replicas = replicas_on({1, 2, 3});
+  const std::vector<FoundReplica> replicas = replicas_on({1, 2, 3});
   std::vector<NodeView> views = nodes(3);
   views[2].same_host = true;
   TriedReplicas tried = 0;
@@ -91,7 +91,7 @@ TEST(SourceChoice, TakesTheSameHostFirstThenTheOthersAndEachOnce) {
 }
 
 TEST(SourceChoice, AvoidsFailedNodesAndPrefersTheFasterTier) {
-  std::vector<Replica> replicas = replicas_on({1, 2, 3});
+  std::vector<FoundReplica> replicas = replicas_on({1, 2, 3});
   std::vector<NodeView> views = nodes(3);
   views[0].usable = false;
   replicas[1].tier = 1;
@@ -101,7 +101,7 @@ TEST(SourceChoice, AvoidsFailedNodesAndPrefersTheFasterTier) {
 }
 
 TEST(SourceChoice, SpreadsKeysOverEqualReplicas) {
-  const std::vector<Replica> replicas = replicas_on({1, 2});
+  const std::vector<FoundReplica> replicas = replicas_on({1, 2});
   const std::vector<NodeView> views = nodes(2);
   int first = 0;
   for (std::uint64_t i = 1; i <= 1000; ++i) {

@@ -146,7 +146,7 @@ TEST_F(Grant, ForgedBytesWithARightChecksumNeverLeadOutsideTheMatch) {
       const Match forged_match(*state);
       for (std::size_t block = 0; block < forged_match.block_count() + 2; ++block) {
         for (std::uint16_t part = 0; part < 66; ++part) {
-          for (const Replica& replica : (*state)->replicas_of(block, part)) {
+          for (const FoundReplica& replica : (*state)->replicas_of(block, part)) {
             ASSERT_GT(replica.at.length, 0U);
             ASSERT_TRUE((*state)->claim_of(block));
           }
