@@ -139,7 +139,8 @@ TEST_F(FetchEnd, DataThatDoesNotFitWhatWasAskedIsDroppedAsAWhole) {
   constexpr auto kOk = wire::ItemStatus::ok;
   const std::vector<std::byte> junk(5000, std::byte{0x66});
   const auto send = [&](OpId to, std::vector<wire::DataItem> items, std::size_t bytes) {
-    node1_.send_data(client, to, std::move(items), {junk.begin(), junk.begin() + bytes});
+    node1_.send_data(client, to, std::move(items),
+                     {junk.begin(), junk.begin() + static_cast<std::ptrdiff_t>(bytes)});
   };
   send(OpId{op.value + 1000}, {{0, kOk, 1000}}, 1000);   // an op of nobody
   send(op, {{2, kOk, 1000}}, 1000);                      // a tag that was not given
