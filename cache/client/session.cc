@@ -54,6 +54,9 @@ Task<Result<>> ShardSession::start() {
   const TimePoint deadline = loop_.now() + config_.connect_timeout;
   Task<Result<>> connected = connect(deadline);
   const Result<> outcome = co_await connected;
+  if (!outcome && outcome.error().code == Errc::timed_out) {
+    co_return fail(Errc::unavailable, "no server answers there");
+  }
   if (!outcome) co_return outcome;
   running_ += 2;
   loop_.spawn(keep());

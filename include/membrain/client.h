@@ -193,6 +193,8 @@ class Client {
   /// Opens a namespace. Its tenant is this client's, whatever `space.tenant` says.
   Result<OpenedNamespace> open_namespace(const Namespace& space);
 
+  /// Asks what is there. `stale` when somebody has cleared the namespace since it was opened: open
+  /// it again. A window lookup fits one message (about 4,000 blocks x parts).
   Operation<Match> lookup_async(const OpenedNamespace& space, std::span<const BlockHash> hashes,
                                 const LookupOptions& options = {});
   Result<Match> lookup(const OpenedNamespace& space, std::span<const BlockHash> hashes,

@@ -218,6 +218,17 @@ TEST_F(FetchRetry, WrongBytesEverywhereAreAMiss) {
   EXPECT_EQ(node1_.fetches.size() + node2_.fetches.size(), 2U) << "each replica once";
 }
 
+TEST_F(FetchRetry, ANodeThatSendsGarbageIsLeftForTheNextOne) {
+  prepare(Mood::hang);
+  launch(match_, {whole(0, into_)});
+  step_until([&] { return !node1_.fetches.empty(); });
+  const std::vector<std::byte> garbage = content(300, 5);
+  ASSERT_TRUE(node1_.fabric().send(client_at(node1_), garbage));
+  step_until([&] { return result_.has_value(); });
+  EXPECT_EQ((*result_)->ok_count(), 1U);
+  EXPECT_EQ(into_, bytes_);
+}
+
 TEST_F(FetchRetry, WithoutVerifyingItTakesWhatComes) {
   config_.verify_checksums = false;
   prepare(Mood::corrupt);
