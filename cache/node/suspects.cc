@@ -45,7 +45,7 @@ void Suspects::next() {
     const wire::ItemStatus status = table_.open_read(at, bytes, expected);
     if (status == wire::ItemStatus::ok) {
       check_.emplace();
-      check_->at = at, check_->bytes = bytes, check_->expected = expected;
+      check_->at = at, check_->bytes = bytes, check_->expected = expected, check_->done = 0;
     } else if (status == wire::ItemStatus::corrupt) {
       condemn(at);
     }

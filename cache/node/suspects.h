@@ -36,7 +36,7 @@ class Suspects {
     wire::SlotRef at;
     std::span<std::byte> bytes;
     Checksum expected;
-    std::size_t done = 0;
+    std::size_t done;  ///< bytes hashed
     ChecksumStream sum;
   };
 
