@@ -232,6 +232,7 @@ Task<Result<std::map<std::string, std::uint64_t>>> ClientCore::server_stats() {
 
 Result<> ClientCore::transfer_begins() {
   if (draining_) return fail(Errc::unavailable, "the client is closing");
+  if (transfers_ == kMaxTransfers) return fail(Errc::out_of_capacity, "transfers under way");
   ++transfers_;
   return {};
 }

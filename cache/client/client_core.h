@@ -34,6 +34,8 @@ namespace membrain {
 ///            inboxes. Both fabrics may share one loop. Checksums are computed on the data loop.
 class ClientCore final : private SessionListener {
  public:
+  static constexpr std::uint32_t kMaxTransfers = 65536;  ///< fetches and stores under way
+
   /// `host` names this machine (equal text = the same host); empty: never the same.
   ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::string host);
   ~ClientCore();
