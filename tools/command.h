@@ -1,0 +1,73 @@
+// A command and its options: each option is a value of a plain struct, with a name and a sentence.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tools/outcome.h"
+
+namespace membrain {
+
+/// One option: what it is called, and how its text becomes a value.
+struct OptionSpec {
+  std::string name;    ///< without dashes; also its key in TOML; MEMBRAIN_<NAME> in the environment
+  std::string letter;  ///< one letter for the command line, or none
+  std::string meta;    ///< what stands for its value in the help; empty for a switch
+  std::string help;    ///< a sentence, without the default
+  std::string standard;    ///< the default as text; empty if there is none
+  bool negatable = false;  ///< a switch that also has --no-NAME
+  bool hidden = false;     ///< for processes that we start ourselves
+  bool required = false;
+  std::function<Outcome<>(std::string_view)> assign;
+};
+
+/// Options of one command, bound to values that outlive it. Defaults are what the values hold when
+/// they are bound.
+class Command {
+ public:
+  Command(std::string name, std::string about, std::function<Exit()> run);
+
+  Command& text(std::string_view name, std::string& value, std::string_view meta,
+                std::string_view help);
+  Command& address(std::string_view name, std::string& value, std::string_view help);
+  Command& size(std::string_view name, std::uint64_t& bytes, std::string_view help);
+  Command& count(std::string_view name, std::uint64_t& value, std::string_view help);
+  Command& speed(std::string_view name, double& factor, std::string_view help);
+  Command& duration(std::string_view name, std::chrono::milliseconds& value, std::string_view help);
+  /// --name; false unless given.
+  Command& toggle(std::string_view name, bool& value, std::string_view help);
+  /// --name and --no-name.
+  Command& choice(std::string_view name, bool& value, std::string_view help);
+
+  // Of the option that was added last:
+  Command& letter(char letter);
+  Command& required();
+  Command& hide_option();
+  /// What the help calls the default, where the value itself says nothing ("enough for all").
+  Command& standard(std::string_view words);
+
+  /// Not shown in the list of commands.
+  Command& hide();
+
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  [[nodiscard]] const std::string& about() const noexcept { return about_; }
+  [[nodiscard]] bool hidden() const noexcept { return hidden_; }
+  [[nodiscard]] const std::vector<OptionSpec>& options() const noexcept { return options_; }
+  [[nodiscard]] const OptionSpec* find(std::string_view option) const noexcept;
+  Exit run() const { return run_(); }
+
+ private:
+  OptionSpec& add(std::string_view name, std::string_view meta, std::string_view help);
+
+  std::string name_;
+  std::string about_;
+  std::function<Exit()> run_;
+  bool hidden_ = false;
+  std::vector<OptionSpec> options_;
+};
+
+}  // namespace membrain

@@ -1,0 +1,201 @@
+#include "tools/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
+#include <optional>
+#include <utility>
+
+#include "tools/config_file.h"
+#include "tools/version.h"
+
+namespace membrain {
+namespace {
+
+constexpr const char* kFooter =
+    "Every option can also stand in the environment (--state-dir is MEMBRAIN_STATE_DIR) or in a\n"
+    "TOML file (--config, one table for each command). The command line wins over the "
+    "environment,\n"
+    "the environment over the file. The cluster's secret comes from MEMBRAIN_SECRET or\n"
+    "--secret-file. Exit status: 0 done, 1 failed, 2 wrong usage.";
+
+/// What CLI11 found: one entry for each option of each command, in their order.
+using Bound = std::map<const Command*, std::vector<CLI::Option*>>;
+
+std::string help_of(const OptionSpec& option) {
+  if (option.required) return option.help + " (required)";
+  return option.standard.empty() ? option.help : option.help + " [" + option.standard + "]";
+}
+
+CLI::Option* declare(CLI::App& app, const OptionSpec& option) {
+  std::string names = (option.letter.empty() ? "" : "-" + option.letter + ",") + "--" + option.name;
+  if (option.negatable) names += ",!--no-" + option.name;
+  const std::string help = help_of(option);
+  CLI::Option* const declared = option.meta.empty() ? app.add_flag(names, help)
+                                                    : app.add_option_function<std::string>(
+                                                          names, [](const std::string&) {}, help);
+  if (!option.meta.empty()) declared->type_name(option.meta);
+  if (option.hidden) declared->group("");
+  return declared;
+}
+
+void declare_all(CLI::App& app, const std::vector<Command>& commands, Bound& bound) {
+  app.set_version_flag("--version", fmt::format("membrain {}", kVersion), "Show the version");
+  app.set_help_flag("-h,--help", "Show this help");
+  app.get_formatter()->column_width(30);
+  app.footer(kFooter);
+  for (const Command& command : commands) {
+    CLI::App* const sub = app.add_subcommand(command.name(), command.about());
+    sub->set_help_flag("-h,--help", "Show this help");
+    sub->footer(kFooter);
+    if (command.hidden()) sub->group("");
+    for (const OptionSpec& option : command.options()) {
+      bound[&command].push_back(declare(*sub, option));
+    }
+  }
+}
+
+std::optional<Setting> from_command_line(const CLI::Option& option) {
+  if (option.count() == 0) return std::nullopt;
+  return Setting{option.results().back(), option.get_name()};
+}
+
+std::optional<Setting> from_environment(const OptionSpec& option, const Environment& environment) {
+  const auto found = environment.find(variable_of(option.name));
+  if (found == environment.end()) return std::nullopt;
+  return Setting{found->second, found->first};
+}
+
+std::optional<Setting> from_file(const ConfigFile& file, const std::string& table,
+                                 const OptionSpec& option) {
+  const auto keys = file.find(table);
+  if (keys == file.end()) return std::nullopt;
+  const auto found = keys->second.find(option.name);
+  if (found == keys->second.end()) return std::nullopt;
+  return found->second;
+}
+
+/// An option that every command has may stand at the top of the file.
+bool shared(const std::vector<Command>& commands, const std::string& option) {
+  return std::ranges::all_of(
+      commands, [&](const Command& command) { return command.find(option) != nullptr; });
+}
+
+/// Every table is a command, every key one of its options.
+Outcome<> check_names(const ConfigFile& file, const std::vector<Command>& commands) {
+  for (const auto& [table, keys] : file) {
+    const auto command = std::ranges::find(commands, table, &Command::name);
+    if (!table.empty() && command == commands.end()) {
+      const std::string where = keys.empty() ? "" : keys.begin()->second.source + ": ";
+      return complain("{}there is no command for the table [{}]", where, table);
+    }
+    for (const auto& [key, setting] : keys) {
+      const bool known = table.empty() ? shared(commands, key) : command->find(key) != nullptr;
+      if (!known || key == "config") {
+        return complain("{}: unknown key \"{}\"{}", setting.source, key,
+                        table.empty() ? " outside any table" : " in [" + table + "]");
+      }
+    }
+  }
+  return {};
+}
+
+Outcome<ConfigFile> load_file(const Command& command, const std::vector<CLI::Option*>& options,
+                              const std::vector<Command>& commands,
+                              const Environment& environment) {
+  const OptionSpec* const option = command.find("config");
+  if (option == nullptr) return ConfigFile{};
+  std::optional<Setting> path =
+      from_command_line(*options[static_cast<std::size_t>(option - command.options().data())]);
+  if (!path) path = from_environment(*option, environment);
+  if (!path || path->value.empty()) return ConfigFile{};
+  Outcome<ConfigFile> file = read_config_file(path->value);
+  if (!file) return file;
+  if (const Outcome<> named = check_names(*file, commands); !named) {
+    return tl::unexpected(named.error());
+  }
+  return file;
+}
+
+Outcome<> assign_all(const Command& command, const std::vector<CLI::Option*>& options,
+                     const Environment& environment, const ConfigFile& file) {
+  for (std::size_t index = 0; index < options.size(); ++index) {
+    const OptionSpec& option = command.options()[index];
+    std::optional<Setting> setting = from_command_line(*options[index]);
+    if (!setting) setting = from_environment(option, environment);
+    if (!setting) setting = from_file(file, command.name(), option);
+    if (!setting) setting = from_file(file, "", option);
+    if (!setting) {
+      if (option.required) return complain("--{} {} is needed", option.name, option.meta);
+      continue;
+    }
+    if (const Outcome<> assigned = option.assign(setting->value); !assigned) {
+      return complain("{}: {}", setting->source, assigned.error().text);
+    }
+  }
+  return {};
+}
+
+std::vector<std::string> unknown_variables(const std::vector<Command>& commands,
+                                           const Environment& environment) {
+  std::vector<std::string> unknown;
+  for (const auto& [name, value] : environment) {
+    const bool known =
+        name == kSecretVariable || std::ranges::any_of(commands, [&](const Command& command) {
+          return std::ranges::any_of(command.options(), [&](const OptionSpec& option) {
+            return variable_of(option.name) == name;
+          });
+        });
+    if (!known) unknown.push_back(fmt::format("{} is no option of any command", name));
+  }
+  return unknown;
+}
+
+/// CLI11's words, in the order in which it wants them: last first.
+std::vector<std::string> reversed(const std::vector<std::string>& words) {
+  return {words.rbegin(), words.rend()};
+}
+
+}  // namespace
+
+std::string variable_of(const std::string& option) {
+  std::string name = "MEMBRAIN_";
+  for (const char letter : option) {
+    name +=
+        letter == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(letter)));
+  }
+  return name;
+}
+
+Outcome<Intent> parse_command_line(const std::vector<Command>& commands,
+                                   const std::vector<std::string>& words,
+                                   const Environment& environment) {
+  CLI::App app("KV-cache blocks shared by every worker of an LLM inference cluster.", "membrain");
+  Bound bound;
+  declare_all(app, commands, bound);
+  Intent intent;
+  try {
+    app.parse(reversed(words));
+  } catch (const CLI::CallForHelp&) {
+    intent.answer = app.help();
+    return intent;
+  } catch (const CLI::CallForVersion& version) {
+    intent.answer = std::string(version.what()) + "\n";
+    return intent;
+  } catch (const CLI::ParseError& error) {
+    return complain("{}", error.what());
+  }
+  const auto chosen = std::ranges::find_if(
+      commands, [&](const Command& command) { return app.got_subcommand(command.name()); });
+  if (chosen == commands.end()) return complain("which command? (membrain --help lists them)");
+  const std::vector<CLI::Option*>& options = bound[&*chosen];
+  const Outcome<ConfigFile> file = load_file(*chosen, options, commands, environment);
+  if (!file) return tl::unexpected(file.error());
+  const Outcome<> assigned = assign_all(*chosen, options, environment, *file);
+  if (!assigned) return tl::unexpected(assigned.error());
+  intent.command = &*chosen;
+  intent.warnings = unknown_variables(commands, environment);
+  return intent;
+}
+
+}  // namespace membrain

@@ -1,0 +1,30 @@
+// Ctrl-C and SIGTERM as something to wait for.
+#pragma once
+
+#include "base/clock.h"
+
+namespace membrain {
+
+/// From its construction on, SIGINT and SIGTERM no longer end the process: they make `fd` readable.
+/// SIGPIPE is ignored.
+///
+/// Threads  Construct it before any thread starts; threads inherit what it does.
+class Signals {
+ public:
+  Signals();
+  ~Signals();
+  Signals(const Signals&) = delete;
+  Signals& operator=(const Signals&) = delete;
+
+  [[nodiscard]] int fd() const noexcept { return fd_; }
+  /// One has come. Stays true.
+  [[nodiscard]] bool stop_asked() noexcept;
+  /// Blocks until one has come or, with `stdin_too`, standard input has ended.
+  void wait_for_stop(bool stdin_too) noexcept;
+
+ private:
+  int fd_ = -1;
+  bool asked_ = false;
+};
+
+}  // namespace membrain
