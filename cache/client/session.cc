@@ -264,9 +264,12 @@ Task<> ShardSession::unpin() {
 }
 
 Task<> ShardSession::close(PeerId peer) {
+  ++running_;
   calls_.on_lost(peer);
   Task<> closed = fabric_.close(peer);
   co_await closed;
+  --running_;
+  stop_signal_.raise();
 }
 
 void ShardSession::lose(const char* why) {
@@ -303,7 +306,6 @@ void ShardSession::on_message(PeerId peer, std::span<const std::byte> bytes, Pay
   const Result<wire::Frame> frame = wire::read_frame(bytes);
   if (!frame) {
     lose("it sent what is no frame");
-    calls_.on_lost(peer);
     loop_.spawn(close(peer));
     return;
   }
