@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <string_view>
 #include <utility>
 
@@ -28,7 +29,8 @@ constexpr std::uint32_t kVersion = 1;
 constexpr std::uint64_t kHugePageBytes = std::uint64_t{2} << 20;
 constexpr std::size_t kMaxNameBytes = 64;
 constexpr std::size_t kHeaderBytes = 64;
-constexpr int kMaxOpenTries = 8;  // of a file that keeps being replaced under us
+constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, Linux 5.14: faults pages in, or fails
+constexpr int kMaxOpenTries = 8;    // of a file that keeps being replaced under us
 
 std::uint64_t rounded_up(std::uint64_t bytes, std::uint64_t to) noexcept {
   return (bytes + to - 1) / to * to;
@@ -164,20 +166,15 @@ Result<std::unique_ptr<Arena>> Arena::open(const ArenaConfig& config) {
     return fail(Errc::invalid_argument, "the arena has another capacity: start with --fresh");
   }
   if (empty) {
-    if (const Result<> reserved = arena->reserve(layout, config); !reserved) {
+    if (const Result<> created = arena->create(layout, config); !created) {
       ::unlink(path.c_str());
-      return fail(reserved.error());
+      return fail(created.error());
     }
+    return arena;
   }
-  if (const Result<> mapped = arena->map(arena->fd_, layout); !mapped) {
-    if (empty) ::unlink(path.c_str());
-    return fail(mapped.error());
-  }
-  if (empty) {
-    arena->format(layout, {});
-  } else if (const Result<> sound = arena->adopt(layout, path); !sound) {
-    return fail(sound.error());
-  }
+  if (const Result<> mapped = arena->map(arena->fd_, layout); !mapped) return fail(mapped.error());
+  arena->ask_for_huge_pages(false);
+  if (const Result<> sound = arena->adopt(layout, path); !sound) return fail(sound.error());
   return arena;
 }
 
@@ -197,6 +194,26 @@ Arena::~Arena() {
   if (fd_ >= 0) ::close(fd_);
 }
 
+std::unique_ptr<Arena> Arena::copy() const {
+  const Layout layout(capacity_bytes());
+  std::unique_ptr<Arena> twin(new Arena);
+  const Result<> mapped = twin->map(-1, layout);
+  check(mapped.has_value(), "no memory for a copy of an arena");
+  std::memcpy(twin->mapping_.data(), mapping_.data(), mapping_.size());
+  twin->adopted_ = true;
+  return twin;
+}
+
+Result<> Arena::create(const Layout& layout, const ArenaConfig& config) {
+  if (::ftruncate(fd_, static_cast<off_t>(layout.file_bytes)) != 0) {
+    return fail(Errc::out_of_capacity, "the arena's file cannot have its size", errno);
+  }
+  if (const Result<> mapped = map(fd_, layout); !mapped) return mapped;
+  if (const Result<> reserved = reserve(layout, config); !reserved) return reserved;
+  format(layout, {});
+  return {};
+}
+
 /// Takes every page now: a full file system is an error here, and no fault (SIGBUS) later.
 Result<> Arena::reserve(const Layout& layout, const ArenaConfig& config) {
   struct statvfs space {};
@@ -205,6 +222,7 @@ Result<> Arena::reserve(const Layout& layout, const ArenaConfig& config) {
   const std::uint64_t free_bytes = known ? std::uint64_t{space.f_bavail} * space.f_frsize : 0;
   // A file system without a limit of its own reports no blocks at all.
   int failed = known && space.f_blocks > 0 && free_bytes < needed ? ENOSPC : 0;
+  if (failed == 0) ask_for_huge_pages(true);
   const auto take = [&](std::uint64_t offset, std::uint64_t bytes) {
     if (failed != 0) return;
     failed = ::posix_fallocate(fd_, static_cast<off_t>(offset), static_cast<off_t>(bytes));
@@ -212,14 +230,10 @@ Result<> Arena::reserve(const Layout& layout, const ArenaConfig& config) {
   take(0, kPageBytes + layout.seals_bytes);
   take(layout.slots_offset, layout.capacity_bytes);
   if (failed == 0) return {};
-  if (failed == ENOSPC) {
-    log(LogLevel::error, "arena {}: {} needs {} MiB and has {} MiB free: ask for less or free some",
-        config.name, config.directory, (needed >> 20) + 1, free_bytes >> 20);
-    return fail(Errc::out_of_capacity, "too little shared memory for the arena", failed);
-  }
-  log(LogLevel::error, "arena {}: memory cannot be reserved in {}: {}", config.name,
-      config.directory, std::strerror(failed));
-  return fail(Errc::out_of_capacity, "the arena's memory cannot be reserved", failed);
+  log(LogLevel::error,
+      "arena {}: {} needs {} MiB and has {} MiB free ({}): ask for less, or free some", config.name,
+      config.directory, (needed >> 20) + 1, free_bytes >> 20, std::strerror(failed));
+  return fail(Errc::out_of_capacity, "too little shared memory for the arena", failed);
 }
 
 Result<> Arena::map(int fd, const Layout& layout) {
@@ -231,11 +245,21 @@ Result<> Arena::map(int fd, const Layout& layout) {
   seals_ = {reinterpret_cast<Seal*>(mapping_.data() + kPageBytes),
             layout.capacity_bytes / kPageBytes};
   slots_ = mapping_.subspan(layout.slots_offset, layout.capacity_bytes);
-  if (fd >= 0 && ::madvise(slots_.data(), slots_.size(), MADV_HUGEPAGE) != 0) {
-    log(LogLevel::info, "arena: no huge pages for shared memory here ({}); 4 KiB pages it is",
-        std::strerror(errno));
-  }
   return {};
+}
+
+/// Huge pages come only to those who ask before the pages exist; `fill` makes them exist now.
+void Arena::ask_for_huge_pages(bool fill) noexcept {
+  std::string setting;
+  std::getline(std::ifstream("/sys/kernel/mm/transparent_hugepage/shmem_enabled"), setting);
+  const bool off = setting.empty() || setting.find("[never]") != std::string::npos ||
+                   setting.find("[deny]") != std::string::npos;
+  if (off || ::madvise(slots_.data(), slots_.size(), MADV_HUGEPAGE) != 0) {
+    log(LogLevel::info, "arena: no huge pages for shared memory on this machine; small ones it is");
+    return;
+  }
+  // What it cannot fill (an older kernel, too little memory) is left to the reservation.
+  if (fill) static_cast<void>(::madvise(slots_.data(), slots_.size(), kPopulateWrite));
 }
 
 void Arena::format(const Layout& layout, NodeId node) noexcept {

@@ -45,6 +45,9 @@ class Arena {
   /// Memory of this process alone, reserved lazily: for tests and the simulator. `node` 0: random.
   static Result<std::unique_ptr<Arena>> anonymous(std::uint64_t capacity_bytes, NodeId node = {});
 
+  /// What a crash at this moment would leave, as an anonymous arena: for tests and the simulator.
+  [[nodiscard]] std::unique_ptr<Arena> copy() const;
+
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -73,8 +76,10 @@ class Arena {
   struct Layout;
   Arena() = default;
 
+  Result<> create(const Layout& layout, const ArenaConfig& config);
   Result<> map(int fd, const Layout& layout);
   Result<> reserve(const Layout& layout, const ArenaConfig& config);
+  void ask_for_huge_pages(bool fill) noexcept;
   void format(const Layout& layout, NodeId node) noexcept;
   Result<> adopt(const Layout& layout, const std::string& path);
 

@@ -19,9 +19,11 @@ class Door {
   Door() = default;
   Door(Loop& loop, T& object) : loop_(&loop), open_(std::make_shared<T*>(&object)) {}
 
-  /// Runs `call(object)` on the object's loop. `out_of_capacity` when its inbox is full.
+  /// Runs `call(object)` on the object's loop. `out_of_capacity` when its inbox is full,
+  /// `unavailable` if this door leads nowhere.
   template <class Call>
   Result<> post(Call call) const {
+    if (loop_ == nullptr) return fail(Errc::unavailable, "a door that leads nowhere");
     return loop_->inbox().post([open = open_, call = std::move(call)]() mutable {
       if (*open != nullptr) call(**open);
     });

@@ -17,7 +17,7 @@
 namespace membrain {
 
 struct FetchLimits {
-  std::size_t max_fetches = 4096;               ///< under way
+  std::size_t max_fetches = 1024;               ///< under way
   Duration longest = std::chrono::seconds(60);  ///< deadline of one Fetch
 };
 

@@ -232,6 +232,21 @@ TEST(Adoption, TakesOverWhatIsSoundAndFreesTornAndFlippedOnes) {
   EXPECT_EQ(seen, 38u);
 }
 
+TEST(Adoption, OfACopyLeavesTheOriginalAlone) {
+  auto arena = *Arena::anonymous(kMiB);
+  NodeCounters counters;
+  BlockTable table(*arena, counters);
+  const wire::SlotRef at = put(table, 1, 16384);
+  const auto copy = arena->copy();
+  EXPECT_EQ(copy->node(), arena->node());
+  arena->memory(at.slot, 1)[0] ^= std::byte{1};
+  BlockTable adopted(*copy, counters);
+  Adoption adoption(adopted, counters);
+  EXPECT_TRUE(copy->adopted());
+  EXPECT_TRUE(adoption.step(kMiB));
+  EXPECT_EQ(adoption.adopted(), 1u);
+}
+
 TEST(Adoption, NeverRepeatsAGenerationEvenIfTheCounterWasDamaged) {
   auto arena = *Arena::anonymous(8 * kMiB);
   NodeCounters counters;

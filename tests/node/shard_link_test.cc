@@ -23,6 +23,13 @@ TEST_F(ShardLinkTest, KeepsOnTryingUntilThereIsAShard) {
   EXPECT_TRUE(run_until([&] { return node->service().status().connected; }));
 }
 
+TEST_F(ShardLinkTest, StopsBeforeItHasStarted) {
+  node = std::make_unique<NodeProcess>(network, clock, *arena, config());
+  stop_node();
+  start_node();
+  stop_node();
+}
+
 TEST_F(ShardLinkTest, BeatsThreeTimesWithinTheTimeToLive) {
   start();
   const int before = shard.heartbeats;
