@@ -46,6 +46,14 @@ class ProtocolPage(unittest.TestCase):
         self.assertIn("`4d 42 4e 31`", PAGE)
         self.assertIn("kVersion = 1;", FRAME)
 
+    def test_names_the_kinds_of_first_contact(self) -> None:
+        code = (ROOT / "transport" / "ucx" / "handshake.h").read_text("utf-8")
+        found = re.search(r"enum class Kind : std::uint16_t \{(.*?)\};", code, re.DOTALL)
+        assert found is not None
+        names = re.findall(r"(\w+)(?: = 1)?,?", found[1])
+        kinds = ", ".join(f"{number} {name}" for number, name in enumerate(names, 1))
+        self.assertIn(f"| kind | {kinds} |", PAGE)
+
     def test_lists_statuses_and_error_codes(self) -> None:
         self.assertIn(f"**status**: {numbered(MESSAGES, 'ItemStatus', 0)}.", PAGE)
         codes = re.sub(r"(\d+) (\w+)", r"\1 `\2`", numbered(RESULT, "Errc", 1))

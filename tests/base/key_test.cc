@@ -21,17 +21,19 @@ BlockHash hash_of(std::string_view text) {
 }
 
 TEST(Namespace, EveryFieldChangesItsDigest) {
-  const std::vector<std::function<void(Namespace&)>> changes = {[](Namespace& n) { n.model = "x"; },
-                                                                [](Namespace& n) { n.revision = "x"; },
-                                                                [](Namespace& n) { n.weights_version = "x"; },
-                                                                [](Namespace& n) { n.kv_dtype = "x"; },
-                                                                [](Namespace& n) { n.block_tokens = 32; },
-                                                                [](Namespace& n) { n.layout = "x"; },
-                                                                [](Namespace& n) { n.part_count = 2; },
-                                                                [](Namespace& n) { n.kv_group = 1; },
-                                                                [](Namespace& n) { n.hash_algorithm = "x"; },
-                                                                [](Namespace& n) { n.hash_seed_fingerprint = "x"; },
-                                                                [](Namespace& n) { n.tenant = "x"; }};
+  const std::vector<std::function<void(Namespace&)>> changes = {
+      [](Namespace& n) { n.model = "x"; },
+      [](Namespace& n) { n.revision = "x"; },
+      [](Namespace& n) { n.weights_version = "x"; },
+      [](Namespace& n) { n.kv_dtype = "x"; },
+      [](Namespace& n) { n.block_tokens = 32; },
+      [](Namespace& n) { n.layout = "x"; },
+      [](Namespace& n) { n.part_count = 2; },
+      [](Namespace& n) { n.kv_group = 1; },
+      [](Namespace& n) { n.hash_algorithm = "x"; },
+      [](Namespace& n) { n.hash_seed_fingerprint = "x"; },
+      [](Namespace& n) { n.tenant = "x"; },
+  };
   for (std::size_t i = 0; i < changes.size(); ++i) {
     Namespace other = space();
     changes[i](other);
