@@ -19,6 +19,7 @@
 #include "protocol/messages.h"
 #include "transport/loop.h"
 #include "transport/task.h"
+#include "transport/ucx/ucx_context.h"
 #include "transport/ucx/ucx_fabric.h"
 
 namespace membrain {
@@ -105,7 +106,9 @@ struct Client::Runtime {
 };
 
 Result<> Client::Runtime::make_fabrics(const ClientConfig& config) {
-  const Result<std::shared_ptr<UcxContext>> context = UcxContext::create();
+  UcxContextConfig ucx;
+  ucx.loopback_only = is_loopback(config.server);  // then all of the cluster is on this host
+  const Result<std::shared_ptr<UcxContext>> context = UcxContext::create(ucx);
   if (!context) return fail(context.error());
   UcxFabricConfig fabric;
   fabric.secret = config.secret;
