@@ -437,6 +437,7 @@ class Part:
     count: int
 
 
+TEMPLATE = re.compile(r"^template\s*<[^{}()]*?>\s*(?:requires\b.*?)?(?=class\b|struct\b|union\b)")
 TYPE_BLOCK = re.compile(
     r"^(?:class|struct|union)\s+(?:\[\[.*?\]\]\s*)?(?:alignas\([^)]*\)\s*)?"
     r"(?P<name>\w+(?:::\w+)*)\s*(?:final\b\s*)?(?::(?!:).*)?$"
@@ -480,7 +481,7 @@ def parts_of_source(source: Source) -> Iterator[Part]:
             if block is not None:
                 head_begins = index + 1
                 count = line - block.begins + 1
-                kind = TYPE_BLOCK.match(block.name)
+                kind = TYPE_BLOCK.match(TEMPLATE.sub("", block.name))
                 space = namespace_of(stack) if kind else None
                 if block.is_function:
                     yield Part(True, block.name, block.begins, count)

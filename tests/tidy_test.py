@@ -161,6 +161,8 @@ class Names(Samples):
         other = HEADER + "namespace a {\nclass B final {\n  long y;\n};\n}\n"
         files = {"base/x.h": one, "server/x.h": other}
         self.assertEqual(self.findings(files), ["twice server/x.h:4"])
+        files["server/x.h"] = other.replace("class B", "template <class T, int N>\nclass B")
+        self.assertEqual(self.findings(files), ["twice server/x.h:4"])
         files["server/x.h"] = other.replace("namespace a", "namespace b")
         self.assertEqual(self.findings(files), [])
         files["server/x.h"] = other.replace("namespace a {", "namespace a { namespace {") + "}\n"
