@@ -173,7 +173,7 @@ Result<std::unique_ptr<Arena>> Arena::open(const ArenaConfig& config) {
     return arena;
   }
   if (const Result<> mapped = arena->map(arena->fd_, layout); !mapped) return fail(mapped.error());
-  arena->ask_for_huge_pages(false);
+  arena->populate();
   if (const Result<> sound = arena->adopt(layout, path); !sound) return fail(sound.error());
   return arena;
 }
@@ -222,7 +222,7 @@ Result<> Arena::reserve(const Layout& layout, const ArenaConfig& config) {
   const std::uint64_t free_bytes = known ? std::uint64_t{space.f_bavail} * space.f_frsize : 0;
   // A file system without a limit of its own reports no blocks at all.
   int failed = known && space.f_blocks > 0 && free_bytes < needed ? ENOSPC : 0;
-  if (failed == 0) ask_for_huge_pages(true);
+  if (failed == 0) populate();
   const auto take = [&](std::uint64_t offset, std::uint64_t bytes) {
     if (failed != 0) return;
     failed = ::posix_fallocate(fd_, static_cast<off_t>(offset), static_cast<off_t>(bytes));
@@ -248,18 +248,18 @@ Result<> Arena::map(int fd, const Layout& layout) {
   return {};
 }
 
-/// Huge pages come only to those who ask before the pages exist; `fill` makes them exist now.
-void Arena::ask_for_huge_pages(bool fill) noexcept {
+/// Asks for huge pages (they come only to those who ask before the pages exist), then maps every
+/// page, so that no store waits for a page fault.
+void Arena::populate() noexcept {
   std::string setting;
   std::getline(std::ifstream("/sys/kernel/mm/transparent_hugepage/shmem_enabled"), setting);
   const bool off = setting.empty() || setting.find("[never]") != std::string::npos ||
                    setting.find("[deny]") != std::string::npos;
   if (off || ::madvise(slots_.data(), slots_.size(), MADV_HUGEPAGE) != 0) {
     log(LogLevel::info, "arena: no huge pages for shared memory on this machine; small ones it is");
-    return;
   }
   // What it cannot fill (an older kernel, too little memory) is left to the reservation.
-  if (fill) static_cast<void>(::madvise(slots_.data(), slots_.size(), kPopulateWrite));
+  static_cast<void>(::madvise(slots_.data(), slots_.size(), kPopulateWrite));
 }
 
 void Arena::format(const Layout& layout, NodeId node) noexcept {

@@ -79,7 +79,7 @@ class Arena {
   Result<> create(const Layout& layout, const ArenaConfig& config);
   Result<> map(int fd, const Layout& layout);
   Result<> reserve(const Layout& layout, const ArenaConfig& config);
-  void ask_for_huge_pages(bool fill) noexcept;
+  void populate() noexcept;
   void format(const Layout& layout, NodeId node) noexcept;
   Result<> adopt(const Layout& layout, const std::string& path);
 
