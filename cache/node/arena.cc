@@ -222,7 +222,11 @@ Result<> Arena::reserve(const Layout& layout, const ArenaConfig& config) {
   const std::uint64_t free_bytes = known ? std::uint64_t{space.f_bavail} * space.f_frsize : 0;
   // A file system without a limit of its own reports no blocks at all.
   int failed = known && space.f_blocks > 0 && free_bytes < needed ? ENOSPC : 0;
-  if (failed == 0) populate();
+  if (failed == 0) {
+    log(LogLevel::info, "arena {}: taking {} MiB of {}", config.name, (needed >> 20) + 1,
+        config.directory);
+    populate();
+  }
   const auto take = [&](std::uint64_t offset, std::uint64_t bytes) {
     if (failed != 0) return;
     failed = ::posix_fallocate(fd_, static_cast<off_t>(offset), static_cast<off_t>(bytes));

@@ -31,8 +31,9 @@ struct ArenaConfig {
 ///
 /// Ownership  Owns the mapping, the file descriptor and the lock; the file stays behind.
 /// Threads    One thread at a time; the generation counter and seals may be read by any process.
-/// Cost       `open` reserves all its memory, so that no later access can fail: about a second for
-///            4 GiB. Resident memory is the capacity, 1/32 of it for seals, and a page.
+/// Cost       `open` takes and maps all its memory, so that no later access can fail or wait for a
+///            page: about half a second per GiB when it is made, less when adopted. Resident memory
+///            is the capacity, 1/32 of it for seals, and a page.
 /// Errors     Each is also logged with its figures. `invalid_argument`: capacity 0, a bad name, or
 ///            an arena of another capacity (`--fresh` removes it). `unavailable`: another node
 ///            holds the name. `out_of_capacity`: too little shared memory. `corrupt`: the header is
