@@ -1,0 +1,182 @@
+"""Commands that are used wrongly, or find nobody, say so and end."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+import unittest
+from pathlib import Path
+
+from membrain_process import Process, ProcessTest, Trace, clean_environment, main, run, taken_port
+
+GOOD_LINE = '{"timestamp": 0, "input_length": 512, "output_length": 1, "hash_ids": [1]}'
+
+
+class Usage(ProcessTest):
+    def test_every_command_has_help_and_unknown_flags_are_named(self) -> None:
+        for command in ("server", "node", "status", "replay", "demo"):
+            status, out, err = run(command, "--help")
+            self.assertEqual((status, err), (0, ""), command)
+            self.assertIn("--config", out)
+            status, out, err = run(command, "--frobnicate")
+            self.assertEqual((status, out), (2, ""), command)
+            self.assertIn("--frobnicate", err)
+            self.assertIn(f"membrain {command} --help", err)
+
+    def test_no_command_and_unknown_commands_are_usage_errors(self) -> None:
+        self.assertEqual(run()[0], 2)
+        status, out, err = run("frobnicate")
+        self.assertEqual((status, out), (2, ""))
+        self.assertIn("frobnicate", err)
+
+    def test_a_wrong_value_is_named_with_its_option_variable_or_line(self) -> None:
+        status, _, err = run("node", "--capacity", "lots")
+        self.assertEqual(status, 2)
+        self.assertIn('--capacity: "lots" is not a size', err)
+        environment = clean_environment(MEMBRAIN_TIMEOUT="soon")
+        status, _, err = run("status", env=environment)
+        self.assertEqual(status, 2)
+        self.assertIn('MEMBRAIN_TIMEOUT: "soon" is not a duration', err)
+        config = Path(self.folder) / "membrain.toml"
+        config.write_text('[status]\nserver = "nowhere"\n')
+        status, _, err = run("status", "--config", str(config))
+        self.assertEqual(status, 2)
+        self.assertIn(f"{config}:2:", err)
+
+    def test_a_node_without_capacity_is_refused(self) -> None:
+        for words in ([], ["--capacity", "0"]):
+            status, _, err = run("node", *words)
+            self.assertEqual(status, 2)
+            self.assertIn("--capacity", err)
+
+    def test_a_secret_never_stands_on_the_command_line(self) -> None:
+        status, _, err = run("server", "--secret", "hush")
+        self.assertEqual(status, 2)
+        self.assertIn("--secret", err)
+
+
+class BrokenTraces(ProcessTest):
+    def trace(self, text: str) -> str:
+        path = Path(self.folder) / "broken.jsonl"
+        path.write_text(text)
+        return str(path)
+
+    def test_a_broken_or_missing_line_is_named_with_its_number(self) -> None:
+        for broken in ("{", '{"timestamp": 0}', GOOD_LINE.replace("[1]", "[-1]")):
+            path = self.trace(f"{GOOD_LINE}\n{GOOD_LINE}\n{broken}\n{GOOD_LINE}\n")
+            status, out, err = run("replay", "--trace", path, "--json")
+            self.assertEqual((status, out), (1, ""), broken)
+            self.assertIn(f"{path}:3: ", err)
+
+    def test_a_line_that_ends_too_early_is_named(self) -> None:
+        path = self.trace(f"{GOOD_LINE}\n{GOOD_LINE[:30]}")
+        status, _, err = run("replay", "--trace", path)
+        self.assertEqual(status, 1)
+        self.assertIn(f"{path}:2: ", err)
+
+    def test_a_missing_an_empty_and_an_unnamed_trace_are_told_apart(self) -> None:
+        status, _, err = run("replay", "--trace", f"{self.folder}/none.jsonl")
+        self.assertEqual(status, 1)
+        self.assertIn("No such file", err)
+        status, _, err = run("replay", "--trace", self.trace(""))
+        self.assertEqual(status, 1)
+        self.assertIn("no request", err)
+        status, _, err = run("replay")
+        self.assertEqual(status, 2)
+        self.assertIn("--trace", err)
+
+
+class NobodyThere(ProcessTest):
+    def test_status_of_a_dead_server_fails_within_seconds(self) -> None:
+        with taken_port() as sock:
+            port = sock.getsockname()[1]
+        began = time.monotonic()
+        status, out, err = run("status", "--json", "--server", f"127.0.0.1:{port}", patience=20)
+        self.assertLess(time.monotonic() - began, 15)
+        self.assertEqual((status, out), (1, ""))
+        self.assertIn(f"127.0.0.1:{port}", err)
+
+    def test_status_of_a_server_that_never_answers_fails_within_seconds(self) -> None:
+        with taken_port() as sock:
+            address = f"127.0.0.1:{sock.getsockname()[1]}"
+            status, out, err = run("status", "--server", address, "--timeout", "1s", patience=20)
+        self.assertEqual((status, out), (1, ""))
+        self.assertIn(address, err)
+
+    def test_replay_without_a_server_fails_and_names_it(self) -> None:
+        with taken_port() as sock:
+            address = f"127.0.0.1:{sock.getsockname()[1]}"
+        trace = Trace(3).write(self.folder)
+        status, out, err = run("replay", "--trace", trace, "--server", address, "--json")
+        self.assertEqual((status, out), (1, ""))
+        self.assertIn(address, err)
+
+
+class Serving(ProcessTest):
+    def test_a_port_in_use_is_named_with_the_cure(self) -> None:
+        with taken_port() as sock:
+            address = f"127.0.0.1:{sock.getsockname()[1]}"
+            status, out, err = run("server", "--listen", address, "--no-admin", "--temporary")
+            self.assertEqual((status, out), (1, ""))
+            self.assertIn(address, err)
+            self.assertIn("--listen", err)
+            status, out, err = run(
+                "server", "--listen", "127.0.0.1:0", "--admin", address, "--temporary"
+            )
+            self.assertEqual((status, out), (1, ""))
+            self.assertIn(address, err)
+            self.assertIn("--admin", err)
+
+    def test_a_server_with_a_node_says_it_is_ready_answers_and_stops_in_order(self) -> None:
+        words = ["server", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+        state = f"{self.folder}/state"
+        with Process(*words, "--with-node", "16MiB", "--state-dir", state) as server:
+            ready = server.wait_for_line("membrain server ready").split()
+            address, admin = ready[3], ready[5]
+            status, out, err = run("status", "--server", address, "--json")
+            self.assertEqual(status, 0, err)
+            self.assertTrue(json.loads(out))
+            self.assertEqual(run("status", "--server", address)[0], 0)
+            self.assertTrue(self.http(admin, "/healthz").endswith("ok\n"))
+            body = self.http(admin, "/status").split("\r\n\r\n", 1)[1]
+            self.assertTrue(json.loads(body))
+            server.end()
+            self.assertEqual(server.wait(), 0)
+
+    def test_two_servers_do_not_share_a_state_directory(self) -> None:
+        words = ["server", "--listen", "127.0.0.1:0", "--no-admin", "--state-dir", self.folder]
+        with Process(*words) as first:
+            first.wait_for_line("ready")
+            status, _, err = run(*words)
+            self.assertEqual(status, 1)
+            self.assertIn(self.folder, err)
+
+    def test_a_wrong_secret_is_denied_and_never_shown(self) -> None:
+        secret = Path(self.folder) / "secret"
+        secret.write_text("the-right-one\n")
+        words = ["server", "--listen", "127.0.0.1:0", "--no-admin", "--temporary", "-v"]
+        with Process(*words, "--secret-file", str(secret)) as server:
+            address = server.wait_for_line("ready").split()[3]
+            environment = clean_environment(MEMBRAIN_SECRET="the-wrong-one")
+            status, _, err = run("status", "-v", "--server", address, env=environment)
+            self.assertEqual(status, 1)
+            right = run("status", "-v", "--server", address, "--secret-file", str(secret))
+            self.assertEqual(right[0], 0, right[2])
+            shown = err + right[1] + right[2] + server.describe()
+            self.assertNotIn("the-wrong-one", shown)
+            self.assertNotIn("the-right-one", shown)
+
+    @staticmethod
+    def http(address: str, path: str) -> str:
+        host, port = address.rsplit(":", 1)
+        with socket.create_connection((host, int(port)), timeout=10) as sock:
+            sock.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            parts = []
+            while part := sock.recv(65536):
+                parts.append(part)
+        return b"".join(parts).decode()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+#include "tools/admin_http.h"
+
+#include <httplib.h>
+#include <sys/socket.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <thread>
+#include <utility>
+
+#include "tools/units.h"
+
+namespace membrain {
+namespace {
+
+constexpr std::size_t kThreads = 2;
+constexpr std::time_t kPatienceSeconds = 2;
+
+/// The library's own choice, SO_REUSEPORT, would hide that the port is taken.
+void reuse_address_only(socket_t socket) {
+  const int yes = 1;
+  ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+}
+
+void answer_health(const AdminHttp::Source& counters, httplib::Response& response) {
+  const auto figures = counters();
+  response.status = figures ? 200 : 503;
+  response.set_content(figures ? "ok\n" : figures.error().text + "\n", "text/plain");
+}
+
+void answer_status(const AdminHttp::Source& counters, httplib::Response& response) {
+  const auto figures = counters();
+  response.status = figures ? 200 : 503;
+  const nlohmann::json body =
+      figures ? nlohmann::json(*figures) : nlohmann::json{{"error", figures.error().text}};
+  response.set_content(body.dump(2) + "\n", "application/json");
+}
+
+}  // namespace
+
+struct AdminHttp::Service {
+  httplib::Server server;
+  std::thread thread;
+  std::atomic<bool> ended = false;
+};
+
+AdminHttp::AdminHttp() : service_(std::make_unique<Service>()) {}
+
+AdminHttp::~AdminHttp() {
+  service_->server.stop();
+  if (service_->thread.joinable()) service_->thread.join();
+}
+
+Outcome<std::unique_ptr<AdminHttp>> AdminHttp::start(const std::string& address, Source counters) {
+  std::unique_ptr<AdminHttp> admin(new AdminHttp);
+  httplib::Server& server = admin->service_->server;
+  server.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
+  server.set_socket_options(reuse_address_only);
+  server.set_read_timeout(kPatienceSeconds);
+  server.set_write_timeout(kPatienceSeconds);
+  server.set_keep_alive_max_count(1);
+  server.set_payload_max_length(4096);
+  server.Get("/healthz", [counters](const httplib::Request&, httplib::Response& response) {
+    answer_health(counters, response);
+  });
+  server.Get("/status", [counters](const httplib::Request&, httplib::Response& response) {
+    answer_status(counters, response);
+  });
+
+  const std::size_t colon = address.rfind(':');
+  std::string host = address.substr(0, colon);
+  if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
+  int port = static_cast<int>(parse_whole(address.substr(colon + 1)).value_or(0));
+  errno = 0;
+  if (port == 0) {
+    port = server.bind_to_any_port(host.c_str());
+  } else if (!server.bind_to_port(host.c_str(), port)) {
+    port = -1;
+  }
+  if (port < 0) {
+    return complain("the admin page cannot listen on {}: {}; take another --admin, or --no-admin",
+                    address, errno != 0 ? std::strerror(errno) : "no such address");
+  }
+  admin->address_ = fmt::format("{}:{}", address.substr(0, colon), port);
+  Service& service = *admin->service_;
+  service.thread = std::thread([&service] {
+    service.server.listen_after_bind();
+    service.ended = true;
+  });
+  // A server that is stopped before it runs would run for ever.
+  while (!server.is_running() && !service.ended) std::this_thread::yield();
+  return admin;
+}
+
+}  // namespace membrain

@@ -1,0 +1,71 @@
+// `membrain node`: keeps blocks in shared memory until it is told to stop.
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "base/log.h"
+#include "tools/output.h"
+#include "tools/program.h"
+#include "tools/running_node.h"
+#include "tools/units.h"
+
+namespace membrain {
+namespace {
+
+constexpr std::chrono::seconds kTellEvery(10);
+
+struct NodeCommand {
+  NodeOptions node;
+  bool until_eof = false;
+};
+
+Exit run_node(Program& program, NodeOptions options, bool until_eof) {
+  Outcome<std::string> secret = program.common.secret(program.environment);
+  if (!secret) return failed("node", secret.error().text);
+  options.secret = std::move(*secret);
+  if (options.capacity_bytes == 0) {
+    complain_aloud("node", "--capacity must be more than 0, for example 4GiB");
+    return Exit::usage;
+  }
+  UcxContextConfig ucx;
+  ucx.loopback_only = is_loopback(options.listen) && is_loopback(options.server);
+  Result<std::shared_ptr<UcxContext>> context = UcxContext::create(ucx);
+  if (!context) return failed("node", "UCX cannot be used: " + in_words(context.error()));
+  const Outcome<std::unique_ptr<RunningNode>> node =
+      RunningNode::start(options, std::move(*context));
+  if (!node) return failed("node", node.error().text);
+  log(LogLevel::info, "node {}: {} in {}, listening on {}", options.name,
+      format_size(options.capacity_bytes), options.directory, (*node)->address());
+  while (!(*node)->wait_connected(SteadyClock().now() + kTellEvery, program.signals)) {
+    if (program.signals.stop_asked()) return Exit::ok;
+    log(LogLevel::warn, "no server at {} has taken this node in yet; trying on", options.server);
+  }
+  say(fmt::format("membrain node ready {} name {}\n", (*node)->address(), options.name));
+  program.signals.wait_for_stop(until_eof);
+  log(LogLevel::info, "node {}: stopping", options.name);
+  return Exit::ok;
+}
+
+}  // namespace
+
+Command node_command(Program& program) {
+  const auto options = std::make_shared<NodeCommand>();
+  Command command(
+      "node", "Runs a node: keeps blocks in an arena in shared memory",
+      [&program, options] { return run_node(program, options->node, options->until_eof); });
+  NodeOptions& node = options->node;
+  command.address("server", node.server, "The metadata server")
+      .size("capacity", node.capacity_bytes, "Memory for blocks, reserved at once")
+      .required()
+      .text("name", node.name, "NAME", "Of the arena's file; one node of a name on a machine")
+      .address("listen", node.listen, "Where clients make first contact; port 0: any")
+      .text("directory", node.directory, "DIR", "Where the arena's file lies: a tmpfs")
+      .toggle("fresh", node.fresh, "Forget what an earlier life left in the arena")
+      .toggle("temporary", node.temporary, "Leave no arena behind")
+      .toggle("until-eof", options->until_eof, "Stop when standard input ends")
+      .hide_option();
+  return command;
+}
+
+}  // namespace membrain

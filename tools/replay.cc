@@ -1,0 +1,100 @@
+#include "tools/replay.h"
+
+#include <memory>
+
+#include "base/log.h"
+#include "tools/cluster.h"
+#include "tools/units.h"
+
+namespace membrain {
+namespace {
+
+constexpr std::uint64_t kMaxInstances = 256;
+constexpr std::uint64_t kMaxNodes = 64;
+
+/// Processes that we start show warnings only, unless everything is asked for.
+std::string level_of_children(const Program& program) {
+  const std::string level = program.common.level_name();
+  return level == "info" ? "warn" : level;
+}
+
+/// A server and nodes that end with the replay.
+Outcome<std::unique_ptr<LocalCluster>> start_cluster(Program& program, const ReplayOptions& options,
+                                                     const std::vector<TraceRequest>& requests) {
+  const std::uint64_t blocks = distinct_blocks(requests);
+  ClusterConfig config;
+  config.nodes = static_cast<std::uint32_t>(options.nodes);
+  config.capacity_bytes = options.capacity_bytes != 0 ? options.capacity_bytes
+                                                      : capacity_for(blocks, options.block_bytes);
+  config.expected_blocks = blocks;
+  config.log_level = level_of_children(program);
+  if (const Outcome<> enough = check_memory_for(config.capacity_bytes); !enough) {
+    return complain("{} ({} distinct blocks of {})", enough.error().text, format_count(blocks),
+                    format_size(options.block_bytes));
+  }
+  return LocalCluster::start(config, program.signals);
+}
+
+}  // namespace
+
+Outcome<> check_options(const ReplayOptions& options) {
+  if (options.block_bytes == 0 || options.block_bytes > Engine::kMaxBlockBytes) {
+    return complain("--block-bytes must be 1 to {}", format_size(Engine::kMaxBlockBytes));
+  }
+  if (options.instances == 0 || options.instances > kMaxInstances) {
+    return complain("--instances must be 1 to {}", kMaxInstances);
+  }
+  if (options.nodes == 0 || options.nodes > kMaxNodes) {
+    return complain("--nodes must be 1 to {}", kMaxNodes);
+  }
+  if (options.timeout.count() == 0) return complain("--timeout must be more than 0");
+  return {};
+}
+
+Outcome<> play(Program& program, const ReplayOptions& options,
+               const std::vector<TraceRequest>& requests, const Dispatch::Observer& observer,
+               Totals& totals) {
+  Outcome<std::string> secret = program.common.secret(program.environment);
+  if (!secret) return tl::unexpected(secret.error());
+  std::unique_ptr<LocalCluster> cluster;
+  if (options.server.empty()) {
+    Outcome<std::unique_ptr<LocalCluster>> started = start_cluster(program, options, requests);
+    if (!started) return tl::unexpected(started.error());
+    cluster = std::move(*started);
+  }
+  DispatchConfig config;
+  config.command = options.command;
+  config.instances = options.instances;
+  config.in_order = options.in_order;
+  config.speed = options.speed;
+  config.log_level = level_of_children(program);
+  config.engine.server = cluster ? cluster->server() : options.server;
+  config.engine.secret = cluster ? cluster->secret() : *secret;
+  config.engine.space = options.space;
+  config.engine.block_bytes = options.block_bytes;
+  config.engine.timeout = options.timeout;
+  config.engine.verify = options.verify;
+  Dispatch dispatch(requests, std::move(config), program.signals, cluster.get(), observer);
+  if (const Outcome<> started = dispatch.start(); !started) return started;
+  const Outcome<> played = dispatch.run();
+  dispatch.finish();
+  totals = dispatch.totals();
+  return played;
+}
+
+void bind_replay_options(Command& command, ReplayOptions& options) {
+  command.text("trace", options.trace, "FILE", "A trace: one request per line, Mooncake's format")
+      .count("requests", options.requests, "Play only the first N requests")
+      .standard(options.requests == 0 ? "all" : std::to_string(options.requests))
+      .count("instances", options.instances, "Engine processes that share the requests")
+      .count("nodes", options.nodes, "Node processes that are started")
+      .size("block-bytes", options.block_bytes, "Size of a block's KV cache")
+      .size("capacity", options.capacity_bytes, "Memory of the nodes that are started, together")
+      .standard("enough for all blocks")
+      .speed("speed", options.speed, "Times the trace's own speed, or as fast as possible")
+      .duration("timeout", options.timeout, "The longest that one lookup, fetch or store may take")
+      .choice("verify", options.verify,
+              "Let the reader hash what arrived; bytes are compared with what was stored anyway");
+}
+
+}  // namespace membrain

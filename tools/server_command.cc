@@ -1,0 +1,104 @@
+// `membrain server`: the metadata server, with a node in the same process if asked.
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "base/log.h"
+#include "tools/output.h"
+#include "tools/program.h"
+#include "tools/running_node.h"
+#include "tools/running_server.h"
+#include "tools/units.h"
+
+namespace membrain {
+namespace {
+
+constexpr std::chrono::seconds kNodePatience(60);
+
+struct ServerCommand {
+  ServerOptions server;
+  NodeOptions node;
+  bool until_eof = false;
+};
+
+/// $XDG_STATE_HOME/membrain, else ~/.local/state/membrain.
+std::string default_state_dir() {
+  if (const char* const state = std::getenv("XDG_STATE_HOME"); state != nullptr && *state != 0) {
+    return std::string(state) + "/membrain";
+  }
+  const char* const home = std::getenv("HOME");
+  return std::string(home == nullptr ? "." : home) + "/.local/state/membrain";
+}
+
+/// The embedded node; null if none is wanted.
+Outcome<std::unique_ptr<RunningNode>> start_node(Program& program, const ServerCommand& options,
+                                                 const std::string& server,
+                                                 std::shared_ptr<UcxContext> context) {
+  if (options.node.capacity_bytes == 0) return nullptr;
+  NodeOptions node_options = options.node;
+  node_options.server = server;
+  node_options.secret = options.server.secret;
+  node_options.temporary = options.server.temporary;
+  Outcome<std::unique_ptr<RunningNode>> node = RunningNode::start(node_options, std::move(context));
+  if (!node) return node;
+  if (!(*node)->wait_connected(SteadyClock().now() + kNodePatience, program.signals)) {
+    return complain("the node was not ready in time");
+  }
+  return node;
+}
+
+std::string ready_line(const RunningServer& server, const RunningNode* node) {
+  std::string line = fmt::format("membrain server ready {}", server.address());
+  if (!server.admin_address().empty()) line += " admin " + server.admin_address();
+  if (node != nullptr) line += " node " + node->address();
+  return line + "\n";
+}
+
+Exit run_server(Program& program, ServerCommand options) {
+  Outcome<std::string> secret = program.common.secret(program.environment);
+  if (!secret) return failed("server", secret.error().text);
+  options.server.secret = std::move(*secret);
+  if (options.server.state_dir.empty()) options.server.state_dir = default_state_dir();
+  UcxContextConfig ucx;
+  ucx.loopback_only = is_loopback(options.server.listen) && is_loopback(options.node.listen);
+  const Result<std::shared_ptr<UcxContext>> context = UcxContext::create(ucx);
+  if (!context) return failed("server", "UCX cannot be used: " + in_words(context.error()));
+  const Outcome<std::unique_ptr<RunningServer>> server =
+      RunningServer::start(options.server, *context);
+  if (!server) return failed("server", server.error().text);
+  const Outcome<std::unique_ptr<RunningNode>> node =
+      start_node(program, options, (*server)->address(), *context);
+  if (program.signals.stop_asked()) return Exit::ok;
+  if (!node) return failed("server", node.error().text);
+  say(ready_line(**server, node->get()));
+  program.signals.wait_for_stop(options.until_eof);
+  log(LogLevel::info, "server: stopping");
+  return Exit::ok;
+}
+
+}  // namespace
+
+Command server_command(Program& program) {
+  const auto options = std::make_shared<ServerCommand>();
+  Command command("server", "Runs the metadata server",
+                  [&program, options] { return run_server(program, *options); });
+  ServerOptions& server = options->server;
+  command.address("listen", server.listen, "Where clients and nodes make first contact")
+      .address("admin", server.admin, "Where /healthz and /status are served over HTTP")
+      .toggle("no-admin", server.no_admin, "Serve no HTTP")
+      .size("with-node", options->node.capacity_bytes,
+            "Run a node with so much memory for blocks in this process")
+      .text("node-name", options->node.name, "NAME", "Of that node's arena")
+      .address("node-listen", options->node.listen, "Where clients reach that node; port 0: any")
+      .text("state-dir", server.state_dir, "DIR", "Where epoch and eras are kept")
+      .standard("$XDG_STATE_HOME/membrain")
+      .toggle("temporary", server.temporary, "Keep nothing on disk, leave no arena behind")
+      .count("expected-blocks", server.expected_blocks, "Make room for so many blocks at once")
+      .toggle("until-eof", options->until_eof, "Stop when standard input ends")
+      .hide_option();
+  return command;
+}
+
+}  // namespace membrain
