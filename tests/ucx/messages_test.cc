@@ -1,0 +1,181 @@
+// Messages and payloads between two fabrics of one process, over TCP and over shared memory.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "tests/ucx/party.h"
+
+namespace membrain::ucx_test {
+namespace {
+
+/// What the two runs of every test differ in.
+struct Lane {
+  const char* transports;
+  std::string_view name;
+};
+
+class UcxMessages : public testing::TestWithParam<Lane> {
+ protected:
+  /// Sends `from` from b and receives it into `into` at a, in pieces on either side.
+  void move(std::span<const Segment> from, std::span<const Segment> into) {
+    Completion sent(pair_.b.loop().ready());
+    Completion received(pair_.a.loop().ready());
+    pair_.b.fabric().send(pair_.to_a, as_bytes("block"), from, sent);
+    ASSERT_TRUE(pair_.turn_until([&] { return !pair_.a.messages.empty(); }));
+    EXPECT_EQ(pair_.a.messages.front().frame, "block");
+    Payload payload = std::move(pair_.a.messages.front().payload);
+    pair_.a.messages.clear();
+    pair_.a.fabric().receive(std::move(payload), into, received);
+    ASSERT_TRUE(pair_.turn_until([&] { return sent.done() && received.done(); }));
+    EXPECT_TRUE(sent.outcome());
+    EXPECT_TRUE(received.outcome());
+  }
+
+  Pair pair_{GetParam().transports};
+};
+
+TEST_P(UcxMessages, UseTheLaneThatTheirTransportsAllow) {
+  EXPECT_EQ(pair_.a.fabric().lane(pair_.to_b), GetParam().name);
+  EXPECT_EQ(pair_.b.fabric().lane(pair_.to_a), GetParam().name);
+}
+
+TEST_P(UcxMessages, ShareABindingThatIsNotZero) {
+  const auto binding = pair_.a.fabric().binding(pair_.to_b);
+  EXPECT_EQ(binding, pair_.b.fabric().binding(pair_.to_a));
+  EXPECT_NE(binding, (std::array<std::byte, 32>{}));
+}
+
+TEST_P(UcxMessages, ArriveOnceAndInOrderWhateverTheirSize) {
+  constexpr std::size_t kSizes[] = {0, 1, 100, 4000, 4096, 4097, 70'000, 256 * 1024};
+  constexpr std::size_t kCount = 400;
+  for (std::size_t i = 0; i < kCount; ++i) {
+    const std::vector<std::byte> frame = pattern(kSizes[i % std::size(kSizes)], i);
+    ASSERT_TRUE(pair_.a.fabric().send(pair_.to_b, frame));
+  }
+  ASSERT_TRUE(pair_.turn_until([&] { return pair_.b.messages.size() >= kCount; }));
+  for (std::size_t i = 0; i < kCount; ++i) {
+    const std::vector<std::byte> frame = pattern(kSizes[i % std::size(kSizes)], i);
+    const std::string& got = pair_.b.messages[i].frame;
+    ASSERT_EQ(got.size(), frame.size());
+    ASSERT_TRUE(std::equal(frame.begin(), frame.end(), std::as_bytes(std::span(got)).begin()));
+    EXPECT_EQ(pair_.b.messages[i].peer, pair_.to_a);
+  }
+  EXPECT_EQ(pair_.b.messages.size(), kCount);
+}
+
+TEST_P(UcxMessages, OfTooManyBytesAreRefused) {
+  const std::vector<std::byte> frame(Fabric::kMaxFrameBytes + 1);
+  EXPECT_EQ(pair_.a.fabric().send(pair_.to_b, frame).error().code, Errc::invalid_argument);
+}
+
+TEST_P(UcxMessages, ToAnUnknownPeerEndWithPeerLost) {
+  EXPECT_EQ(pair_.a.fabric().send(PeerId{77}, as_bytes("x")).error().code, Errc::peer_lost);
+  std::vector<std::byte> block(100);
+  const Segment segment = all_of(block);
+  Completion done(pair_.a.loop().ready());
+  pair_.a.fabric().send(PeerId{77}, as_bytes("x"), {&segment, 1}, done);
+  EXPECT_TRUE(done.done());
+  EXPECT_EQ(done.outcome().error().code, Errc::peer_lost);
+}
+
+TEST_P(UcxMessages, BringTheirPayload) {
+  for (const std::size_t size : {1u, 1000u, 8192u, 65'536u, 300'000u, 1u << 20, 5'000'001u}) {
+    std::vector<std::byte> from = pattern(size, size);
+    std::vector<std::byte> into(size);
+    const Segment source = all_of(from);
+    const Segment sink = all_of(into);
+    move({&source, 1}, {&sink, 1});
+    EXPECT_EQ(from, into) << size;
+  }
+}
+
+TEST_P(UcxMessages, BringAPayloadFromPiecesIntoPieces) {
+  for (const std::size_t size : {3000u, 100'000u, 2'000'000u}) {
+    std::vector<std::byte> from = pattern(size, size);
+    std::vector<std::byte> into(size);
+    std::vector<Segment> sources;
+    std::vector<Segment> sinks;
+    // The odd ones first, so that neighbours in the list are not neighbours in memory.
+    const std::size_t piece = size / 10;
+    for (const std::size_t first : {1u, 0u}) {
+      for (std::size_t i = first; i < 10; i += 2) {
+        sources.push_back({from.data() + i * piece, piece});
+        sinks.push_back({into.data() + i * piece, piece});
+      }
+    }
+    sinks.push_back({nullptr, 0});
+    move(sources, sinks);
+    EXPECT_EQ(from, into) << size;
+  }
+}
+
+TEST_P(UcxMessages, BringAPayloadBetweenRegions) {
+  std::vector<std::byte> from = pattern(4u << 20, 1);
+  std::vector<std::byte> into(from.size());
+  const auto source_region = pair_.b.fabric().register_memory(from).value();
+  const auto sink_region = pair_.a.fabric().register_memory(into).value();
+  EXPECT_EQ(source_region->memory().data(), from.data());
+  constexpr std::size_t kPart = 1u << 20;
+  for (std::size_t at = 0; at < from.size(); at += kPart) {
+    const Segment source{from.data() + at, kPart, source_region.get()};
+    const Segment sink{into.data() + at, kPart, sink_region.get()};
+    move({&source, 1}, {&sink, 1});
+  }
+  EXPECT_EQ(from, into);
+}
+
+TEST_P(UcxMessages, WithoutABytesOfPayloadAreFrames) {
+  Completion sent(pair_.b.loop().ready());
+  const Segment nothing{};
+  pair_.b.fabric().send(pair_.to_a, as_bytes("x"), {&nothing, 1}, sent);
+  ASSERT_TRUE(pair_.turn_until([&] { return pair_.a.messages.size() == 1; }));
+  EXPECT_TRUE(sent.done());
+  EXPECT_EQ(pair_.a.messages.front().payload.size(), 0u);
+}
+
+TEST_P(UcxMessages, WhosePayloadIsDiscardedGiveItsMemoryBack) {
+  for (const std::size_t size : {1000u, 2u << 20}) {
+    std::vector<std::byte> from = pattern(size, 3);
+    const Segment source = all_of(from);
+    Completion sent(pair_.b.loop().ready());
+    pair_.b.fabric().send(pair_.to_a, as_bytes("unwanted"), {&source, 1}, sent);
+    ASSERT_TRUE(pair_.turn_until([&] { return pair_.a.messages.size() == 1; }));
+    pair_.a.messages.clear();
+    ASSERT_TRUE(pair_.turn_until([&] { return sent.done(); }));
+  }
+}
+
+TEST_P(UcxMessages, MoveAThousandBlocksWithEveryByteInPlace) {
+  constexpr std::size_t kBlocks = 1000;
+  constexpr std::size_t kWindow = 8;
+  constexpr std::size_t kBytes = 200'000;
+  std::vector<std::vector<std::byte>> from;
+  for (std::size_t i = 0; i < kWindow; ++i) from.push_back(pattern(kBytes, i));
+  std::vector<std::byte> into(kBytes);
+  for (std::size_t done = 0; done < kBlocks; done += kWindow) {
+    Completion sent(pair_.b.loop().ready(), kWindow);
+    for (std::vector<std::byte>& block : from) {
+      const Segment source = all_of(block);
+      pair_.b.fabric().send(pair_.to_a, as_bytes("block"), {&source, 1}, sent);
+    }
+    ASSERT_TRUE(pair_.turn_until([&] { return pair_.a.messages.size() == kWindow; }));
+    for (std::size_t i = 0; i < kWindow; ++i) {
+      std::fill(into.begin(), into.end(), std::byte{0});
+      const Segment sink = all_of(into);
+      Completion received(pair_.a.loop().ready());
+      pair_.a.fabric().receive(std::move(pair_.a.messages[i].payload), {&sink, 1}, received);
+      ASSERT_TRUE(pair_.turn_until([&] { return received.done(); }));
+      ASSERT_TRUE(received.outcome());
+      ASSERT_EQ(into, from[i]);
+    }
+    pair_.a.messages.clear();
+    ASSERT_TRUE(pair_.turn_until([&] { return sent.done(); }));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Lanes, UcxMessages, testing::Values(Lane{kTcp, "tcp"}, Lane{kShm, "shm"}),
+                         [](const auto& lane) { return std::string(lane.param.name); });
+
+}  // namespace
+}  // namespace membrain::ucx_test

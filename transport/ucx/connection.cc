@@ -1,0 +1,282 @@
+#include "transport/ucx/connection.h"
+
+#include <cstring>
+#include <utility>
+
+#include "transport/ucx/region.h"
+
+namespace membrain {
+
+namespace {
+
+std::span<const std::byte> bytes_of(const MessageHead& head) noexcept {
+  return std::as_bytes(std::span(&head, 1));
+}
+
+}  // namespace
+
+Operation& OperationPool::take(Connection& connection, Completion* done) {
+  if (free_.empty()) {
+    free_.push_back(all_.emplace_back(std::make_unique<Operation>()).get());
+  }
+  Operation& operation = *free_.back();
+  free_.pop_back();
+  operation.connection = &connection;
+  operation.done = done;
+  return operation;
+}
+
+void OperationPool::give(Operation& operation) noexcept {
+  constexpr std::size_t kKeptBytes = 8192;
+  operation.connection = nullptr;
+  operation.header.clear();
+  operation.pieces.clear();
+  if (operation.frame.capacity() > kKeptBytes) operation.frame = {};
+  operation.frame.clear();
+  free_.push_back(&operation);
+}
+
+void OperationPool::abandon() noexcept {
+  for (const std::unique_ptr<Operation>& operation : all_) {
+    if (operation->connection == nullptr) continue;
+    if (operation->done != nullptr) {
+      operation->done->finish(fail(Errc::peer_lost, "the fabric is gone"));
+    }
+    give(*operation);
+  }
+}
+
+Pieces describe(std::span<const Segment> segments, const UcxContext& context,
+                std::vector<ucp_dt_iov_t>& pieces) {
+  for (const Segment& segment : segments) {
+    if (segment.size == 0) continue;
+    if (!pieces.empty()) {
+      ucp_dt_iov_t& last = pieces.back();
+      if (static_cast<std::byte*>(last.buffer) + last.length == segment.data) {
+        last.length += segment.size;
+        continue;
+      }
+    }
+    pieces.push_back({segment.data, segment.size});
+  }
+  if (pieces.size() != 1) {
+    return {pieces.data(), pieces.size(), ucp_dt_make_iov(), nullptr};
+  }
+  const ucp_dt_iov_t& only = pieces.front();
+  const Segment whole{static_cast<std::byte*>(only.buffer), only.length, segments.front().region};
+  return {only.buffer, only.length, ucp_dt_make_contig(1), UcxRegion::handle_for(whole, context)};
+}
+
+Connection::Connection(UcxWorker& worker, OperationPool& pool, std::vector<Connection*>& broken,
+                       PeerId peer, std::uint64_t contact_id, std::uint64_t token) noexcept
+    : id(peer),
+      contact(contact_id),
+      own_token(token),
+      worker_(worker),
+      pool_(pool),
+      broken_list_(broken) {}
+
+Result<> Connection::open(std::span<const std::byte> address) {
+  const Result<ucp_ep_h> endpoint = worker_.connect(address, &on_error, this);
+  if (!endpoint) return fail(endpoint.error());
+  endpoint_ = *endpoint;
+  lane = lane_of(endpoint_);
+  phase_ = Phase::open;
+  return {};
+}
+
+// --- Messages. ---
+
+Operation& Connection::start(std::span<const std::byte> frame, MessageKind kind, Completion* done) {
+  Operation& operation = pool_.take(*this, done);
+  const MessageHead head{peer_token, next_out_++, kind};
+  const std::span<const std::byte> bytes = bytes_of(head);
+  operation.header.assign(bytes.begin(), bytes.end());
+  if (kind == MessageKind::long_frame) {
+    operation.frame.assign(frame.begin(), frame.end());
+  } else {
+    operation.header.insert(operation.header.end(), frame.begin(), frame.end());
+  }
+  return operation;
+}
+
+Result<> Connection::send(std::span<const std::byte> frame) {
+  if (!may_post()) return fail(Errc::peer_lost, "the connection is gone");
+  if (operations_ >= kMaxOperations || waiting_bytes_ + frame.size() > kMaxWaitingBytes) {
+    return fail(Errc::out_of_capacity, "the peer does not take its messages");
+  }
+  if (frame.size() <= Fabric::kMaxFrameWithPayloadBytes) {
+    post(start(frame, MessageKind::frame, nullptr), {}, 0);
+    return {};
+  }
+  Operation& operation = start(frame, MessageKind::long_frame, nullptr);
+  const Pieces data{operation.frame.data(), operation.frame.size(), ucp_dt_make_contig(1), nullptr};
+  post(operation, data, UCP_AM_SEND_FLAG_EAGER);  // the receiver need not ask for it
+  return {};
+}
+
+void Connection::send(std::span<const std::byte> frame, std::span<const Segment> payload,
+                      Completion& done) {
+  if (!may_post()) return done.finish(fail(Errc::peer_lost, "the connection is gone"));
+  if (operations_ >= kMaxOperations || waiting_bytes_ + frame.size() > kMaxWaitingBytes) {
+    return done.finish(fail(Errc::out_of_capacity, "the peer does not take its messages"));
+  }
+  Operation& operation = start(frame, MessageKind::frame_with_payload, &done);
+  const Pieces data = describe(payload, worker_.context(), operation.pieces);
+  post(operation, data, 0);
+}
+
+void Connection::post(Operation& operation, const Pieces& data, std::uint32_t flags) {
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
+                       UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_MEMORY_TYPE;
+  param.cb.send = &on_sent;
+  param.user_data = &operation;
+  param.flags = flags;
+  param.memory_type = UCS_MEMORY_TYPE_HOST;
+  if (data.count != 0) {
+    param.op_attr_mask |= UCP_OP_ATTR_FIELD_DATATYPE;
+    param.datatype = data.datatype;
+  }
+  if (data.region != nullptr) {
+    param.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
+    param.memh = data.region;
+  }
+  waiting_bytes_ += operation.header.size() + operation.frame.size();
+  ++operations_;
+  started(ucp_am_send_nbx(endpoint_, kMessageId, operation.header.data(), operation.header.size(),
+                          data.buffer, data.count, &param),
+          operation);
+}
+
+void Connection::receive(const HeldData& data, std::span<const Segment> into, Completion& done) {
+  Operation& operation = pool_.take(*this, &done);
+  const Pieces pieces = describe(into, worker_.context(), operation.pieces);
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
+                       UCP_OP_ATTR_FIELD_DATATYPE | UCP_OP_ATTR_FIELD_MEMORY_TYPE;
+  param.cb.recv_am = &on_received;
+  param.user_data = &operation;
+  param.datatype = pieces.datatype;
+  param.memory_type = UCS_MEMORY_TYPE_HOST;
+  if (pieces.region != nullptr) {
+    param.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
+    param.memh = pieces.region;
+  }
+  ++operations_;
+  started(ucp_am_recv_data_nbx(worker_.handle(), data.descriptor, const_cast<void*>(pieces.buffer),
+                               pieces.count, &param),
+          operation);
+}
+
+/// What a post returned: nothing if it has ended already, without a callback.
+void Connection::started(ucs_status_ptr_t request, Operation& operation) {
+  if (request == nullptr) return ended(operation, UCS_OK);
+  if (UCS_PTR_IS_ERR(request)) ended(operation, UCS_PTR_STATUS(request));
+}
+
+void Connection::ended(Operation& operation, ucs_status_t status) noexcept {
+  --operations_;
+  waiting_bytes_ -= operation.header.size() + operation.frame.size();
+  if (status != UCS_OK) {
+    failed_.push_back(&operation);
+    return break_off(Error{Errc::peer_lost, status, "an operation failed"});
+  }
+  if (operation.done != nullptr) operation.done->finish({});
+  pool_.give(operation);
+}
+
+void Connection::on_sent(void* request, ucs_status_t status, void* operation) {
+  Operation& ended_one = *static_cast<Operation*>(operation);
+  ucp_request_free(request);
+  ended_one.connection->ended(ended_one, status);
+}
+
+void Connection::on_received(void* request, ucs_status_t status, std::size_t, void* operation) {
+  on_sent(request, status, operation);
+}
+
+// --- Closing. ---
+
+void Connection::break_off(const Error& why) noexcept {
+  if (broken_) return;
+  broken_ = true;
+  if (phase_ > Phase::open) return;
+  why_ = why;
+  broken_list_.push_back(this);
+}
+
+void Connection::on_error(void* connection, ucp_ep_h, ucs_status_t status) {
+  static_cast<Connection*>(connection)
+      ->break_off(Error{Errc::peer_lost, status, "UCX lost the peer"});
+}
+
+void Connection::begin_close(TimePoint now) {
+  if (phase_ > Phase::open) return;
+  if (endpoint_ == nullptr || broken_) return force(now);
+  phase_ = Phase::draining;
+  deadline_ = now + kDrainPatience;
+  advance(now);
+}
+
+bool Connection::advance(TimePoint now) {
+  const Phase before = phase_;
+  if (phase_ == Phase::draining && (operations_ == 0 || broken_ || now >= deadline_)) {
+    operations_ == 0 && !broken_ ? flush(now) : force(now);
+  }
+  if (phase_ == Phase::flushing && (operations_ == 0 || broken_ || now >= deadline_)) force(now);
+  if (phase_ == Phase::closing && operations_ == 0 && !endpoint_closing_) {
+    phase_ = Phase::settling;
+    deadline_ = lane == "shm" ? now + kSettleTime : now;
+  }
+  if (phase_ == Phase::settling && now >= deadline_) {
+    phase_ = Phase::gone;
+    finish_failed();
+  }
+  return phase_ != before;
+}
+
+void Connection::flush(TimePoint now) {
+  phase_ = Phase::flushing;
+  deadline_ = now + kFlushPatience;
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  param.cb.send = &on_flushed;
+  param.user_data = this;
+  if (UCS_PTR_IS_PTR(ucp_ep_flush_nbx(endpoint_, &param))) ++operations_;
+}
+
+void Connection::on_flushed(void* request, ucs_status_t, void* connection) {
+  ucp_request_free(request);
+  --static_cast<Connection*>(connection)->operations_;
+}
+
+void Connection::force(TimePoint now) {
+  phase_ = Phase::closing;
+  forced_at_ = now;
+  if (endpoint_ == nullptr) return;
+  ucp_request_param_t param{};
+  param.op_attr_mask =
+      UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
+  param.flags = UCP_EP_CLOSE_FLAG_FORCE;
+  param.cb.send = &on_closed;
+  param.user_data = this;
+  endpoint_closing_ = UCS_PTR_IS_PTR(ucp_ep_close_nbx(endpoint_, &param));
+  endpoint_ = nullptr;
+}
+
+void Connection::on_closed(void* request, ucs_status_t, void* connection) {
+  ucp_request_free(request);
+  static_cast<Connection*>(connection)->endpoint_closing_ = false;
+}
+
+void Connection::finish_failed() noexcept {
+  const Result<> outcome = fail(Errc::peer_lost, "the connection is gone", why_.native);
+  for (Operation* operation : failed_) {
+    if (operation->done != nullptr) operation->done->finish(outcome);
+    pool_.give(*operation);
+  }
+  failed_.clear();
+}
+
+}  // namespace membrain

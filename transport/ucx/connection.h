@@ -1,0 +1,181 @@
+// Connection: one peer of a UCX fabric, from first contact to the last callback.
+#pragma once
+
+#include <ucp/api/ucp.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/mac.h"
+#include "transport/completion.h"
+#include "transport/fabric.h"
+#include "transport/ucx/worker.h"
+
+namespace membrain {
+
+/// What a message is, in the bytes before its frame.
+enum class MessageKind : std::uint32_t {
+  frame = 1,           ///< the frame follows; no payload
+  long_frame = 2,      ///< the frame is the active message's data
+  frame_with_payload,  ///< the frame follows; the data is the payload
+};
+
+/// The bytes before the frame in an active message's header.
+struct MessageHead {
+  std::uint64_t token;     ///< the one that the receiver gave to this connection
+  std::uint32_t sequence;  ///< counts the connection's messages: UCX may swap them
+  MessageKind kind;
+};
+static_assert(sizeof(MessageHead) == 16);
+
+/// The data of an active message that UCX keeps for us until it is received or released.
+struct HeldData {
+  void* descriptor = nullptr;
+  std::size_t size = 0;     ///< bytes
+  bool rendezvous = false;  ///< still with the sender
+};
+
+/// A message that came before its turn.
+struct EarlyMessage {
+  MessageKind kind;
+  std::vector<std::byte> frame;
+  HeldData data;
+};
+
+class Connection;
+
+/// A send or receive that UCX is working on: owns what UCX reads until its callback.
+struct Operation {
+  Connection* connection = nullptr;  ///< null: free
+  Completion* done = nullptr;        ///< null: nobody waits
+  std::vector<std::byte> header;     ///< MessageHead and frame
+  std::vector<std::byte> frame;      ///< a long frame
+  std::vector<ucp_dt_iov_t> pieces;
+};
+
+/// Operations are used again: no allocation once there are as many as are ever under way.
+class OperationPool {
+ public:
+  Operation& take(Connection& connection, Completion* done);
+  void give(Operation& operation) noexcept;
+  /// When UCX is gone: finishes what it never called back.
+  void abandon() noexcept;
+
+ private:
+  std::vector<std::unique_ptr<Operation>> all_;
+  std::vector<Operation*> free_;
+};
+
+/// Memory to move, as UCX wants it described: neighbours joined, empty pieces left out.
+struct Pieces {
+  const void* buffer = nullptr;
+  std::size_t count = 0;
+  ucp_datatype_t datatype = 0;
+  ucp_mem_h region = nullptr;
+};
+Pieces describe(std::span<const Segment> segments, const UcxContext& context,
+                std::vector<ucp_dt_iov_t>& pieces);
+
+/// One peer. Closing is a sequence that was found by experiment (docs/adr/0003): stop posting; wait
+/// for what is under way, and flush, while the peer is healthy; close the endpoint by force; go on
+/// until the last callback; on shared memory a little longer. Only then are failed operations
+/// reported: nothing can land any more.
+///
+/// A forced close even of a healthy peer, because UCX keeps an endpoint closed otherwise until the
+/// worker ends.
+class Connection {
+ public:
+  enum class Phase : std::uint8_t {
+    greeting,  ///< proven, but the peer may not have its endpoint yet: nothing is handed over
+    open,
+    draining,
+    flushing,
+    closing,
+    settling,
+    gone,
+  };
+  static constexpr unsigned kMessageId = 1;  ///< of our active messages
+  static constexpr std::size_t kMaxOperations = 16384;
+  static constexpr std::size_t kMaxWaitingBytes = 64u << 20;  ///< of frames, copied
+  static constexpr std::size_t kMaxEarly = 4096;
+  static constexpr Duration kDrainPatience = std::chrono::milliseconds(100);
+  static constexpr Duration kFlushPatience = std::chrono::milliseconds(200);
+  static constexpr Duration kSettleTime = std::chrono::milliseconds(20);
+
+  /// It puts itself on the list `broken` when it breaks.
+  Connection(UcxWorker& worker, OperationPool& pool, std::vector<Connection*>& broken, PeerId id,
+             std::uint64_t contact, std::uint64_t own_token) noexcept;
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  /// Creates the endpoint.
+  Result<> open(std::span<const std::byte> address);
+
+  /// Finishes `done`, if given, sooner or later.
+  Result<> send(std::span<const std::byte> frame);
+  void send(std::span<const std::byte> frame, std::span<const Segment> payload, Completion& done);
+  void receive(const HeldData& data, std::span<const Segment> into, Completion& done);
+
+  /// Notes that the connection is broken; callable in UCX's callbacks. The first reason stays.
+  void break_off(const Error& why) noexcept;
+  /// Begins to close; draining and flushing first if it is not broken.
+  void begin_close(TimePoint now);
+  /// Goes on with closing; true if the phase changed.
+  bool advance(TimePoint now);
+
+  [[nodiscard]] bool broken() const noexcept { return broken_; }
+  [[nodiscard]] bool may_post() const noexcept { return phase_ == Phase::open && !broken_; }
+  [[nodiscard]] TimePoint forced_at() const noexcept { return forced_at_; }
+
+  const PeerId id;
+  const std::uint64_t contact;
+  const std::uint64_t own_token;
+  std::uint64_t peer_token = 0;
+  std::uint64_t peer_fabric = 0;
+  Digest binding{};
+  std::string_view lane = "tcp";
+  std::uint32_t next_in = 0;
+  std::map<std::uint32_t, EarlyMessage> early;
+  bool report_loss = false;          ///< on_lost is due when it is gone
+  std::vector<Completion*> closers;  ///< who waits until it is gone
+  [[nodiscard]] Phase phase() const noexcept { return phase_; }
+  [[nodiscard]] const Error& why() const noexcept { return why_; }
+
+ private:
+  static void on_sent(void* request, ucs_status_t status, void* operation);
+  static void on_received(void* request, ucs_status_t status, std::size_t size, void* operation);
+  static void on_flushed(void* request, ucs_status_t status, void* connection);
+  static void on_closed(void* request, ucs_status_t status, void* connection);
+  static void on_error(void* connection, ucp_ep_h endpoint, ucs_status_t status);
+  Operation& start(std::span<const std::byte> frame, MessageKind kind, Completion* done);
+  void post(Operation& operation, const Pieces& data, std::uint32_t flags);
+  void started(ucs_status_ptr_t request, Operation& operation);
+  void ended(Operation& operation, ucs_status_t status) noexcept;
+  void flush(TimePoint now);
+  void force(TimePoint now);
+  void finish_failed() noexcept;
+
+  UcxWorker& worker_;
+  OperationPool& pool_;
+  std::vector<Connection*>& broken_list_;
+  ucp_ep_h endpoint_ = nullptr;
+  Phase phase_ = Phase::greeting;
+  bool broken_ = false;
+  bool endpoint_closing_ = false;
+  Error why_{Errc::peer_lost, 0, "closed"};
+  std::uint32_t next_out_ = 0;
+  std::size_t operations_ = 0;      ///< at UCX
+  std::size_t waiting_bytes_ = 0;   ///< in their copied frames
+  std::vector<Operation*> failed_;  ///< ended badly: reported when quiet
+  TimePoint deadline_{};
+  TimePoint forced_at_ = TimePoint::max();
+};
+
+}  // namespace membrain

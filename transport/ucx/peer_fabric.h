@@ -1,0 +1,109 @@
+// UcxFabric: the parts behind make_ucx_fabric.
+#pragma once
+
+#include <ucp/api/ucp.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.h"
+#include "transport/fabric.h"
+#include "transport/loop.h"
+#include "transport/ucx/arrivals.h"
+#include "transport/ucx/connection.h"
+#include "transport/ucx/contact.h"
+#include "transport/ucx/payloads.h"
+#include "transport/ucx/ucx_fabric.h"
+#include "transport/ucx/worker.h"
+
+namespace membrain {
+
+/// See make_ucx_fabric. `progress` is the heart: UCX notes, then what was noted is handed over,
+/// then connections that are being closed go on.
+class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
+ public:
+  static Result<std::unique_ptr<Fabric>> create(std::shared_ptr<UcxContext> context, Loop& loop,
+                                                UcxFabricConfig config);
+  ~UcxFabric() override;
+  UcxFabric(const UcxFabric&) = delete;
+  UcxFabric& operator=(const UcxFabric&) = delete;
+
+  [[nodiscard]] Loop& loop() noexcept override { return loop_; }
+  void set_receiver(Receiver& receiver) noexcept override { receiver_ = &receiver; }
+  Result<Address> listen(const Address& address) override;
+  Task<Result<PeerId>> connect(Address address, TimePoint deadline) override;
+  Result<> send(PeerId peer, std::span<const std::byte> frame) override;
+  void send(PeerId peer, std::span<const std::byte> frame, std::span<const Segment> payload,
+            Completion& done) override;
+  void receive(Payload payload, std::span<const Segment> into, Completion& done) override;
+  Task<> close(PeerId peer) override;
+  Result<std::unique_ptr<Region>> register_memory(std::span<std::byte> memory) override;
+  [[nodiscard]] std::string_view lane(PeerId peer) const noexcept override;
+  [[nodiscard]] std::array<std::byte, 32> binding(PeerId peer) const noexcept override;
+
+ private:
+  /// A `connect` that waits for its contact.
+  struct Dial {
+    explicit Dial(ReadyQueue& ready) noexcept : settled(ready) {}
+    Completion settled;
+    PeerId peer;
+  };
+
+  UcxFabric(std::shared_ptr<UcxContext> context, std::unique_ptr<UcxWorker> worker, Loop& loop,
+            UcxFabricConfig config);
+  [[nodiscard]] Card make_card();
+  [[nodiscard]] Connection* find(PeerId peer) const noexcept;
+
+  bool progress() override;
+  [[nodiscard]] int event_fd() const noexcept override { return worker_->event_fd(); }
+  [[nodiscard]] bool arm() noexcept override;
+
+  bool on_heard(const Contact& contact) override;
+  bool on_agreed(const Contact& contact) override;
+  void on_ended(const Contact& contact, const Error& why) override;
+  Connection& add_connection(const Contact& contact);
+
+  bool progress_worker() noexcept;
+  bool deliver();
+  void accept(Connection& connection, const Arrival& arrival, std::span<const std::byte> frame);
+  void hand_over(Connection& connection, MessageKind kind, std::span<const std::byte> frame,
+                 const HeldData& data);
+  void hand_over_early(Connection& connection);
+  bool hand_over_opened();
+  void release(const HeldData& data) noexcept;
+  void discard(std::uint64_t payload_id) noexcept override;
+
+  void begin_close(Connection& connection);
+  bool advance_closing();
+  void break_siblings(const Connection& stuck);
+  bool begin_with_broken();
+
+  std::shared_ptr<UcxContext> context_;
+  Loop& loop_;
+  std::string label_;
+  SteadyClock clock_;  ///< UCX lives in real time, whatever the loop's clock is
+  std::uint64_t fabric_id_;
+  OperationPool pool_;  ///< UCX may call operations back while the worker ends
+  Arrivals arrivals_;
+  Payloads payloads_;
+  std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;  ///< by PeerId
+  std::unordered_map<std::uint64_t, Connection*> by_contact_;
+  std::unordered_map<std::uint64_t, Dial*> dials_;  ///< by contact
+  std::vector<Connection*> closing_;
+  std::vector<Connection*> broken_;  ///< noted in callbacks; their closing is due
+  std::vector<Connection*> opened_;  ///< their early messages are due
+  std::unique_ptr<UcxWorker> worker_;
+  Contacts contacts_;
+  Receiver* receiver_ = nullptr;
+  std::uint64_t next_peer_ = 1;
+  std::size_t waiting_ = 0;  ///< coroutines of connect and close
+};
+
+}  // namespace membrain

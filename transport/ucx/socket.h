@@ -1,0 +1,61 @@
+// Sockets that never block, for first contact.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <string>
+#include <utility>
+
+#include "membrain/result.h"
+#include "transport/fabric.h"
+
+namespace membrain {
+
+/// A descriptor with one owner.
+class Descriptor {
+ public:
+  Descriptor() = default;
+  explicit Descriptor(int fd) noexcept : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~Descriptor();
+  [[nodiscard]] int fd() const noexcept { return fd_; }
+  explicit operator bool() const noexcept { return fd_ >= 0; }
+
+ private:
+  int fd_ = -1;
+};
+
+/// "host:port" for the kernel.
+struct SocketAddress {
+  sockaddr_storage storage{};
+  socklen_t size = 0;
+
+  [[nodiscard]] const sockaddr* get() const noexcept {
+    return reinterpret_cast<const sockaddr*>(&storage);
+  }
+  [[nodiscard]] bool loopback() const noexcept;
+};
+
+/// Understands "127.0.0.1:9201", "[::1]:9201", "localhost:9201" (127.0.0.1) and names. Numbers and
+/// "localhost" are never looked up; any other name is, by the system's resolver, which may block
+/// the calling thread for as long as the system is set up to wait.
+/// `invalid_argument` if it is no address, `unavailable` if the name is unknown.
+Result<SocketAddress> resolve(const Address& address);
+
+/// A listening socket. `unavailable`, with errno, if the port is in use or not ours to take.
+Result<Descriptor> open_listener(const SocketAddress& address);
+/// The port that a listening socket got.
+[[nodiscard]] std::uint16_t port_of(const Descriptor& socket) noexcept;
+/// `host` of "host:port" with another port.
+[[nodiscard]] Address with_port(const Address& address, std::uint16_t port);
+
+/// A socket on its way to `address`: writable when it is there, or has failed (`take_error`).
+Result<Descriptor> start_connect(const SocketAddress& address);
+/// What became of `start_connect`: an errno, or 0.
+[[nodiscard]] int take_error(const Descriptor& socket) noexcept;
+
+}  // namespace membrain

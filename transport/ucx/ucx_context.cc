@@ -1,0 +1,108 @@
+#include "transport/ucx/ucx_context.h"
+
+#include <ucp/api/ucp.h>
+
+#include <array>
+#include <cstdlib>
+#include <string_view>
+
+#include "base/log.h"
+#include "transport/ucx/socket.h"
+
+namespace membrain {
+
+namespace {
+
+struct Preset {
+  const char* name;
+  const char* value;
+};
+
+/// Read by UCX's transports when they are opened, so only the environment reaches them on 1.13 (it
+/// accepts and ignores them in ucp_config_modify).
+constexpr std::array kPresets = {
+    Preset{"UCX_POSIX_ERROR_HANDLING", "y"},   // else peer error handling drops shared memory
+    Preset{"UCX_SYSV_ERROR_HANDLING", "y"},    // likewise
+    Preset{"UCX_CMA_MEMORY_INVALIDATE", "y"},  // likewise
+    Preset{"UCX_TCP_TX_SEG_SIZE", "256k"},     // 8 KiB by default, at half the bandwidth
+    Preset{"UCX_TCP_RX_SEG_SIZE", "512k"},     // 64 KiB by default
+    Preset{"UCX_KEEPALIVE_INTERVAL", "1s"},    // 20 s by default
+};
+
+/// The schemes in which the receiver decides when bytes land in its memory; see
+/// docs/adr/0003-receiver-driven-rendezvous.md.
+constexpr std::string_view kScheme = "get_zcopy";
+constexpr bool receiver_drives(std::string_view scheme) noexcept {
+  return scheme == "get_zcopy" || scheme == "get_ppln" || scheme == "am";
+}
+
+std::string_view environment(const char* name) noexcept {
+  const char* value = std::getenv(name);
+  return value != nullptr ? value : "";
+}
+
+/// What UCP itself reads can be set per context.
+Result<> configure(ucp_config_t* settings, const UcxContextConfig& config) {
+  const auto set = [settings](const char* name, std::string value) -> ucs_status_t {
+    if (!environment(("UCX_" + std::string(name)).c_str()).empty()) return UCS_OK;
+    return ucp_config_modify(settings, name, value.c_str());
+  };
+  ucs_status_t status = set("RNDV_SCHEME", std::string(kScheme));
+  if (status == UCS_OK && config.loopback_only) status = set("NET_DEVICES", "lo");
+  if (status == UCS_OK && !config.transports.empty()) status = set("TLS", config.transports);
+  if (status != UCS_OK) return fail(Errc::invalid_argument, "ucp_config_modify", status);
+  return {};
+}
+
+void log_settings(const UcxContextConfig& config) {
+  const auto in_use = [](const char* name, std::string_view otherwise) {
+    const std::string_view value = environment(name);
+    return value.empty() ? otherwise : value;
+  };
+  log(LogLevel::info,
+      "UCX {}: transports {}, devices {}, rendezvous {}, TCP segments {} out and {} in, keepalive "
+      "{}, shared memory error handling {}",
+      ucp_get_version_string(),
+      in_use("UCX_TLS", config.transports.empty() ? "all" : config.transports),
+      in_use("UCX_NET_DEVICES", config.loopback_only ? "lo" : "all"),
+      in_use("UCX_RNDV_SCHEME", kScheme), environment("UCX_TCP_TX_SEG_SIZE"),
+      environment("UCX_TCP_RX_SEG_SIZE"), environment("UCX_KEEPALIVE_INTERVAL"),
+      environment("UCX_POSIX_ERROR_HANDLING"));
+}
+
+}  // namespace
+
+Result<std::shared_ptr<UcxContext>> UcxContext::create(UcxContextConfig config) {
+  const std::string_view scheme = environment("UCX_RNDV_SCHEME");
+  if (!scheme.empty() && !receiver_drives(scheme)) {
+    log(LogLevel::error,
+        "UCX_RNDV_SCHEME={}: bytes could land in memory after it was given back; unset it (or "
+        "get_zcopy, get_ppln, am)",
+        scheme);
+    return fail(Errc::invalid_argument, "UCX_RNDV_SCHEME must leave the receiver in charge");
+  }
+  for (const Preset& preset : kPresets) ::setenv(preset.name, preset.value, 0);
+  ucp_config_t* settings = nullptr;
+  ucs_status_t status = ucp_config_read(nullptr, nullptr, &settings);
+  if (status != UCS_OK) return fail(Errc::invalid_argument, "ucp_config_read", status);
+  if (const Result<> configured = configure(settings, config); !configured) {
+    ucp_config_release(settings);
+    return fail(configured.error());
+  }
+  ucp_params_t params{};
+  params.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_MT_WORKERS_SHARED;
+  params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
+  params.mt_workers_shared = 1;
+  ucp_context_h context = nullptr;
+  status = ucp_init(&params, settings, &context);
+  ucp_config_release(settings);
+  if (status != UCS_OK) return fail(Errc::unavailable, "ucp_init", status);
+  log_settings(config);
+  return std::shared_ptr<UcxContext>(new UcxContext(context));
+}
+
+UcxContext::~UcxContext() {
+  ucp_cleanup(context_);
+}
+
+}  // namespace membrain

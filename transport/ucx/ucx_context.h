@@ -1,0 +1,50 @@
+// UcxContext: UCX as Membrain wants it, the same on 1.13 and on current releases.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "membrain/result.h"
+#include "transport/fabric.h"
+
+struct ucp_context;
+
+namespace membrain {
+
+struct UcxContextConfig {
+  /// UCX's own TCP ports, which do not check who speaks, listen on the loopback interface alone.
+  /// Nobody on another machine can be reached then. UCX_NET_DEVICES in the environment wins.
+  bool loopback_only = true;
+  /// UCX's list of transports, e.g. "tcp,self"; empty: UCX chooses. UCX_TLS in the environment
+  /// wins.
+  std::string transports;
+};
+
+/// A UCP context with active messages and wake-up, and without remote memory access: UCX's emulated
+/// put and get on TCP and shared memory trust the address on the wire.
+///
+/// Ownership  Shared by the fabrics and regions made from it; the last one frees it.
+/// Threads    Immutable after creation; any thread may use it (workers belong to one thread each).
+class UcxContext {
+ public:
+  /// Presets UCX's variables where the environment has none, then opens a context and logs what it
+  /// uses. Changes the environment: call it while no other thread reads that.
+  /// `invalid_argument` if the environment asks for a rendezvous that the sender drives, or UCX
+  /// does not understand it; `unavailable` if no transport can be opened.
+  static Result<std::shared_ptr<UcxContext>> create(UcxContextConfig config = {});
+  ~UcxContext();
+  UcxContext(const UcxContext&) = delete;
+  UcxContext& operator=(const UcxContext&) = delete;
+
+  [[nodiscard]] ucp_context* handle() const noexcept { return context_; }
+
+ private:
+  explicit UcxContext(ucp_context* context) noexcept : context_(context) {}
+  ucp_context* context_;
+};
+
+/// True if `address` ("host:port") is reached through the loopback interface alone: the contexts of
+/// those who listen and connect only there can be `loopback_only`.
+[[nodiscard]] bool is_loopback(const Address& address);
+
+}  // namespace membrain

@@ -1,0 +1,286 @@
+// UcxFabric: connections, and the turn of the loop. Messages are in ucx_messages.cc.
+#include "transport/ucx/ucx_fabric.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mac.h"
+#include "transport/ucx/peer_fabric.h"
+#include "transport/ucx/region.h"
+
+namespace membrain {
+
+namespace {
+
+/// How often UCX is progressed in a turn, if it brings no message.
+constexpr int kProgressPerTurn = 32;
+/// A forced close whose operations have not ended by then has them on another endpoint of the same
+/// pair of workers (UCX pairs endpoints by the order in which both sides create them).
+constexpr Duration kSiblingPatience = std::chrono::seconds(2);
+/// How long a fabric's end waits for its connections'.
+constexpr Duration kEndPatience = std::chrono::seconds(5);
+
+std::uint64_t random_token() noexcept {
+  std::uint64_t token = 0;
+  while (token == 0) token = random_u64();
+  return token;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Fabric>> make_ucx_fabric(std::shared_ptr<UcxContext> context, Loop& loop,
+                                                UcxFabricConfig config) {
+  return UcxFabric::create(std::move(context), loop, std::move(config));
+}
+
+Result<std::unique_ptr<Fabric>> UcxFabric::create(std::shared_ptr<UcxContext> context, Loop& loop,
+                                                  UcxFabricConfig config) {
+  Result<std::unique_ptr<UcxWorker>> worker =
+      UcxWorker::create(context, sizeof(MessageHead) + kMaxFrameWithPayloadBytes);
+  if (!worker) return fail(worker.error());
+  std::unique_ptr<UcxFabric> fabric(
+      new UcxFabric(std::move(context), std::move(*worker), loop, std::move(config)));
+  const Result<> handled =
+      fabric->worker_->handle(Connection::kMessageId, &Arrivals::on_message, &fabric->arrivals_);
+  if (!handled) return fail(handled.error());
+  return std::unique_ptr<Fabric>(std::move(fabric));
+}
+
+UcxFabric::UcxFabric(std::shared_ptr<UcxContext> context, std::unique_ptr<UcxWorker> worker,
+                     Loop& loop, UcxFabricConfig config)
+    : context_(std::move(context)),
+      loop_(loop),
+      label_(std::move(config.label)),
+      fabric_id_(random_u64()),
+      worker_(std::move(worker)),
+      contacts_(
+          loop, std::move(config.secret), [this] { return make_card(); }, *this) {
+  loop_.add_source(*this);
+}
+
+UcxFabric::~UcxFabric() {
+  check(waiting_ == 0, "a fabric was destroyed under a connect or a close");
+  loop_.remove_source(*this);
+  for (const auto& [id, connection] : connections_) {
+    connection->report_loss = false;
+    begin_close(*connection);
+  }
+  const TimePoint until = clock_.now() + kEndPatience;
+  while (!connections_.empty() && clock_.now() < until) {
+    const bool worked = progress_worker();
+    Arrivals::Batch& late = arrivals_.take();
+    for (const Arrival& arrival : late.messages) release(arrival.data);
+    if (advance_closing() || worked) continue;
+    pollfd worker{worker_->event_fd(), POLLIN, 0};
+    ::poll(&worker, 1, 1);
+  }
+  if (!connections_.empty()) {
+    log(LogLevel::warn, "fabric {}: {} connections did not end in time", label_,
+        connections_.size());
+  }
+  worker_.reset();
+  pool_.abandon();
+}
+
+Card UcxFabric::make_card() {
+  const std::span<const std::byte> address = worker_->address();
+  return {random_token(), fabric_id_, {address.begin(), address.end()}};
+}
+
+Connection* UcxFabric::find(PeerId peer) const noexcept {
+  const auto found = connections_.find(peer.value);
+  return found == connections_.end() ? nullptr : found->second.get();
+}
+
+std::string_view UcxFabric::lane(PeerId peer) const noexcept {
+  const Connection* connection = find(peer);
+  return connection == nullptr ? "tcp" : connection->lane;
+}
+
+std::array<std::byte, 32> UcxFabric::binding(PeerId peer) const noexcept {
+  const Connection* connection = find(peer);
+  return connection == nullptr ? std::array<std::byte, 32>{} : connection->binding;
+}
+
+Result<std::unique_ptr<Region>> UcxFabric::register_memory(std::span<std::byte> memory) {
+  return UcxRegion::create(context_, memory);
+}
+
+// --- First contact. ---
+
+Result<Address> UcxFabric::listen(const Address& address) {
+  return contacts_.listen(address);
+}
+
+Task<Result<PeerId>> UcxFabric::connect(Address address, TimePoint deadline) {
+  const Result<std::uint64_t> called = contacts_.call(address, deadline);
+  if (!called) co_return fail(called.error());
+  Dial dial(loop_.ready());
+  dials_.emplace(*called, &dial);
+  ++waiting_;
+  const Result<> outcome = co_await dial.settled;
+  --waiting_;
+  if (!outcome) co_return fail(outcome.error());
+  co_return dial.peer;
+}
+
+Connection& UcxFabric::add_connection(const Contact& contact) {
+  const Handshake& handshake = contact.handshake();
+  const PeerId peer{next_peer_++};
+  auto made = std::make_unique<Connection>(*worker_, pool_, broken_, peer, contact.id(),
+                                           handshake.own().token);
+  Connection& connection = *made;
+  connection.peer_token = handshake.peer().token;
+  connection.peer_fabric = handshake.peer().fabric;
+  connection.binding = handshake.binding();
+  connections_.emplace(peer.value, std::move(made));
+  by_contact_.emplace(contact.id(), &connection);
+  arrivals_.expect(connection);
+  return connection;
+}
+
+bool UcxFabric::on_heard(const Contact& contact) {
+  add_connection(contact);
+  return true;
+}
+
+bool UcxFabric::on_agreed(const Contact& contact) {
+  const auto heard = by_contact_.find(contact.id());
+  Connection& connection = heard == by_contact_.end() ? add_connection(contact) : *heard->second;
+  if (connection.broken()) return false;
+  const Result<> opened = connection.open(contact.handshake().peer().address);
+  if (!opened) {
+    log(LogLevel::warn, "fabric {}: no endpoint: {} {} (status {})", label_,
+        to_string(opened.error().code), opened.error().context, opened.error().native);
+    return false;
+  }
+  opened_.push_back(&connection);
+  const auto dialed = dials_.find(contact.id());
+  if (dialed != dials_.end()) {
+    dialed->second->peer = connection.id;
+    dialed->second->settled.finish({});
+    dials_.erase(dialed);
+  }
+  return true;
+}
+
+void UcxFabric::on_ended(const Contact& contact, const Error& why) {
+  const auto dialed = dials_.find(contact.id());
+  if (dialed != dials_.end()) {
+    dialed->second->settled.finish(fail(why));
+    dials_.erase(dialed);
+  }
+  const auto found = by_contact_.find(contact.id());
+  if (found == by_contact_.end()) return;
+  // What the peer sent before it ended is still taken.
+  for (int i = 0; i < kProgressPerTurn && ucp_worker_progress(worker_->handle()) != 0; ++i) {
+  }
+  found->second->break_off(Error{Errc::peer_lost, why.native, why.context});
+}
+
+// --- The turn. ---
+
+bool UcxFabric::arm() noexcept {
+  return arrivals_.empty() && broken_.empty() && opened_.empty() && worker_->arm();
+}
+
+bool UcxFabric::progress_worker() noexcept {
+  bool worked = false;
+  for (int i = 0; i < kProgressPerTurn && arrivals_.empty(); ++i) {
+    if (ucp_worker_progress(worker_->handle()) == 0) break;
+    worked = true;
+  }
+  return worked;
+}
+
+bool UcxFabric::progress() {
+  contacts_.sweep();
+  bool worked = progress_worker();
+  worked |= hand_over_opened();
+  worked |= deliver();
+  worked |= begin_with_broken();
+  worked |= advance_closing();
+  return worked;
+}
+
+// --- Closing. ---
+
+Task<> UcxFabric::close(PeerId peer) {
+  Connection* connection = find(peer);
+  if (connection == nullptr) co_return;
+  Completion gone(loop_.ready());
+  connection->report_loss = false;
+  connection->closers.push_back(&gone);
+  begin_close(*connection);
+  ++waiting_;
+  const Result<> closed = co_await gone;
+  --waiting_;
+  check(closed.has_value(), "closing cannot fail");
+}
+
+void UcxFabric::begin_close(Connection& connection) {
+  if (connection.phase() > Connection::Phase::open) return;
+  arrivals_.forget(connection);
+  payloads_.drop(connection, [this](const HeldData& data) { release(data); });
+  for (const auto& [sequence, message] : connection.early) release(message.data);
+  connection.early.clear();
+  std::erase(opened_, &connection);
+  connection.begin_close(clock_.now());
+  closing_.push_back(&connection);
+}
+
+bool UcxFabric::begin_with_broken() {
+  if (broken_.empty()) return false;
+  std::vector<Connection*> broken;
+  broken.swap(broken_);
+  for (Connection* connection : broken) {
+    // One that a caller closes meanwhile reports to the caller.
+    const bool known = connection->phase() == Connection::Phase::open;
+    begin_close(*connection);
+    if (known) connection->report_loss = true;
+  }
+  return true;
+}
+
+bool UcxFabric::advance_closing() {
+  if (closing_.empty()) return false;
+  const TimePoint now = clock_.now();
+  bool worked = false;
+  std::vector<std::unique_ptr<Connection>> gone;
+  for (std::size_t i = 0; i < closing_.size(); ++i) {
+    Connection& connection = *closing_[i];
+    worked |= connection.advance(now);
+    if (connection.phase() < Connection::Phase::closing) continue;
+    // Only now is the peer told: it would stop listening.
+    contacts_.drop(connection.contact);
+    by_contact_.erase(connection.contact);
+    if (connection.phase() == Connection::Phase::gone) {
+      const auto found = connections_.find(connection.id.value);
+      gone.push_back(std::move(found->second));
+      connections_.erase(found);
+      closing_[i] = nullptr;
+    } else if (now - connection.forced_at() > kSiblingPatience) {
+      break_siblings(connection);
+    }
+  }
+  std::erase(closing_, nullptr);
+  for (const std::unique_ptr<Connection>& connection : gone) {
+    std::erase(broken_, connection.get());
+    for (Completion* closer : connection->closers) closer->finish({});
+    if (connection->report_loss) receiver_->on_lost(connection->id, connection->why());
+  }
+  return worked;
+}
+
+void UcxFabric::break_siblings(const Connection& stuck) {
+  for (const auto& [id, connection] : connections_) {
+    if (connection.get() == &stuck || connection->peer_fabric != stuck.peer_fabric) continue;
+    connection->break_off(Error{Errc::peer_lost, 0, "another connection of that peer is stuck"});
+  }
+}
+
+}  // namespace membrain

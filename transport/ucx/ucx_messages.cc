@@ -1,0 +1,146 @@
+// UcxFabric: messages and their payloads.
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "transport/ucx/peer_fabric.h"
+
+namespace membrain {
+
+namespace {
+
+std::uint64_t total(std::span<const Segment> segments) noexcept {
+  std::uint64_t bytes = 0;
+  for (const Segment& segment : segments) bytes += segment.size;
+  return bytes;
+}
+
+/// Copies eager bytes to where the caller wants them.
+void scatter(const HeldData& data, std::span<const Segment> into) noexcept {
+  const auto* from = static_cast<const std::byte*>(data.descriptor);
+  for (const Segment& segment : into) {
+    std::copy_n(from, segment.size, segment.data);
+    from += segment.size;
+  }
+}
+
+}  // namespace
+
+// --- Out. ---
+
+Result<> UcxFabric::send(PeerId peer, std::span<const std::byte> frame) {
+  if (frame.size() > kMaxFrameBytes) return fail(Errc::invalid_argument, "frame too long");
+  Connection* connection = find(peer);
+  if (connection == nullptr) return fail(Errc::peer_lost, "unknown peer");
+  return connection->send(frame);
+}
+
+void UcxFabric::send(PeerId peer, std::span<const std::byte> frame,
+                     std::span<const Segment> payload, Completion& done) {
+  if (frame.size() > kMaxFrameWithPayloadBytes || payload.size() > kMaxSegments) {
+    return done.finish(fail(Errc::invalid_argument, "frame or list of segments too long"));
+  }
+  if (total(payload) == 0) return done.finish(send(peer, frame));
+  Connection* connection = find(peer);
+  if (connection == nullptr) return done.finish(fail(Errc::peer_lost, "unknown peer"));
+  connection->send(frame, payload, done);
+}
+
+// --- In. ---
+
+bool UcxFabric::deliver() {
+  if (arrivals_.empty()) return false;
+  const Arrivals::Batch& batch = arrivals_.take();
+  for (const Arrival& arrival : batch.messages) {
+    accept(*arrival.connection, arrival, batch.frame_of(arrival));
+  }
+  return true;
+}
+
+void UcxFabric::accept(Connection& connection, const Arrival& arrival,
+                       std::span<const std::byte> frame) {
+  using Phase = Connection::Phase;
+  if (connection.phase() > Phase::open) return release(arrival.data);
+  if (connection.phase() == Phase::open && arrival.sequence == connection.next_in) {
+    ++connection.next_in;
+    hand_over(connection, arrival.kind, frame, arrival.data);
+    if (!connection.early.empty()) hand_over_early(connection);
+    return;
+  }
+  const std::uint32_t ahead = arrival.sequence - connection.next_in;
+  const bool fits = ahead < Connection::kMaxEarly && !connection.early.contains(arrival.sequence);
+  if (!fits) {
+    release(arrival.data);
+    return connection.break_off(Error{Errc::peer_lost, 0, "messages out of sequence"});
+  }
+  connection.early.emplace(arrival.sequence,
+                           EarlyMessage{arrival.kind, {frame.begin(), frame.end()}, arrival.data});
+}
+
+void UcxFabric::hand_over_early(Connection& connection) {
+  for (;;) {
+    const auto next = connection.early.find(connection.next_in);
+    if (next == connection.early.end()) return;
+    const EarlyMessage message = std::move(next->second);
+    connection.early.erase(next);
+    ++connection.next_in;
+    hand_over(connection, message.kind, message.frame, message.data);
+  }
+}
+
+bool UcxFabric::hand_over_opened() {
+  if (opened_.empty()) return false;
+  std::vector<Connection*> opened;
+  opened.swap(opened_);
+  for (Connection* connection : opened) hand_over_early(*connection);
+  return true;
+}
+
+void UcxFabric::hand_over(Connection& connection, MessageKind kind,
+                          std::span<const std::byte> frame, const HeldData& data) {
+  check(receiver_ != nullptr, "a fabric without a receiver got a message");
+  if (kind == MessageKind::frame && data.descriptor == nullptr) {
+    return receiver_->on_message(connection.id, frame, {});
+  }
+  if (kind == MessageKind::frame_with_payload && data.descriptor != nullptr) {
+    Payload payload(*this, payloads_.add(connection, data), data.size);
+    return receiver_->on_message(connection.id, frame, std::move(payload));
+  }
+  if (kind == MessageKind::long_frame && !data.rendezvous && data.size <= kMaxFrameBytes) {
+    const auto* bytes = static_cast<const std::byte*>(data.descriptor);
+    receiver_->on_message(connection.id, {bytes, data.size}, {});
+    return release(data);
+  }
+  release(data);
+  connection.break_off(Error{Errc::peer_lost, 0, "a message of no known kind"});
+}
+
+void UcxFabric::receive(Payload payload, std::span<const Segment> into, Completion& done) {
+  check(total(into) == payload.size(), "a payload is received whole");
+  check(into.size() <= kMaxSegments, "too many segments to receive into");
+  if (payload.size() == 0) return done.finish({});
+  const Payloads::Entry entry = payloads_.take(payload.release());
+  if (entry.connection == nullptr) {
+    return done.finish(fail(Errc::peer_lost, "the sender is gone"));
+  }
+  if (!entry.data.rendezvous) {
+    scatter(entry.data, into);
+    release(entry.data);
+    return done.finish({});
+  }
+  if (!entry.connection->may_post()) {
+    release(entry.data);
+    return done.finish(fail(Errc::peer_lost, "the connection is gone"));
+  }
+  entry.connection->receive(entry.data, into, done);
+}
+
+void UcxFabric::discard(std::uint64_t payload_id) noexcept {
+  release(payloads_.take(payload_id).data);
+}
+
+void UcxFabric::release(const HeldData& data) noexcept {
+  if (data.descriptor != nullptr) ucp_am_data_release(worker_->handle(), data.descriptor);
+}
+
+}  // namespace membrain

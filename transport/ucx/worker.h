@@ -1,0 +1,57 @@
+// UcxWorker: the progress engine of one fabric.
+#pragma once
+
+#include <ucp/api/ucp.h>
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "membrain/result.h"
+#include "transport/ucx/ucx_context.h"
+
+namespace membrain {
+
+/// Owns a UCP worker. Its destruction can still call back operations: they outlive it.
+///
+/// Threads  One.
+class UcxWorker {
+ public:
+  /// `unavailable` if UCX cannot make one, or its active messages have too little room for a frame.
+  static Result<std::unique_ptr<UcxWorker>> create(std::shared_ptr<UcxContext> context,
+                                                   std::size_t header_bytes);
+  ~UcxWorker();
+  UcxWorker(const UcxWorker&) = delete;
+  UcxWorker& operator=(const UcxWorker&) = delete;
+
+  [[nodiscard]] ucp_worker_h handle() const noexcept { return worker_; }
+  [[nodiscard]] const UcxContext& context() const noexcept { return *context_; }
+  [[nodiscard]] int event_fd() const noexcept { return event_fd_; }
+  /// False if there is work already.
+  [[nodiscard]] bool arm() noexcept { return ucp_worker_arm(worker_) == UCS_OK; }
+  /// What other workers connect to.
+  [[nodiscard]] std::span<const std::byte> address() const noexcept { return address_; }
+
+  /// Every active message with this id goes to `handler`.
+  Result<> handle(unsigned id, ucp_am_recv_callback_t handler, void* argument);
+  /// An endpoint to the worker of that address, which must have been proven: UCX believes it.
+  Result<ucp_ep_h> connect(std::span<const std::byte> address, ucp_err_handler_cb_t on_error,
+                           void* argument);
+
+ private:
+  explicit UcxWorker(std::shared_ptr<UcxContext> context) noexcept : context_(std::move(context)) {}
+  Result<> open(std::size_t header_bytes);
+
+  std::shared_ptr<UcxContext> context_;
+  ucp_worker_h worker_ = nullptr;
+  int event_fd_ = -1;
+  std::vector<std::byte> address_;
+};
+
+/// "shm", "rdma" or "tcp": what UCX chose for the bulk bytes of this endpoint. Cost: prints and
+/// reads a page of text; once per connection.
+[[nodiscard]] std::string_view lane_of(ucp_ep_h endpoint);
+
+}  // namespace membrain
