@@ -1,0 +1,195 @@
+#include "server/file_state_store.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <string_view>
+#include <system_error>
+
+#include "base/checksum.h"
+#include "base/codec.h"
+
+namespace membrain {
+
+namespace {
+
+constexpr std::uint32_t kMagic = 0x5453424d;  // "MBST" in memory order
+constexpr std::uint32_t kFormat = 1;
+constexpr std::size_t kChecksumBytes = 16;
+constexpr std::size_t kEraBytes = 12;
+constexpr std::size_t kMaxFileBytes = 64 + FileStateStore::kMaxEras * kEraBytes;
+
+tl::unexpected<Error> failed(std::string_view what) noexcept {
+  const int why = errno;
+  Errc code = Errc::unavailable;
+  if (why == ENOSPC || why == EDQUOT) code = Errc::out_of_capacity;
+  if (why == EACCES || why == EPERM || why == EROFS) code = Errc::denied;
+  return fail(code, what, why);
+}
+
+/// A descriptor that closes itself.
+class File {
+ public:
+  explicit File(int fd) noexcept : fd_(fd) {}
+  ~File() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  [[nodiscard]] int fd() const noexcept { return fd_; }
+
+ private:
+  int fd_;
+};
+
+Result<> write_all(int fd, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return failed("writing the server's state");
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+  }
+  return {};
+}
+
+Result<std::vector<std::byte>> read_all(int fd) {
+  std::vector<std::byte> bytes;
+  std::array<std::byte, 65536> chunk;
+  while (true) {
+    const ssize_t got = ::read(fd, chunk.data(), chunk.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return failed("reading the server's state");
+    if (got == 0) return bytes;
+    if (bytes.size() > kMaxFileBytes) {
+      return fail(Errc::corrupt, "the server's state file is too large to be one");
+    }
+    bytes.insert(bytes.end(), chunk.begin(), chunk.begin() + got);
+  }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<FileStateStore>> FileStateStore::open(const std::string& directory) {
+  std::unique_ptr<FileStateStore> store(new FileStateStore(directory));
+  std::error_code ignored;  // what is wrong shows below
+  std::filesystem::create_directories(std::filesystem::path(directory).parent_path(), ignored);
+  if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
+    return failed("making the state directory");
+  }
+  store->directory_fd_ = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (store->directory_fd_ < 0) return failed("opening the state directory");
+  if (const Result<> locked = store->lock(); !locked) return fail(locked.error());
+  if (const Result<> loaded = store->load(); !loaded) return fail(loaded.error());
+  return store;
+}
+
+FileStateStore::~FileStateStore() {
+  if (lock_fd_ >= 0) ::close(lock_fd_);
+  if (directory_fd_ >= 0) ::close(directory_fd_);
+}
+
+Result<> FileStateStore::lock() {
+  lock_fd_ = ::openat(directory_fd_, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (lock_fd_ < 0) return failed("opening the lock of the state directory");
+  if (::flock(lock_fd_, LOCK_EX | LOCK_NB) == 0) return {};
+  if (errno != EWOULDBLOCK) return failed("locking the state directory");
+  return fail(Errc::unavailable, "another server uses this state directory", EWOULDBLOCK);
+}
+
+Result<> FileStateStore::load() {
+  const File file(::openat(directory_fd_, "state", O_RDONLY | O_CLOEXEC));
+  if (file.fd() < 0) {
+    if (errno == ENOENT) return {};
+    return failed("opening the server's state file");
+  }
+  const Result<std::vector<std::byte>> bytes = read_all(file.fd());
+  if (!bytes) return fail(bytes.error());
+  return parse(*bytes);
+}
+
+Result<> FileStateStore::parse(std::span<const std::byte> bytes) {
+  const auto damaged = fail(Errc::corrupt, "the server's state file is damaged");
+  if (bytes.size() < kChecksumBytes) return damaged;
+  const std::span<const std::byte> body = bytes.first(bytes.size() - kChecksumBytes);
+  Checksum kept;
+  Reader tail(bytes.last(kChecksumBytes));
+  tail.get(kept);
+  if (kept != checksum(body)) return damaged;
+  Reader in(body);
+  std::uint32_t magic = 0;
+  std::uint32_t format = 0;
+  in.get(magic), in.get(format), in.get(epoch_);
+  if (magic != kMagic || format != kFormat) {
+    return fail(Errc::corrupt, "the server's state file is of another format");
+  }
+  const std::size_t count = in.count(kMaxEras, kEraBytes);
+  for (std::size_t i = 0; i < count; ++i) {
+    NamespaceId space;
+    Era era;
+    in.get(space), in.get(era);
+    eras_[space] = era;
+  }
+  if (!in.ok()) return damaged;
+  return {};
+}
+
+Result<Epoch> FileStateStore::begin_epoch() {
+  const Epoch next{epoch_.value + 1};
+  if (const Result<> saved = save(next, eras_); !saved) return fail(saved.error());
+  epoch_ = next;
+  return next;
+}
+
+Era FileStateStore::era_of(NamespaceId space) const noexcept {
+  const auto found = eras_.find(space);
+  return found == eras_.end() ? Era{1} : found->second;
+}
+
+Result<> FileStateStore::set_era(NamespaceId space, Era era) {
+  if (eras_.size() >= kMaxEras && !eras_.contains(space)) {
+    return fail(Errc::out_of_capacity, "too many namespaces were cleared");
+  }
+  Eras eras = eras_;
+  eras[space] = era;
+  if (const Result<> saved = save(epoch_, eras); !saved) return saved;
+  eras_ = std::move(eras);
+  return {};
+}
+
+/// The old file is whole until the new one is on disk.
+Result<> FileStateStore::save(Epoch epoch, const Eras& eras) {
+  std::vector<std::byte> bytes;
+  Writer out(bytes);
+  out.put(kMagic), out.put(kFormat), out.put(epoch);
+  out.put(static_cast<std::uint32_t>(eras.size()));
+  for (const auto& [space, era] : eras) out.put(space), out.put(era);
+  const Checksum sum = checksum(bytes);
+  out.put(sum);
+  const Result<> written = write_file("state.new", bytes);
+  if (!written) {
+    ::unlinkat(directory_fd_, "state.new", 0);
+    return written;
+  }
+  if (::renameat(directory_fd_, "state.new", directory_fd_, "state") != 0) {
+    return failed("replacing the server's state");
+  }
+  if (::fsync(directory_fd_) != 0) return failed("syncing the state directory");
+  return {};
+}
+
+Result<> FileStateStore::write_file(const std::string& path, std::span<const std::byte> bytes) {
+  const File file(
+      ::openat(directory_fd_, path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (file.fd() < 0) return failed("creating the server's state file");
+  if (const Result<> written = write_all(file.fd(), bytes); !written) return written;
+  if (::fsync(file.fd()) != 0) return failed("syncing the server's state");
+  return {};
+}
+
+}  // namespace membrain

@@ -1,0 +1,67 @@
+#include "server/namespaces.h"
+
+#include "base/key.h"
+#include "base/log.h"
+
+namespace membrain {
+
+SpaceIndex Namespaces::find(NamespaceId id) const noexcept {
+  const auto found = by_id_.find(id);
+  return found == by_id_.end() ? kNoSpace : found->second;
+}
+
+SpaceIndex Namespaces::find_or_add(NamespaceId id) {
+  if (const SpaceIndex found = find(id); found != kNoSpace) return found;
+  if (!id || spaces_.size() >= kMaxNamespaces) return kNoSpace;
+  const auto index = static_cast<SpaceIndex>(spaces_.size());
+  Space& space = spaces_.emplace_back();
+  space.id = id;
+  space.era = state_.era_of(id);
+  by_id_.emplace(id, index);
+  return index;
+}
+
+Result<Namespaces::Opened> Namespaces::open(const Digest& digest, const Digest& family,
+                                            const std::string& tenant, const std::string& label) {
+  Opened opened;
+  opened.space = find_or_add(namespace_id(digest));
+  if (opened.space == kNoSpace) return fail(Errc::out_of_capacity, "too many namespaces");
+  Space& space = spaces_[opened.space];
+  if (space.opened && (space.digest != digest || space.tenant != tenant)) {
+    log(LogLevel::error, "namespace {:016x} of \"{}\" is not the one of \"{}\": refused",
+        space.id.value, label, space.label);
+    return fail(Errc::denied, "this namespace is another's");
+  }
+  const Space* other = nullptr;
+  for (const Space& known : spaces_) {
+    const bool sibling = known.opened && known.tenant == tenant && known.family == family;
+    if (sibling && known.digest != digest) other = &known;
+  }
+  opened.other_seed = other != nullptr;
+  if (other != nullptr && !space.opened) {
+    log(LogLevel::warn,
+        "\"{}\" and \"{}\" are the same model with different hash seeds: they share no block. "
+        "Set the same PYTHONHASHSEED for every engine",
+        label, other->label);
+  }
+  space.opened = true;
+  space.digest = digest;
+  space.family = family;
+  space.tenant = tenant;
+  space.label = label;
+  return opened;
+}
+
+Result<Era> Namespaces::clear(SpaceIndex index, Era era) {
+  Space& space = spaces_[index];
+  if (era < space.era) return space.era;
+  if (era != space.era) return fail(Errc::invalid_argument, "that era has not begun");
+  const Era next{era.value + 1};
+  if (const Result<> kept = state_.set_era(space.id, next); !kept) return fail(kept.error());
+  space.era = next;
+  log(LogLevel::info, "namespace {:016x} \"{}\" was cleared: era {}", space.id.value, space.label,
+      next.value);
+  return next;
+}
+
+}  // namespace membrain

@@ -1,0 +1,58 @@
+// Namespaces as the shard knows them: who opened them, and in which era they are.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/mac.h"
+#include "membrain/result.h"
+#include "server/records.h"
+#include "server/state_store.h"
+
+namespace membrain {
+
+struct Space {
+  NamespaceId id;
+  Era era;
+  bool opened = false;  ///< false: only nodes have spoken of it; digest and tenant are unknown
+  Digest digest{};
+  Digest family{};
+  std::string tenant;
+  std::string label;  ///< for people
+};
+
+/// Threads and time: none. Bound: kMaxNamespaces.
+class Namespaces {
+ public:
+  static constexpr std::size_t kMaxNamespaces = 65536;
+
+  explicit Namespaces(StateStore& state) noexcept : state_(state) {}
+
+  struct Opened {
+    SpaceIndex space = kNoSpace;
+    bool other_seed = false;  ///< the same family is here under another digest
+  };
+  /// `denied` when the id belongs to another digest or another tenant.
+  Result<Opened> open(const Digest& digest, const Digest& family, const std::string& tenant,
+                      const std::string& label);
+
+  [[nodiscard]] SpaceIndex find(NamespaceId id) const noexcept;
+  /// As a node names it: known from now on, if only by its id. kNoSpace at the bound.
+  SpaceIndex find_or_add(NamespaceId id);
+
+  /// Ends `era`: the new one, on disk. One that ended before changes nothing.
+  Result<Era> clear(SpaceIndex space, Era era);
+
+  [[nodiscard]] const Space& operator[](SpaceIndex space) const noexcept { return spaces_[space]; }
+  [[nodiscard]] std::size_t count() const noexcept { return spaces_.size(); }
+
+ private:
+  StateStore& state_;
+  std::vector<Space> spaces_;
+  std::unordered_map<NamespaceId, SpaceIndex> by_id_;
+};
+
+}  // namespace membrain

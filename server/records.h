@@ -1,0 +1,81 @@
+// What the catalog keeps of a block and of each of its replicas: plain records in slabs.
+#pragma once
+
+#include <cstdint>
+
+#include "base/ids.h"
+#include "server/slab.h"
+
+namespace membrain {
+
+/// A namespace as the shard numbers it; an index into `Namespaces`.
+using SpaceIndex = std::uint32_t;
+inline constexpr SpaceIndex kNoSpace = 0xffffffff;
+/// A node as the shard numbers it; an index into `Nodes`.
+using NodeIndex = std::uint16_t;
+
+/// The identity of one part of a block. The era is part of it: what was cleared is never found.
+struct BlockName {
+  BlockKey key;
+  SpaceIndex space = kNoSpace;
+  Era era;
+  std::uint16_t part = 0;
+  bool operator==(const BlockName&) const = default;
+};
+
+/// One part of a block. It lives as long as it has replicas, pins or children: without replicas it
+/// is a ghost, which no lookup finds.
+struct Entry {
+  BlockKey key;
+  SpaceIndex space = kNoSpace;  ///< kNoSpace: the record is not in use
+  Era era;
+  std::uint32_t depth = 0;  ///< blocks before it in the prompt
+  Ref parent = kNoRef;      ///< of smaller depth, so there are no circles
+  std::uint32_t children = 0;
+  std::uint32_t pins = 0;  ///< (session, lookup) pairs that hold it
+  Ref replicas = kNoRef;   ///< the first; they are chained
+  std::uint16_t part = 0;
+  std::uint8_t priority = 0;  ///< higher stays longer
+
+  [[nodiscard]] bool in_use() const noexcept { return space != kNoSpace; }
+  [[nodiscard]] BlockName name() const noexcept { return {key, space, era, part}; }
+};
+
+/// Where a replica stands with the eviction policy.
+enum class Standing : std::uint8_t {
+  held,    ///< pinned: no candidate
+  listed,  ///< a candidate, in order of use
+  parked,  ///< would be next, but has children: comes back when the last of them goes
+};
+
+/// A complete copy of one part of a block on a node.
+struct Replica {
+  Generation generation;
+  Checksum checksum;
+  Ref entry = kNoRef;  ///< kNoRef: the record is not in use
+  Ref next = kNoRef;   ///< of the same entry
+  SlotId slot;
+  std::uint32_t length = 0;  ///< bytes
+  Ref colder = kNoRef;       ///< neighbours in the policy's list
+  Ref warmer = kNoRef;
+  std::uint32_t shelf = 0;  ///< the policy's: node, size class and priority
+  NodeIndex node = 0;
+  std::uint8_t tier = 0;  ///< 0: host memory
+  Standing standing = Standing::held;
+  bool sound = true;  ///< false: found corrupt; in no answer, goes when unpinned
+
+  [[nodiscard]] bool in_use() const noexcept { return entry != kNoRef; }
+};
+
+static_assert(sizeof(Entry) == 48, "an entry has grown: every block pays for it");
+static_assert(sizeof(Replica) <= 64, "a replica has grown: every block pays for it");
+/// At its fullest and emptiest an index spends 16/3 to 32/3 bytes a record; there are two.
+inline constexpr double kMaxIndexShareBytes = 32.0 / 3;
+static_assert(sizeof(Entry) + sizeof(Replica) <= 112, "see kMaxIndexShareBytes");
+
+struct Records {
+  Slab<Entry> entries;
+  Slab<Replica> replicas;
+};
+
+}  // namespace membrain

@@ -1,0 +1,206 @@
+// Shard: what exists, who pins it, and what goes. Decides everything, does no I/O.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "base/mac.h"
+#include "membrain/result.h"
+#include "protocol/messages.h"
+#include "server/catalog.h"
+#include "server/lru_leaf_first.h"
+#include "server/namespaces.h"
+#include "server/nodes.h"
+#include "server/sessions.h"
+#include "server/state_store.h"
+
+namespace membrain {
+
+struct ShardParams {
+  Epoch epoch;
+  Digest grant_key{};  ///< of this start; nodes check session proofs with it
+  Duration session_ttl = std::chrono::seconds(10);
+  Duration node_ttl = std::chrono::seconds(5);
+  std::size_t expected_blocks = 1 << 16;
+  TimePoint start;
+  std::uint64_t hash_seed = 1;  ///< random: keys that collide cannot be chosen
+  SessionLimits sessions;
+};
+
+/// What has happened since the start.
+struct ShardTotals {
+  std::uint64_t lookups = 0;
+  std::uint64_t blocks_looked_up = 0;
+  std::uint64_t blocks_hit = 0;  ///< within the prefix, or for `all` each one found
+  std::uint64_t published = 0;
+  std::uint64_t duplicates = 0;
+  std::uint64_t evicted = 0;
+  std::uint64_t corrupt = 0;
+  std::uint64_t cleared = 0;  ///< replicas of eras that are over
+  std::uint64_t sessions_expired = 0;
+  std::uint64_t nodes_lost = 0;
+};
+
+/// One shard's state, and a method for each message. Whoever calls has checked the proofs and that
+/// the session or node in a message is the one of the connection it came on.
+///
+/// Every method may be called again with the same message: nothing changes, and the answer is good.
+///
+/// Time     A parameter. `tick` lets it pass.
+/// Threads  One.
+/// Cost     A lookup of 512 blocks takes tens of microseconds. Losing a node, or its coming back,
+///          walks over every replica.
+class Shard {
+ public:
+  static constexpr std::size_t kSweepEntries = 4096;  ///< looked at in one `tick` after a Clear
+  static constexpr std::uint32_t kMaxGrantMs = 3'600'000;
+
+  /// The store is asked for eras, and told of new ones before they count. It outlives the shard.
+  Shard(ShardParams params, StateStore& state);
+  Shard(const Shard&) = delete;
+  Shard& operator=(const Shard&) = delete;
+
+  // Clients.
+
+  /// `fresh` is the new session's id: random. A session that resumes another may, until its first
+  /// `heartbeat` or `list_nodes`, pin blocks that are not there (yet): it had pinned them before.
+  Result<wire::Welcome> hello(const wire::Hello& hello, SessionId fresh, TimePoint now);
+  Result<wire::Welcome> welcome(SessionId session, TimePoint now);
+  Result<wire::NamespaceOpened> open(SessionId session, const wire::OpenNamespace& request,
+                                     TimePoint now);
+  Result<wire::Alive> heartbeat(SessionId session, TimePoint now);
+  Result<wire::Found> lookup(const wire::Lookup& request, TimePoint now);
+  Result<wire::Unpinned> unpin(const wire::Unpin& request, TimePoint now);
+  Result<wire::Granted> grant(const wire::Grant& request, TimePoint now);
+  Result<wire::Cleared> clear(const wire::Clear& request, TimePoint now);
+  Result<wire::NodeList> list_nodes(SessionId session, TimePoint now);
+  Result<wire::StatsReply> stats() const;
+  /// The session's connection is gone. What it pins stays for its time to live.
+  void disconnected(SessionId session);
+
+  // Nodes.
+
+  /// On a new connection: whatever was held of the node is dropped, its report brings it back.
+  Result<wire::Accepted> register_node(const wire::RegisterNode& request, TimePoint now);
+  /// What register_node answered, for a repeated request.
+  [[nodiscard]] wire::Accepted accepted() const noexcept;
+  [[nodiscard]] bool registered(NodeId node, Incarnation incarnation) const noexcept;
+  Result<wire::Published> publish(const wire::Publish& request, TimePoint now);
+  Result<wire::FreeSlots> need_slots(const wire::NeedSlots& request, TimePoint now);
+  Result<wire::FreedNoted> freed(const wire::Freed& request, TimePoint now);
+  Result<wire::Reported> report(const wire::Report& request, TimePoint now);
+  Result<wire::CorruptNoted> corrupt(const wire::Corrupt& request, TimePoint now);
+  Result<wire::NodeAlive> node_heartbeat(const wire::NodeHeartbeat& request, TimePoint now);
+  void disconnected(NodeId node);
+
+  /// Slots to be freed that their nodes have not been told of. One message for each node.
+  [[nodiscard]] std::vector<wire::FreeSlots> untold_frees(TimePoint now);
+  /// What this node was told and has not answered, with whatever is new.
+  [[nodiscard]] wire::FreeSlots repeated_frees(NodeId node, TimePoint now);
+
+  /// Lets time pass, after a turn that has taken in all messages that had come: silent sessions and
+  /// nodes go (not after a gap in which nobody listened), and a bounded part of what was cleared.
+  void tick(TimePoint now);
+  /// `tick` has more to clear: soon again, please.
+  [[nodiscard]] bool sweeping() const noexcept { return sweeping_; }
+
+  /// After a restart: nothing is freed before sessions had time to come back.
+  [[nodiscard]] bool in_grace(TimePoint now) const noexcept { return now < free_after_; }
+
+  // For people, tests and the simulator.
+
+  [[nodiscard]] const ShardParams& params() const noexcept { return params_; }
+  [[nodiscard]] const ShardTotals& totals() const noexcept { return totals_; }
+  [[nodiscard]] const Catalog& catalog() const noexcept { return catalog_; }
+  [[nodiscard]] const Namespaces& namespaces() const noexcept { return spaces_; }
+  [[nodiscard]] const Nodes& nodes() const noexcept { return nodes_; }
+  [[nodiscard]] const Sessions& sessions() const noexcept { return sessions_; }
+  /// (session, lookup, entry) triples.
+  [[nodiscard]] std::size_t pin_count() const noexcept { return pins_; }
+  /// `visit(const Location&)` for every replica that a pin holds and an answer may name.
+  template <class Visit>
+  void for_each_pinned(Visit visit) const;
+  /// Empty if everything agrees, else what does not. Cost: a walk over everything.
+  [[nodiscard]] std::string check_invariants() const;
+
+ private:
+  /// One section of a lookup: what was found of it, by block and part.
+  struct Probed {
+    SpaceIndex space = kNoSpace;
+    std::vector<Ref> refs;              ///< by block, then part; kNoRef: not there
+    std::vector<std::uint8_t> present;  ///< by block: all parts have a sound replica
+    std::vector<std::uint8_t> pinned;   ///< by block: by this lookup
+    std::uint32_t prefix = 0;
+  };
+  enum class Source : std::uint8_t { publication, report };
+
+  Session* heard(SessionId session, TimePoint now);
+  void finish_asserting(Session& session);
+  void end_session(SessionId id);
+  void release(const std::vector<Ref>& entries);
+  void release(Ref entry);
+  [[nodiscard]] wire::SessionProof proof(SessionId session, LookupId grant,
+                                         std::uint64_t expires_ms) const noexcept;
+
+  Result<std::vector<Probed>> probe(const Session& session, const wire::Lookup& request);
+  Result<> check_section(const Session& session, const wire::LookupSection& section) const;
+  Result<> pin_found(Session& session, const wire::Lookup& request, std::vector<Probed>& probed);
+  Result<> assert_pins(Session& session, const wire::Lookup& request, std::vector<Probed>& probed);
+  Result<> pin_all(Session& session, LookupId lookup, std::vector<Ref> entries,
+                   const std::vector<Probed>& probed);
+  void mark_pinned(const PinnedLookup& lookup, std::vector<Probed>& probed);
+  [[nodiscard]] wire::Found answer(const wire::Lookup& request,
+                                   const std::vector<Probed>& probed) const;
+  void add_locations(const Probed& section, std::uint16_t parts, std::size_t replicas_each,
+                     std::size_t& left, wire::FoundSection& into) const;
+  void count_lookup(const wire::Lookup& request, const std::vector<Probed>& probed);
+
+  Result<NodeIndex> heard(NodeId node, Incarnation incarnation, TimePoint now);
+  void drop_node(NodeIndex node);
+  [[nodiscard]] bool may_free(const Node& node, TimePoint now) const noexcept;
+  [[nodiscard]] wire::FreeSlots free_slots(const Node& node,
+                                           std::vector<wire::SlotRef> slots) const;
+  wire::ItemStatus take(NodeIndex node, const wire::SlotEntry& item, Source source);
+  [[nodiscard]] wire::ItemStatus taken_before(NodeIndex node, const wire::SlotEntry& item) const;
+  void adopt(Ref entry, NodeIndex node, const wire::SlotEntry& item);
+  void condemn(Ref replica);
+  void condemn_and_settle(Ref replica);
+  void condemn_candidates(NodeIndex node, const std::vector<wire::SlotRef>& candidates);
+  void sweep();
+  [[nodiscard]] bool over(const Entry& entry) const noexcept {
+    return entry.era != spaces_[entry.space].era;
+  }
+  [[nodiscard]] Location location(const Replica& replica) const noexcept;
+
+  ShardParams params_;
+  TimePoint free_after_;  ///< nothing is freed before: sessions must have had time to come back
+  TimePoint last_tick_;
+  Records records_;
+  LruLeafFirst policy_;
+  Catalog catalog_;
+  Namespaces spaces_;
+  Sessions sessions_;
+  Nodes nodes_;
+  std::size_t pins_ = 0;
+  ShardTotals totals_;
+  bool untold_ = false;  ///< a slot was condemned since untold_frees
+  bool sweeping_ = false;
+  Ref sweep_next_ = 0;
+  std::vector<BlockName> names_;  ///< of one section, kept for its memory
+};
+
+template <class Visit>
+void Shard::for_each_pinned(Visit visit) const {
+  for (Ref ref = 0; ref < records_.replicas.end(); ++ref) {
+    const Replica& replica = records_.replicas[ref];
+    if (!replica.in_use() || !replica.sound) continue;
+    if (records_.entries[replica.entry].pins > 0) visit(location(replica));
+  }
+}
+
+}  // namespace membrain

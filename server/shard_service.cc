@@ -1,0 +1,374 @@
+#include "server/shard_service.h"
+
+#include <algorithm>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "base/log.h"
+#include "protocol/proofs.h"
+
+namespace membrain {
+
+namespace {
+
+using wire::Type;
+
+constexpr Duration kShortestTick = std::chrono::milliseconds(1);
+constexpr Duration kLongestTick = std::chrono::milliseconds(250);
+constexpr Error kNoSession{Errc::denied, 0, "say Hello first"};
+constexpr Error kNoNode{Errc::denied, 0, "register first"};
+
+bool equal(const Digest& a, const Digest& b) noexcept {
+  return equal_in_constant_time(a, b);
+}
+
+}  // namespace
+
+ShardService::ShardService(Fabric& fabric, ShardConfig config, StateStore& state)
+    : fabric_(fabric),
+      config_(std::move(config)),
+      state_(state),
+      tick_timer_(fabric.loop(), [] {}) {
+  tick_timer_.set_fire([this] { tick(); });
+}
+
+ShardService::~ShardService() {
+  check(closing_ == 0, "a shard service was destroyed while it closed connections");
+}
+
+Result<> ShardService::start(const Address& listen) {
+  check(shard_ == nullptr, "a shard service was started twice");
+  const Result<Epoch> epoch = state_.begin_epoch();
+  if (!epoch) return fail(epoch.error());
+  ShardParams params;
+  params.epoch = *epoch;
+  random_bytes(params.grant_key);
+  params.session_ttl = config_.session_ttl;
+  params.node_ttl = config_.node_ttl;
+  params.expected_blocks = config_.expected_blocks;
+  params.start = loop().clock().now();
+  params.hash_seed = random_u64();
+  params.sessions = config_.limits;
+  shard_ = std::make_unique<Shard>(params, state_);
+  fabric_.set_receiver(*this);
+  Result<Address> address = fabric_.listen(listen);
+  if (!address) return fail(address.error());
+  address_ = std::move(*address);
+  log(LogLevel::info, "the server listens at {} in epoch {}", address_, epoch->value);
+  tick();
+  return {};
+}
+
+Task<> ShardService::stop() {
+  stopping_ = true;
+  tick_timer_.cancel();
+  std::vector<PeerId> peers;
+  for (const auto& [peer, proved] : peers_) peers.push_back(PeerId{peer});
+  for (const PeerId peer : peers) {
+    forget(peer);
+    Task<> closed = close(peer);
+    co_await closed;
+  }
+  while (closing_ > 0) {
+    const TimePoint soon = loop().now() + kShortestTick;
+    co_await loop().sleep_until(soon);
+  }
+}
+
+void ShardService::tick() {
+  const TimePoint now = loop().clock().now();
+  shard_->tick(now);
+  send_untold_frees();
+  const Duration usual = std::clamp<Duration>(std::min(config_.session_ttl, config_.node_ttl) / 8,
+                                              kShortestTick, kLongestTick);
+  tick_timer_.arm(now + (shard_->sweeping() ? kShortestTick : usual));
+}
+
+// ---- what arrives
+
+void ShardService::on_message(PeerId peer, std::span<const std::byte> bytes, Payload) {
+  if (stopping_) return;
+  const Result<wire::Frame> frame = wire::read_frame(bytes);
+  if (!frame) return expel(peer, frame.error());
+  if (const Result<> fine = admit(peer, *frame); !fine) return refuse(peer, *frame, fine.error());
+  dispatch(peer, *frame);
+  send_untold_frees();
+}
+
+void ShardService::on_lost(PeerId peer, const Error&) {
+  forget(peer);
+}
+
+/// Whether a frame is for this shard, in its present term.
+Result<> ShardService::admit(PeerId, const wire::Frame& frame) const {
+  if (frame.header.shard != config_.shard) {
+    return fail(Errc::invalid_argument, "this server has no such shard");
+  }
+  if (frame.header.epoch > shard_->params().epoch) {
+    return fail(Errc::unavailable, "a later epoch has begun elsewhere");
+  }
+  return {};
+}
+
+void ShardService::dispatch(PeerId peer, const wire::Frame& frame) {
+  switch (frame.header.type) {
+    case Type::hello:
+      return serve<wire::Hello>(peer, frame,
+                                [&](const wire::Hello& request) { return hello(peer, request); });
+    case Type::register_node:
+      return serve<wire::RegisterNode>(peer, frame, [&](const wire::RegisterNode& request) {
+        return register_node(peer, request);
+      });
+    case Type::open_namespace:
+    case Type::heartbeat:
+    case Type::lookup:
+    case Type::unpin:
+    case Type::grant:
+    case Type::clear:
+    case Type::stats:
+    case Type::nodes:
+      return dispatch_client(peer, frame);
+    case Type::publish:
+    case Type::need_slots:
+    case Type::freed:
+    case Type::report:
+    case Type::corrupt:
+    case Type::node_heartbeat:
+      return dispatch_node(peer, frame);
+    case Type::refused:
+      return;  // an answer, perhaps to FreeSlots: it is repeated anyway
+    default:
+      return refuse(peer, frame, {Errc::invalid_argument, 0, "no request that is known here"});
+  }
+}
+
+void ShardService::dispatch_client(PeerId peer, const wire::Frame& frame) {
+  Shard& shard = *shard_;
+  const TimePoint now = loop().now();
+  const auto by_session = [&](auto method) {
+    return [&shard, now, method](SessionId, const auto& request) {
+      return (shard.*method)(request, now);
+    };
+  };
+  switch (frame.header.type) {
+    case Type::open_namespace:
+      return serve_client<wire::OpenNamespace>(
+          peer, frame, [&](SessionId session, const wire::OpenNamespace& request) {
+            return shard.open(session, request, now);
+          });
+    case Type::heartbeat:
+      return serve_client<wire::Heartbeat>(
+          peer, frame,
+          [&](SessionId session, const wire::Heartbeat&) { return shard.heartbeat(session, now); });
+    case Type::lookup:
+      return serve_client<wire::Lookup>(peer, frame, by_session(&Shard::lookup));
+    case Type::unpin:
+      return serve_client<wire::Unpin>(peer, frame, by_session(&Shard::unpin));
+    case Type::grant:
+      return serve_client<wire::Grant>(peer, frame, by_session(&Shard::grant));
+    case Type::clear:
+      return serve_client<wire::Clear>(peer, frame, by_session(&Shard::clear));
+    case Type::stats:
+      return serve_client<wire::Stats>(
+          peer, frame, [&](SessionId, const wire::Stats&) { return shard.stats(); });
+    default:
+      return serve_client<wire::Nodes>(peer, frame, [&](SessionId session, const wire::Nodes&) {
+        return shard.list_nodes(session, now);
+      });
+  }
+}
+
+void ShardService::dispatch_node(PeerId peer, const wire::Frame& frame) {
+  Shard& shard = *shard_;
+  const TimePoint now = loop().now();
+  const auto by = [&](auto method) {
+    return [&shard, now, method](const auto& request) { return (shard.*method)(request, now); };
+  };
+  switch (frame.header.type) {
+    case Type::publish:
+      return serve_node<wire::Publish>(peer, frame, by(&Shard::publish));
+    case Type::need_slots:
+      return serve_node<wire::NeedSlots>(peer, frame, by(&Shard::need_slots));
+    case Type::freed:
+      return serve_node<wire::Freed>(peer, frame, by(&Shard::freed));
+    case Type::report:
+      return serve_node<wire::Report>(peer, frame, by(&Shard::report));
+    case Type::corrupt:
+      return serve_node<wire::Corrupt>(peer, frame, by(&Shard::corrupt));
+    default:
+      serve_node<wire::NodeHeartbeat>(peer, frame, by(&Shard::node_heartbeat));
+      if (const auto known = peers_.find(peer.value); known != peers_.end()) {
+        send_free(shard.repeated_frees(known->second.node, now));
+      }
+  }
+}
+
+/// Decodes, serves, answers.
+template <class Request, class Serve>
+void ShardService::serve(PeerId peer, const wire::Frame& frame, Serve serve) {
+  const Result<Request> request = wire::read_body<Request>(frame.body);
+  if (!request) return expel(peer, request.error());
+  const auto answer = serve(*request);
+  if (!answer) return refuse(peer, frame, answer.error());
+  send(peer, frame, *answer);
+}
+
+/// Only in the session that this very connection opened.
+template <class Request, class Method>
+void ShardService::serve_client(PeerId peer, const wire::Frame& frame, Method method) {
+  serve<Request>(peer, frame, [&](const Request& request) {
+    using Answer = std::invoke_result_t<Method, SessionId, const Request&>;
+    const auto known = peers_.find(peer.value);
+    if (known == peers_.end() || !known->second.session) return Answer(fail(kNoSession));
+    const SessionId session = known->second.session;
+    if constexpr (requires { request.session; }) {
+      if (request.session != session) return Answer(fail(kNoSession));
+    }
+    return method(session, request);
+  });
+}
+
+/// Only of the node that registered on this very connection, while it has no newer one.
+template <class Request, class Method>
+void ShardService::serve_node(PeerId peer, const wire::Frame& frame, Method method) {
+  serve<Request>(peer, frame, [&](const Request& request) {
+    using Answer = std::invoke_result_t<Method, const Request&>;
+    const auto known = peers_.find(peer.value);
+    const bool proved = known != peers_.end() && known->second.node &&
+                        known->second.node == request.node &&
+                        known->second.incarnation == request.incarnation;
+    if (!proved) return Answer(fail(kNoNode));
+    const auto latest = node_peers_.find(request.node);
+    if (latest == node_peers_.end() || latest->second != peer) return Answer(fail(kNoNode));
+    return method(request);
+  });
+}
+
+template <class Message>
+void ShardService::send(PeerId peer, const wire::Frame& to, const Message& message) {
+  wire::Header header;
+  header.op = to.header.op;
+  header.shard = config_.shard;
+  header.epoch = shard_->params().epoch;
+  // What cannot be sent shows as a lost peer; its request comes again if it still matters.
+  static_cast<void>(fabric_.send(peer, wire::write_frame(frame_, header, message)));
+}
+
+void ShardService::refuse(PeerId peer, const wire::Frame& to, const Error& why) {
+  send(peer, to, wire::Refused{why.code, std::string(why.context)});
+}
+
+// ---- proofs
+
+Result<wire::Welcome> ShardService::hello(PeerId peer, const wire::Hello& hello) {
+  const Digest key = tenant_key(config_.secret, hello.tenant);
+  if (!equal(hello.proof, hello_proof(key, hello.tenant, fabric_.binding(peer)))) {
+    log(LogLevel::warn, "a client of tenant \"{}\" has another secret: refused", hello.tenant);
+    return fail(Errc::denied, "the proof is wrong: is the secret the same?");
+  }
+  const TimePoint now = loop().now();
+  Peer& known = peers_[peer.value];
+  if (known.node) return fail(Errc::denied, "this connection is a node's");
+  if (known.session) {
+    const Result<wire::Welcome> again = shard_->welcome(known.session, now);
+    if (again && known.resumed == hello.resume) return again;
+    shard_->disconnected(known.session);
+  }
+  const SessionId fresh{random_u64()};
+  const Result<wire::Welcome> welcome = shard_->hello(hello, fresh, now);
+  known.session = welcome ? fresh : SessionId{};
+  known.resumed = hello.resume;
+  return welcome;
+}
+
+Result<wire::Accepted> ShardService::register_node(PeerId peer, const wire::RegisterNode& request) {
+  const Digest proof =
+      register_proof(config_.secret, request.node, request.incarnation, fabric_.binding(peer));
+  if (!equal(request.proof, proof)) {
+    log(LogLevel::warn, "node {} at {} has another secret: refused", request.node.value,
+        request.address);
+    return fail(Errc::denied, "the proof is wrong: is the secret the same?");
+  }
+  Peer& known = peers_[peer.value];
+  if (known.session) return fail(Errc::denied, "this connection is a client's");
+  const auto latest = node_peers_.find(request.node);
+  const bool here = latest != node_peers_.end() && latest->second == peer;
+  const bool same = known.node == request.node && known.incarnation == request.incarnation;
+  if (same && here && shard_->registered(request.node, request.incarnation)) {
+    return shard_->accepted();  // asked again
+  }
+  if (known.node && !same) return fail(Errc::denied, "this connection is another node's");
+  if (same && !here) return fail(Errc::stale, "this node has a newer connection");
+  const Result<wire::Accepted> accepted = shard_->register_node(request, loop().now());
+  if (!accepted) return accepted;
+  known.node = request.node;
+  known.incarnation = request.incarnation;
+  node_peers_[request.node] = peer;
+  return accepted;
+}
+
+// ---- frees
+
+void ShardService::send_free(const wire::FreeSlots& message) {
+  if (message.items.empty()) return;
+  const auto peer = node_peers_.find(message.node);
+  if (peer == node_peers_.end()) return;  // away; it registers anew, or is lost
+  send(peer->second, wire::Frame{}, message);
+}
+
+void ShardService::send_untold_frees() {
+  for (const wire::FreeSlots& message : shard_->untold_frees(loop().now())) send_free(message);
+}
+
+// ---- ends
+
+void ShardService::forget(PeerId peer) {
+  const auto known = peers_.find(peer.value);
+  if (known == peers_.end()) return;
+  const Peer proved = known->second;
+  peers_.erase(known);
+  if (proved.session) shard_->disconnected(proved.session);
+  const auto latest = node_peers_.find(proved.node);
+  if (latest == node_peers_.end() || latest->second != peer) return;
+  node_peers_.erase(latest);
+  shard_->disconnected(proved.node);
+}
+
+void ShardService::expel(PeerId peer, const Error& why) {
+  log(LogLevel::warn, "a connection was closed: {}", why.context);
+  forget(peer);
+  loop().spawn(close(peer));
+}
+
+Task<> ShardService::close(PeerId peer) {
+  ++closing_;
+  Task<> closed = fabric_.close(peer);
+  co_await closed;
+  --closing_;
+}
+
+ShardStatus ShardService::status() const {
+  const TimePoint now = fabric_.loop().clock().now();
+  ShardStatus status;
+  const ShardParams& params = shard_->params();
+  status.epoch = params.epoch.value;
+  status.address = address_;
+  status.uptime = std::chrono::duration_cast<std::chrono::milliseconds>(now - params.start);
+  status.grace = shard_->in_grace(now);
+  status.counters = shard_->stats()->counters;
+  status.nodes = shard_->nodes().list(SIZE_MAX).nodes;
+  const Namespaces& spaces = shard_->namespaces();
+  for (SpaceIndex i = 0; i < std::min(spaces.count(), ShardStatus::kMaxNamed); ++i) {
+    const Space& space = spaces[i];
+    status.namespaces.push_back({space.id.value, space.era.value, space.label, space.tenant});
+  }
+  for (const auto& [id, session] : shard_->sessions().all()) {
+    if (status.sessions.size() == ShardStatus::kMaxNamed) break;
+    status.sessions.push_back(
+        {session.label, session.tenant, session.connected, session.lookups.size()});
+  }
+  return status;
+}
+
+}  // namespace membrain

@@ -1,0 +1,40 @@
+// A shard as people see it: plain values, free to cross threads.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "protocol/messages.h"
+
+namespace membrain {
+
+struct NamespaceStatus {
+  std::uint64_t id = 0;
+  std::uint32_t era = 0;
+  std::string label;
+  std::string tenant;
+};
+
+struct SessionStatus {
+  std::string label;
+  std::string tenant;
+  bool connected = false;
+  std::size_t lookups = 0;  ///< that pin
+};
+
+struct ShardStatus {
+  static constexpr std::size_t kMaxNamed = 256;  ///< namespaces, sessions
+
+  std::uint64_t epoch = 0;
+  std::string address;  ///< of first contact
+  std::chrono::milliseconds uptime{0};
+  bool grace = false;  ///< after a restart: nothing is freed yet
+  std::vector<wire::Counter> counters;
+  std::vector<wire::NodeEntry> nodes;
+  std::vector<NamespaceStatus> namespaces;  ///< at most kMaxNamed
+  std::vector<SessionStatus> sessions;      ///< at most kMaxNamed
+};
+
+}  // namespace membrain
