@@ -1,0 +1,256 @@
+#include "bench/transfer_raw.h"
+
+#include <poll.h>
+#include <ucp/api/ucp.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "transport/loop.h"
+#include "transport/ucx/region.h"
+#include "transport/ucx/worker.h"
+
+namespace membrain {
+
+namespace {
+
+constexpr unsigned kRequestId = 1;
+constexpr unsigned kBlockId = 2;
+
+/// Turns a worker until told otherwise, as Loop::run does.
+template <class Going>
+void turn_while(UcxWorker& worker, Going going) {
+  using Clock = std::chrono::steady_clock;
+  const LoopConfig as_the_loop;
+  Clock::time_point idle_since = Clock::now();
+  while (going()) {
+    if (ucp_worker_progress(worker.handle()) != 0) {
+      idle_since = Clock::now();
+      continue;
+    }
+    if (Clock::now() - idle_since < as_the_loop.spin) continue;
+    if (!worker.arm()) continue;
+    pollfd events{worker.event_fd(), POLLIN, 0};
+    ::poll(&events, 1, 50);
+    idle_since = Clock::now();
+  }
+}
+
+void free_request(void* request, ucs_status_t, void*) {
+  ucp_request_free(request);
+}
+
+void on_lost(void*, ucp_ep_h, ucs_status_t) {}
+
+/// One side: a worker, an endpoint, and memory for a window of blocks.
+struct Side {
+  Result<> open(std::shared_ptr<UcxContext> context, std::size_t bytes) {
+    Result<std::unique_ptr<UcxWorker>> made = UcxWorker::create(context, sizeof(std::uint64_t));
+    if (!made) return fail(made.error());
+    worker = std::move(*made);
+    memory.resize(bytes);
+    Result<std::unique_ptr<Region>> registered = UcxRegion::create(std::move(context), memory);
+    if (!registered) return fail(registered.error());
+    region = std::move(*registered);
+    return {};
+  }
+  Result<> connect(const Side& other) {
+    const Result<ucp_ep_h> made = worker->connect(other.worker->address(), &on_lost, nullptr);
+    if (!made) return fail(made.error());
+    endpoint = *made;
+    return {};
+  }
+  [[nodiscard]] ucp_request_param_t block_param(std::size_t at, std::size_t size,
+                                                void* user) const noexcept {
+    ucp_request_param_t param{};
+    param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
+                         UCP_OP_ATTR_FIELD_MEMH | UCP_OP_ATTR_FIELD_MEMORY_TYPE |
+                         UCP_OP_ATTR_FIELD_DATATYPE;
+    param.datatype = ucp_dt_make_contig(1);
+    param.user_data = user;
+    param.memory_type = UCS_MEMORY_TYPE_HOST;
+    const Segment segment{const_cast<std::byte*>(memory.data()) + at, size, region.get()};
+    param.memh = UcxRegion::handle_for(segment, worker->context());
+    return param;
+  }
+
+  std::vector<std::byte> memory;
+  std::unique_ptr<Region> region;
+  std::unique_ptr<UcxWorker> worker;
+  ucp_ep_h endpoint = nullptr;
+};
+
+class TwoThreads final : public RawTransfer {
+ public:
+  explicit TwoThreads(const RawTransferConfig& config) : config_(config) {}
+  ~TwoThreads() override;
+  Result<> open();
+  Result<> run(std::size_t blocks) override;
+  [[nodiscard]] std::string_view lane() const noexcept override { return lane_; }
+  [[nodiscard]] bool intact() const noexcept override { return server_.memory == client_.memory; }
+
+ private:
+  static ucs_status_t on_request(void* self, const void* header, std::size_t, void*, std::size_t,
+                                 const ucp_am_recv_param_t*);
+  static ucs_status_t on_block(void* self, const void* header, std::size_t, void* data,
+                               std::size_t size, const ucp_am_recv_param_t* param);
+  static void on_received(void* request, ucs_status_t status, std::size_t, void* self);
+  void answer(std::uint64_t slot);
+  void request(std::uint64_t slot);
+  void landed(ucs_status_t status);
+  void quieten();
+
+  RawTransferConfig config_;
+  std::string lane_;
+  Side server_;
+  Side client_;
+  std::vector<std::uint64_t> wanted_;   ///< by the server's handler: answered outside of it
+  std::vector<std::uint64_t> headers_;  ///< slots, by slot: live until their sends have ended
+  std::vector<std::pair<std::uint64_t, void*>> offered_;
+  std::size_t asked_ = 0;
+  std::size_t done_ = 0;
+  ucs_status_t status_ = UCS_OK;
+  std::atomic<bool> stop_ = false;
+  std::thread thread_;
+};
+
+ucs_status_t TwoThreads::on_request(void* self, const void* header, std::size_t, void*, std::size_t,
+                                    const ucp_am_recv_param_t*) {
+  std::uint64_t slot = 0;
+  std::memcpy(&slot, header, sizeof slot);
+  static_cast<TwoThreads*>(self)->wanted_.push_back(slot);
+  return UCS_OK;
+}
+
+ucs_status_t TwoThreads::on_block(void* self, const void* header, std::size_t, void* data,
+                                  std::size_t size, const ucp_am_recv_param_t* param) {
+  TwoThreads& transfer = *static_cast<TwoThreads*>(self);
+  std::uint64_t slot = 0;
+  std::memcpy(&slot, header, sizeof slot);
+  if ((param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0) {
+    transfer.offered_.emplace_back(slot, data);
+    return UCS_INPROGRESS;
+  }
+  std::memcpy(transfer.client_.memory.data() + slot * transfer.config_.block_bytes, data, size);
+  transfer.landed(UCS_OK);
+  return UCS_OK;
+}
+
+void TwoThreads::on_received(void* request, ucs_status_t status, std::size_t, void* self) {
+  ucp_request_free(request);
+  static_cast<TwoThreads*>(self)->landed(status);
+}
+
+void TwoThreads::landed(ucs_status_t status) {
+  if (status != UCS_OK) status_ = status;
+  ++done_;
+}
+
+void TwoThreads::answer(std::uint64_t slot) {
+  const std::size_t at = slot * config_.block_bytes;
+  ucp_request_param_t param = server_.block_param(at, config_.block_bytes, nullptr);
+  param.cb.send = &free_request;
+  ucp_am_send_nbx(server_.endpoint, kBlockId, &headers_[slot], sizeof(std::uint64_t),
+                  server_.memory.data() + at, config_.block_bytes, &param);
+}
+
+void TwoThreads::request(std::uint64_t slot) {
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK;
+  param.cb.send = &free_request;
+  ucp_am_send_nbx(client_.endpoint, kRequestId, &headers_[slot], sizeof(std::uint64_t), nullptr, 0,
+                  &param);
+}
+
+Result<> TwoThreads::open() {
+  UcxContextConfig settings;
+  settings.transports = config_.transports;
+  const Result<std::shared_ptr<UcxContext>> context = UcxContext::create(settings);
+  if (!context) return fail(context.error());
+  const std::size_t bytes = config_.block_bytes * config_.window;
+  for (Side* side : {&server_, &client_}) {
+    if (const Result<> opened = side->open(*context, bytes); !opened) return opened;
+  }
+  for (std::size_t i = 0; i < bytes; ++i) {
+    server_.memory[i] = static_cast<std::byte>(i * 31 + (i >> 8));
+  }
+  for (std::uint64_t slot = 0; slot < config_.window; ++slot) headers_.push_back(slot);
+  Result<> ready = server_.worker->handle(kRequestId, &on_request, this);
+  if (ready) ready = client_.worker->handle(kBlockId, &on_block, this);
+  if (ready) ready = server_.connect(client_);
+  if (ready) ready = client_.connect(server_);
+  if (!ready) return ready;
+  lane_ = lane_of(client_.endpoint);
+  thread_ = std::thread([this] {
+    turn_while(*server_.worker, [this] {
+      for (const std::uint64_t slot : std::exchange(wanted_, {})) answer(slot);
+      return !stop_.load(std::memory_order_relaxed);
+    });
+  });
+  return {};
+}
+
+TwoThreads::~TwoThreads() {
+  stop_ = true;
+  if (thread_.joinable()) {
+    ucp_worker_signal(server_.worker->handle());
+    thread_.join();
+  }
+  // The last blocks' sends end when the client's word of their arrival has come in.
+  for (Side* side : {&client_, &server_}) {
+    if (side->endpoint == nullptr) continue;
+    ucp_request_param_t param{};
+    param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_FLAGS;
+    param.flags = UCP_EP_CLOSE_FLAG_FORCE;
+    param.cb.send = &free_request;
+    quieten();
+    ucp_ep_close_nbx(side->endpoint, &param);
+  }
+  quieten();
+}
+
+/// Progresses both workers for a while: twenty milliseconds, the fabric's time to settle.
+void TwoThreads::quieten() {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
+  while (std::chrono::steady_clock::now() < until) {
+    for (Side* side : {&client_, &server_}) {
+      if (side->worker) ucp_worker_progress(side->worker->handle());
+    }
+  }
+}
+
+Result<> TwoThreads::run(std::size_t blocks) {
+  asked_ = done_ = 0;
+  turn_while(*client_.worker, [this, blocks] {
+    for (; asked_ < blocks && asked_ < done_ + config_.window; ++asked_) {
+      request(asked_ % config_.window);
+    }
+    for (const auto& [slot, data] : std::exchange(offered_, {})) {
+      const std::size_t at = slot * config_.block_bytes;
+      ucp_request_param_t param = client_.block_param(at, config_.block_bytes, this);
+      param.cb.recv_am = &on_received;
+      const ucs_status_ptr_t request = ucp_am_recv_data_nbx(
+          client_.worker->handle(), data, client_.memory.data() + at, config_.block_bytes, &param);
+      if (!UCS_PTR_IS_PTR(request)) landed(UCS_PTR_RAW_STATUS(request));
+    }
+    return done_ < blocks && status_ == UCS_OK;
+  });
+  if (status_ != UCS_OK) return fail(Errc::peer_lost, "raw transfer", status_);
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<RawTransfer>> RawTransfer::create(const RawTransferConfig& config) {
+  auto transfer = std::make_unique<TwoThreads>(config);
+  if (const Result<> opened = transfer->open(); !opened) return fail(opened.error());
+  return std::unique_ptr<RawTransfer>(std::move(transfer));
+}
+
+}  // namespace membrain
