@@ -24,18 +24,17 @@ void reuse_address_only(socket_t socket) {
   ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
 }
 
-void answer_health(const AdminHttp::Source& counters, httplib::Response& response) {
-  const auto figures = counters();
-  response.status = figures ? 200 : 503;
-  response.set_content(figures ? "ok\n" : figures.error().text + "\n", "text/plain");
+void answer_health(const AdminHttp::Source& status, httplib::Response& response) {
+  const Outcome<std::string> text = status();
+  response.status = text ? 200 : 503;
+  response.set_content(text ? "ok\n" : text.error().text + "\n", "text/plain");
 }
 
-void answer_status(const AdminHttp::Source& counters, httplib::Response& response) {
-  const auto figures = counters();
-  response.status = figures ? 200 : 503;
-  const nlohmann::json body =
-      figures ? nlohmann::json(*figures) : nlohmann::json{{"error", figures.error().text}};
-  response.set_content(body.dump(2) + "\n", "application/json");
+void answer_status(const AdminHttp::Source& status, httplib::Response& response) {
+  const Outcome<std::string> text = status();
+  response.status = text ? 200 : 503;
+  response.set_content(text ? *text : nlohmann::json{{"error", text.error().text}}.dump() + "\n",
+                       "application/json");
 }
 
 }  // namespace
@@ -53,7 +52,7 @@ AdminHttp::~AdminHttp() {
   if (service_->thread.joinable()) service_->thread.join();
 }
 
-Outcome<std::unique_ptr<AdminHttp>> AdminHttp::start(const std::string& address, Source counters) {
+Outcome<std::unique_ptr<AdminHttp>> AdminHttp::start(const std::string& address, Source status) {
   std::unique_ptr<AdminHttp> admin(new AdminHttp);
   httplib::Server& server = admin->service_->server;
   server.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
@@ -62,11 +61,11 @@ Outcome<std::unique_ptr<AdminHttp>> AdminHttp::start(const std::string& address,
   server.set_write_timeout(kPatienceSeconds);
   server.set_keep_alive_max_count(1);
   server.set_payload_max_length(4096);
-  server.Get("/healthz", [counters](const httplib::Request&, httplib::Response& response) {
-    answer_health(counters, response);
+  server.Get("/healthz", [status](const httplib::Request&, httplib::Response& response) {
+    answer_health(status, response);
   });
-  server.Get("/status", [counters](const httplib::Request&, httplib::Response& response) {
-    answer_status(counters, response);
+  server.Get("/status", [status](const httplib::Request&, httplib::Response& response) {
+    answer_status(status, response);
   });
 
   const std::size_t colon = address.rfind(':');

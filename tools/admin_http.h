@@ -1,9 +1,7 @@
 // The admin page of a server: small answers over HTTP, at a low rate.
 #pragma once
 
-#include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 
@@ -11,19 +9,18 @@
 
 namespace membrain {
 
-/// Serves `GET /healthz` ("ok", or 503 if the service does not answer) and `GET /status` (a JSON
-/// object of counters) from threads of its own.
+/// Serves `GET /healthz` ("ok", or 503 if the service does not answer) and `GET /status` (what the
+/// service says of itself, a JSON object) from threads of its own.
 ///
 /// Ownership  Destroying it closes the port and waits for requests under way.
-/// Threads    `counters` is called on the admin threads.
+/// Threads    `status` is called on the admin threads.
 class AdminHttp {
  public:
-  using Counters = std::map<std::string, std::uint64_t>;
-  /// The service's counters, or why there are none; bounded in time.
-  using Source = std::function<Outcome<Counters>()>;
+  /// The service's status as JSON, or why there is none; bounded in time.
+  using Source = std::function<Outcome<std::string>()>;
 
   /// Listens on `address` ("host:port", port 0: any).
-  static Outcome<std::unique_ptr<AdminHttp>> start(const std::string& address, Source counters);
+  static Outcome<std::unique_ptr<AdminHttp>> start(const std::string& address, Source status);
   ~AdminHttp();
   AdminHttp(const AdminHttp&) = delete;
   AdminHttp& operator=(const AdminHttp&) = delete;

@@ -3,8 +3,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
-#include <sys/pidfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -73,6 +73,11 @@ int spawn(pid_t& pid, int socket, std::vector<std::string> words,
   return failed;
 }
 
+/// glibc's own declaration lacks C linkage (2.36).
+int open_pid_fd(pid_t pid) {
+  return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
+}
+
 }  // namespace
 
 Outcome<std::unique_ptr<Child>> Child::start(const ChildConfig& config) {
@@ -94,7 +99,7 @@ Outcome<std::unique_ptr<Child>> Child::start(const ChildConfig& config) {
 }
 
 Child::Child(std::string name, pid_t pid, int fd) noexcept
-    : name_(std::move(name)), pid_(pid), fd_(fd), pid_fd_(pidfd_open(pid, 0)) {}
+    : name_(std::move(name)), pid_(pid), fd_(fd), pid_fd_(open_pid_fd(pid)) {}
 
 Child::~Child() {
   stop(std::chrono::seconds(10));

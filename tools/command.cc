@@ -128,6 +128,11 @@ Command& Command::hide() {
   return *this;
 }
 
+Command& Command::serves() {
+  service_ = true;
+  return *this;
+}
+
 const OptionSpec* Command::find(std::string_view option) const noexcept {
   const auto found = std::ranges::find(options_, option, &OptionSpec::name);
   return found == options_.end() ? nullptr : &*found;

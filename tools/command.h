@@ -52,10 +52,13 @@ class Command {
 
   /// Not shown in the list of commands.
   Command& hide();
+  /// Runs until it is stopped: it logs what it does unless told otherwise, others only warn.
+  Command& serves();
 
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
   [[nodiscard]] const std::string& about() const noexcept { return about_; }
   [[nodiscard]] bool hidden() const noexcept { return hidden_; }
+  [[nodiscard]] bool is_service() const noexcept { return service_; }
   [[nodiscard]] const std::vector<OptionSpec>& options() const noexcept { return options_; }
   [[nodiscard]] const OptionSpec* find(std::string_view option) const noexcept;
   Exit run() const { return run_(); }
@@ -67,6 +70,7 @@ class Command {
   std::string about_;
   std::function<Exit()> run_;
   bool hidden_ = false;
+  bool service_ = false;
   std::vector<OptionSpec> options_;
 };
 

@@ -3,7 +3,9 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cctype>
+#include <memory>
 #include <optional>
+#include <sstream>
 #include <utility>
 
 #include "tools/config_file.h"
@@ -22,10 +24,43 @@ constexpr const char* kFooter =
 /// What CLI11 found: one entry for each option of each command, in their order.
 using Bound = std::map<const Command*, std::vector<CLI::Option*>>;
 
-std::string help_of(const OptionSpec& option) {
-  if (option.required) return option.help + " (required)";
-  return option.standard.empty() ? option.help : option.help + " [" + option.standard + "]";
+constexpr std::size_t kNameColumns = 26;
+constexpr std::size_t kHelpColumns = 100 - kNameColumns - 1;
+
+/// Breaks between words, so that no line is longer than `columns`.
+std::string wrapped(const std::string& text, std::size_t columns) {
+  std::string result;
+  std::size_t column = 0;
+  std::istringstream words(text);
+  for (std::string word; words >> word;) {
+    const bool fits = column + 1 + word.size() <= columns;
+    if (column != 0) result += fits ? ' ' : '\n';
+    column = column != 0 && fits ? column + 1 + word.size() : word.size();
+    result += word;
+  }
+  return result;
 }
+
+std::string help_of(const OptionSpec& option) {
+  std::string help = option.help;
+  if (option.required) help += " (required)";
+  if (!option.standard.empty()) help += " [" + option.standard + "]";
+  return wrapped(help, kHelpColumns);
+}
+
+/// CLI11's help, without what it says about how switches are turned off.
+class HelpText final : public CLI::Formatter {
+ public:
+  HelpText() {
+    column_width(kNameColumns);
+    label("SUBCOMMAND", "COMMAND");
+  }
+  std::string make_option_name(const CLI::Option* option, bool positional) const override {
+    std::string name = Formatter::make_option_name(option, positional);
+    if (const std::size_t at = name.find("{false}"); at != std::string::npos) name.erase(at, 7);
+    return name;
+  }
+};
 
 CLI::Option* declare(CLI::App& app, const OptionSpec& option) {
   std::string names = (option.letter.empty() ? "" : "-" + option.letter + ",") + "--" + option.name;
@@ -42,13 +77,13 @@ CLI::Option* declare(CLI::App& app, const OptionSpec& option) {
 void declare_all(CLI::App& app, const std::vector<Command>& commands, Bound& bound) {
   app.set_version_flag("--version", fmt::format("membrain {}", kVersion), "Show the version");
   app.set_help_flag("-h,--help", "Show this help");
-  app.get_formatter()->column_width(30);
+  app.formatter(std::make_shared<HelpText>());
   app.footer(kFooter);
   for (const Command& command : commands) {
     CLI::App* const sub = app.add_subcommand(command.name(), command.about());
     sub->set_help_flag("-h,--help", "Show this help");
     sub->footer(kFooter);
-    if (command.hidden()) sub->group("");
+    sub->group(command.hidden() ? "" : "Commands");
     for (const OptionSpec& option : command.options()) {
       bound[&command].push_back(declare(*sub, option));
     }

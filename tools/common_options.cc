@@ -11,16 +11,18 @@ void CommonOptions::bind(Command& command) {
       .text("secret-file", secret_file, "FILE",
             "Read the cluster's secret from the first line of this file")
       .text("log-level", log_level, "LEVEL", "What to log on stderr: debug, info, warn or error")
+      .standard("info for server and node, else warn")
       .toggle("verbose", verbose, "The same as --log-level debug")
       .letter('v');
 }
 
-Outcome<LogLevel> CommonOptions::level() const {
-  const std::string name = level_name();
-  if (name != "debug" && name != "info" && name != "warn" && name != "error") {
-    return complain("--log-level: \"{}\" is none of debug, info, warn, error", name);
+Outcome<LogLevel> CommonOptions::level(LogLevel standard) const {
+  if (verbose) return LogLevel::debug;
+  if (log_level.empty()) return standard;
+  if (log_level != "debug" && log_level != "info" && log_level != "warn" && log_level != "error") {
+    return complain("--log-level: \"{}\" is none of debug, info, warn, error", log_level);
   }
-  return log_level_named(name);
+  return log_level_named(log_level);
 }
 
 Outcome<std::string> CommonOptions::secret(const Environment& environment) const {

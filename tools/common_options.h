@@ -14,15 +14,14 @@ namespace membrain {
 struct CommonOptions {
   std::string config;
   std::string secret_file;
-  std::string log_level = "info";
+  std::string log_level;  ///< empty: the command's own
   bool verbose = false;
 
   /// Adds them to `command`.
   void bind(Command& command);
 
-  /// The level to log at; complains about a name that is none.
-  [[nodiscard]] Outcome<LogLevel> level() const;
-  [[nodiscard]] std::string level_name() const { return verbose ? "debug" : log_level; }
+  /// The level to log at, `standard` unless told otherwise; complains about a name that is none.
+  [[nodiscard]] Outcome<LogLevel> level(LogLevel standard) const;
 
   /// The first line of the secret's file, else MEMBRAIN_SECRET, else empty. Never logged.
   [[nodiscard]] Outcome<std::string> secret(const Environment& environment) const;

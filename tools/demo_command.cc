@@ -120,6 +120,11 @@ Command demo_command(Program& program) {
   Command command("demo",
                   "Shows a server, two nodes and two engines sharing blocks on this machine",
                   [&program, options] { return run_demo(program, *options); });
+  command
+      .text("trace", options->replay.trace, "FILE",
+            "Play this trace (a JSON object per line, Mooncake's format) instead of conversations "
+            "made up from a seed")
+      .count("requests", options->replay.requests, "Play so many requests");
   bind_replay_options(command, options->replay);
   command.count("seed", options->seed, "Of the conversations that are made up without --trace");
   return command;

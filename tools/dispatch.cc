@@ -78,6 +78,7 @@ Outcome<> Dispatch::start() {
 }
 
 Outcome<> Dispatch::run() {
+  playing_ = true;
   progress_.emplace(requests_.size());
   began_ = now_on_clock();
   Outcome<> outcome;

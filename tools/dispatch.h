@@ -89,6 +89,7 @@ class Dispatch {
   Provenance provenance_;
   Totals totals_;
   std::optional<Progress> progress_;
+  bool playing_ = false;
   TimePoint began_;
   TimePoint next_look_;
   std::size_t under_way_ = 0;

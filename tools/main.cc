@@ -48,7 +48,8 @@ Exit run(const std::vector<std::string>& words) {
     say(intent->answer);
     return Exit::ok;
   }
-  const Outcome<LogLevel> level = program.common.level();
+  const bool service = named && intent->command->is_service();
+  const Outcome<LogLevel> level = program.common.level(service ? LogLevel::info : LogLevel::warn);
   if (!intent || !level) {
     const bool known = commands.end() != std::ranges::find(commands, name, &Command::name);
     complain_aloud(known ? name : "", intent ? level.error().text : intent.error().text);

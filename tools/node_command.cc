@@ -65,7 +65,7 @@ Command node_command(Program& program) {
       .toggle("temporary", node.temporary, "Leave no arena behind")
       .toggle("until-eof", options->until_eof, "Stop when standard input ends")
       .hide_option();
-  return command;
+  return command.serves();
 }
 
 }  // namespace membrain

@@ -12,10 +12,11 @@ namespace {
 constexpr std::uint64_t kMaxInstances = 256;
 constexpr std::uint64_t kMaxNodes = 64;
 
-/// Processes that we start show warnings only, unless everything is asked for.
-std::string level_of_children(const Program& program) {
-  const std::string level = program.common.level_name();
-  return level == "info" ? "warn" : level;
+/// Processes that we start log as we do.
+std::string level_of_children() {
+  if (log_enabled(LogLevel::debug)) return "debug";
+  if (log_enabled(LogLevel::info)) return "info";
+  return log_enabled(LogLevel::warn) ? "warn" : "error";
 }
 
 /// A server and nodes that end with the replay.
@@ -24,10 +25,11 @@ Outcome<std::unique_ptr<LocalCluster>> start_cluster(Program& program, const Rep
   const std::uint64_t blocks = distinct_blocks(requests);
   ClusterConfig config;
   config.nodes = static_cast<std::uint32_t>(options.nodes);
-  config.capacity_bytes = options.capacity_bytes != 0 ? options.capacity_bytes
-                                                      : capacity_for(blocks, options.block_bytes);
+  config.capacity_bytes = options.capacity_bytes != ReplayOptions::kEnoughForAll
+                              ? options.capacity_bytes
+                              : capacity_for(blocks, options.block_bytes);
   config.expected_blocks = blocks;
-  config.log_level = level_of_children(program);
+  config.log_level = level_of_children();
   if (const Outcome<> enough = check_memory_for(config.capacity_bytes); !enough) {
     return complain("{} ({} distinct blocks of {})", enough.error().text, format_count(blocks),
                     format_size(options.block_bytes));
@@ -47,6 +49,7 @@ Outcome<> check_options(const ReplayOptions& options) {
   if (options.nodes == 0 || options.nodes > kMaxNodes) {
     return complain("--nodes must be 1 to {}", kMaxNodes);
   }
+  if (options.capacity_bytes == 0) return complain("--capacity must be more than 0");
   if (options.timeout.count() == 0) return complain("--timeout must be more than 0");
   return {};
 }
@@ -67,7 +70,7 @@ Outcome<> play(Program& program, const ReplayOptions& options,
   config.instances = options.instances;
   config.in_order = options.in_order;
   config.speed = options.speed;
-  config.log_level = level_of_children(program);
+  config.log_level = level_of_children();
   config.engine.server = cluster ? cluster->server() : options.server;
   config.engine.secret = cluster ? cluster->secret() : *secret;
   config.engine.space = options.space;
@@ -83,10 +86,7 @@ Outcome<> play(Program& program, const ReplayOptions& options,
 }
 
 void bind_replay_options(Command& command, ReplayOptions& options) {
-  command.text("trace", options.trace, "FILE", "A trace: one request per line, Mooncake's format")
-      .count("requests", options.requests, "Play only the first N requests")
-      .standard(options.requests == 0 ? "all" : std::to_string(options.requests))
-      .count("instances", options.instances, "Engine processes that share the requests")
+  command.count("instances", options.instances, "Engine processes that share the requests")
       .count("nodes", options.nodes, "Node processes that are started")
       .size("block-bytes", options.block_bytes, "Size of a block's KV cache")
       .size("capacity", options.capacity_bytes, "Memory of the nodes that are started, together")

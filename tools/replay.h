@@ -15,6 +15,8 @@
 namespace membrain {
 
 struct ReplayOptions {
+  static constexpr std::uint64_t kEnoughForAll = UINT64_MAX;
+
   std::string command = "replay";  ///< who speaks on stderr
   std::string trace;
   std::uint64_t requests = 0;  ///< of the trace; 0: all
@@ -23,8 +25,8 @@ struct ReplayOptions {
   bool in_order = false;
   double speed = 0;  ///< 0: as fast as engines can
   std::uint64_t block_bytes = 65536;
-  std::string server;                ///< empty: a cluster is started
-  std::uint64_t capacity_bytes = 0;  ///< of all nodes; 0: enough for all blocks
+  std::string server;                            ///< empty: a cluster is started
+  std::uint64_t capacity_bytes = kEnoughForAll;  ///< of all nodes together
   std::string space = "replay";
   std::chrono::milliseconds timeout{10000};
   bool verify = true;

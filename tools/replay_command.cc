@@ -54,6 +54,11 @@ Command replay_command(Program& program) {
   Command command("replay", "Plays a request trace with engine processes and checks every byte",
                   [&program, options] { return run_replay(program, *options); });
   ReplayOptions& replay = options->replay;
+  command
+      .text("trace", replay.trace, "FILE", "The trace: a JSON object per line, Mooncake's format")
+      .required()
+      .count("requests", replay.requests, "Play only the first N requests")
+      .standard("all");
   bind_replay_options(command, replay);
   command.toggle("in-order", replay.in_order, "Play strictly one request after another")
       .address("server", replay.server, "Use this running cluster")

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "server/shard_service.h"
+#include "server/shard_status.h"
 #include "server/state_store.h"
 #include "tools/admin_http.h"
 #include "tools/loop_thread.h"
@@ -34,11 +35,11 @@ class RunningServer {
   RunningServer(const RunningServer&) = delete;
   RunningServer& operator=(const RunningServer&) = delete;
 
-  [[nodiscard]] const std::string& address() const noexcept { return address_; }
+  [[nodiscard]] const std::string& address() const noexcept { return service_->address(); }
   /// Of the admin page; empty without one.
   [[nodiscard]] std::string admin_address() const { return admin_ ? admin_->address() : ""; }
-  /// What `membrain status` shows. Any thread; complains if the loop does not answer.
-  [[nodiscard]] Outcome<AdminHttp::Counters> counters();
+  /// What it knows, as of now. Any thread; complains if the loop does not answer in time.
+  [[nodiscard]] Outcome<ShardStatus> status();
 
  private:
   RunningServer();
@@ -48,7 +49,7 @@ class RunningServer {
   std::unique_ptr<Fabric> fabric_;
   std::unique_ptr<ShardService> service_;
   std::unique_ptr<AdminHttp> admin_;
-  std::string address_;
+  bool running_ = false;
 };
 
 }  // namespace membrain

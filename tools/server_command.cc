@@ -18,8 +18,11 @@ namespace {
 constexpr std::chrono::seconds kNodePatience(60);
 
 struct ServerCommand {
+  static constexpr std::uint64_t kNoNode = UINT64_MAX;
+
   ServerOptions server;
   NodeOptions node;
+  std::uint64_t with_node = kNoNode;  ///< bytes for blocks
   bool until_eof = false;
 };
 
@@ -36,8 +39,9 @@ std::string default_state_dir() {
 Outcome<std::unique_ptr<RunningNode>> start_node(Program& program, const ServerCommand& options,
                                                  const std::string& server,
                                                  std::shared_ptr<UcxContext> context) {
-  if (options.node.capacity_bytes == 0) return nullptr;
+  if (options.with_node == ServerCommand::kNoNode) return nullptr;
   NodeOptions node_options = options.node;
+  node_options.capacity_bytes = options.with_node;
   node_options.server = server;
   node_options.secret = options.server.secret;
   node_options.temporary = options.server.temporary;
@@ -60,6 +64,10 @@ Exit run_server(Program& program, ServerCommand options) {
   Outcome<std::string> secret = program.common.secret(program.environment);
   if (!secret) return failed("server", secret.error().text);
   options.server.secret = std::move(*secret);
+  if (options.with_node == 0) {
+    complain_aloud("server", "--with-node must be more than 0, for example 4GiB");
+    return Exit::usage;
+  }
   if (options.server.state_dir.empty()) options.server.state_dir = default_state_dir();
   UcxContextConfig ucx;
   ucx.loopback_only = is_loopback(options.server.listen) && is_loopback(options.node.listen);
@@ -88,8 +96,9 @@ Command server_command(Program& program) {
   command.address("listen", server.listen, "Where clients and nodes make first contact")
       .address("admin", server.admin, "Where /healthz and /status are served over HTTP")
       .toggle("no-admin", server.no_admin, "Serve no HTTP")
-      .size("with-node", options->node.capacity_bytes,
+      .size("with-node", options->with_node,
             "Run a node with so much memory for blocks in this process")
+      .standard("no node")
       .text("node-name", options->node.name, "NAME", "Of that node's arena")
       .address("node-listen", options->node.listen, "Where clients reach that node; port 0: any")
       .text("state-dir", server.state_dir, "DIR", "Where epoch and eras are kept")
@@ -98,7 +107,7 @@ Command server_command(Program& program) {
       .count("expected-blocks", server.expected_blocks, "Make room for so many blocks at once")
       .toggle("until-eof", options->until_eof, "Stop when standard input ends")
       .hide_option();
-  return command;
+  return command.serves();
 }
 
 }  // namespace membrain

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -65,7 +66,7 @@ TEST_F(CommandLine, GivesEveryOptionItsValue) {
   EXPECT_EQ(capacity_, std::uint64_t{4} << 30);
   EXPECT_FALSE(verify_);
   EXPECT_TRUE(fresh_);
-  EXPECT_EQ(common_.level_name(), "debug");
+  EXPECT_EQ(common_.level(LogLevel::warn).value(), LogLevel::debug);
   EXPECT_EQ(timeout_, std::chrono::seconds(10));
 }
 
@@ -84,7 +85,7 @@ TEST_F(CommandLine, WinsOverTheEnvironmentWhichWinsOverTheFile) {
   EXPECT_EQ(timeout_, std::chrono::seconds(1));
   EXPECT_FALSE(verify_);
   EXPECT_TRUE(fresh_);
-  EXPECT_EQ(common_.level_name(), "error");
+  EXPECT_EQ(common_.level(LogLevel::warn).value(), LogLevel::error);
 }
 
 TEST_F(CommandLine, NamesWhatItDoesNotKnow) {
@@ -140,6 +141,17 @@ TEST_F(CommandLine, HelpsEverywhere) {
   EXPECT_NE(one->answer.find("--capacity SIZE"), std::string::npos) << one->answer;
   EXPECT_NE(one->answer.find("Patience [10 s]"), std::string::npos) << one->answer;
   EXPECT_NE(parse({"--version"}).value().answer.find("membrain 0."), std::string::npos);
+}
+
+TEST_F(CommandLine, ShowsNoLineOfHelpThatIsTooLong) {
+  std::istringstream lines(parse({"node", "--help"}).value().answer);
+  for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100U) << line;
+}
+
+TEST_F(CommandLine, KnowsTheLevelsOfTheLog) {
+  EXPECT_EQ(common_.level(LogLevel::warn).value(), LogLevel::warn);
+  common_.log_level = "loud";
+  EXPECT_FALSE(common_.level(LogLevel::warn));
 }
 
 TEST_F(CommandLine, TakesTheSecretFromAFileOrTheEnvironmentOnly) {
