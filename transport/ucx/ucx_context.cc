@@ -1,8 +1,11 @@
 #include "transport/ucx/ucx_context.h"
 
 #include <ucp/api/ucp.h>
+#include <ucs/debug/log_def.h>
 
 #include <array>
+#include <cstdarg>
+#include <cstdio>
 #include <cstdlib>
 #include <string_view>
 
@@ -54,6 +57,28 @@ Result<> configure(ucp_config_t* settings, const UcxContextConfig& config) {
   return {};
 }
 
+/// UCX writes its log to stdout, where a program's own output belongs, and calls a peer's death an
+/// error, which we report as a value. An operator who sets UCX_LOG_LEVEL gets UCX's log instead.
+ucs_log_func_rc_t take_log_line(const char*, unsigned, const char*, ucs_log_level_t level,
+                                const ucs_log_component_config_t*, const char* format,
+                                va_list arguments) {
+  if (level == UCS_LOG_LEVEL_FATAL) return UCS_LOG_FUNC_RC_CONTINUE;  // it ends the process
+  if (log_enabled(LogLevel::debug)) {
+    std::array<char, 512> text{};
+    std::vsnprintf(text.data(), text.size(), format, arguments);
+    log(LogLevel::debug, "UCX: {}", text.data());
+  }
+  return UCS_LOG_FUNC_RC_STOP;
+}
+
+void take_over_log() {
+  static const bool taken = [] {  // once per process, as UCX's log is
+    if (environment("UCX_LOG_LEVEL").empty()) ucs_log_push_handler(&take_log_line);
+    return true;
+  }();
+  static_cast<void>(taken);
+}
+
 void log_settings(const UcxContextConfig& config) {
   const auto in_use = [](const char* name, std::string_view otherwise) {
     const std::string_view value = environment(name);
@@ -81,6 +106,7 @@ Result<std::shared_ptr<UcxContext>> UcxContext::create(UcxContextConfig config) 
         scheme);
     return fail(Errc::invalid_argument, "UCX_RNDV_SCHEME must leave the receiver in charge");
   }
+  take_over_log();
   for (const Preset& preset : kPresets) ::setenv(preset.name, preset.value, 0);
   ucp_config_t* settings = nullptr;
   ucs_status_t status = ucp_config_read(nullptr, nullptr, &settings);
