@@ -273,7 +273,7 @@ Task<Result<TransferReport>> ClientCore::store(OpenedNamespace space, std::vecto
   if (const Result<> begun = transfer_begins(); !begun) co_return fail(begun.error());
   StoreJob job;
   job.deadline = deadline_of(data_.loop(), options.timeout);
-  if (!links_.any_usable()) {
+  if (!links_.any_place()) {
     Task<> renewed = renew_nodes(job.deadline);
     co_await renewed;
   }

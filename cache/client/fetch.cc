@@ -84,7 +84,7 @@ void Fetching::launch(const std::vector<std::size_t>& items) {
     Course& course = courses_[item];
     std::array<NodeView, wire::kMaxReplicas> views;
     for (std::size_t i = 0; i < course.replicas.size(); ++i) {
-      views[i] = links_.view(course.replicas[i].at.node);
+      views[i] = links_.source(course.replicas[i].at.node);
     }
     const BlockKey& key = job_.match->keys[job_.items[item].block];
     const auto source =

@@ -44,32 +44,41 @@ void NodeLinks::update(const std::vector<wire::NodeEntry>& nodes) {
     link.listed = true;
     link.failed = false;
   }
+  if (links_.size() <= wire::kMaxNodes) return;
   std::erase_if(links_, [](const auto& item) {
     const Link& link = item.second;
     return !link.listed && !link.peer && !link.connecting && link.waiting.empty();
   });
 }
 
-NodeView NodeLinks::view_of(const Link& link) const noexcept {
-  const bool same_host = !host_.empty() && link.entry.host == host_;
-  return {link.entry.node, link.listed && link.entry.alive && !link.failed, same_host};
+bool NodeLinks::same_host(const Link& link) const noexcept {
+  return !host_.empty() && link.entry.host == host_;
 }
 
-NodeView NodeLinks::view(NodeId node) const noexcept {
+bool NodeLinks::takes_blocks(const Link& link) const noexcept {
+  return link.listed && link.entry.alive && !link.failed;
+}
+
+NodeView NodeLinks::source(NodeId node) const noexcept {
   const auto found = links_.find(node);
-  return found == links_.end() ? NodeView{node, false, false} : view_of(found->second);
+  if (found == links_.end()) return {node, false, false};
+  const Link& link = found->second;
+  const bool dead = link.listed && !link.entry.alive;
+  return {node, !dead && !link.failed, same_host(link)};
 }
 
-std::vector<NodeView> NodeLinks::views() const {
+std::vector<NodeView> NodeLinks::places() const {
   std::vector<NodeView> views;
   views.reserve(links_.size());
-  for (const auto& [id, link] : links_) views.push_back(view_of(link));
+  for (const auto& [id, link] : links_) {
+    views.push_back({id, takes_blocks(link), same_host(link)});
+  }
   return views;
 }
 
-bool NodeLinks::any_usable() const noexcept {
+bool NodeLinks::any_place() const noexcept {
   return std::any_of(links_.begin(), links_.end(),
-                     [this](const auto& item) { return view_of(item.second).usable; });
+                     [this](const auto& item) { return takes_blocks(item.second); });
 }
 
 std::optional<Result<PeerId>> NodeLinks::reach(NodeId node, Signal& signal) {

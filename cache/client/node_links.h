@@ -51,10 +51,14 @@ class NodeLinks final : public Receiver {
   /// address, loses its old connection.
   void update(const std::vector<wire::NodeEntry>& nodes);
 
-  [[nodiscard]] NodeView view(NodeId node) const noexcept;
-  [[nodiscard]] std::vector<NodeView> views() const;
+  /// A node as a source: usable unless it has failed, or the shard calls it dead. One that the
+  /// shard does not list (any more, or yet, after a restart) is worth a try.
+  [[nodiscard]] NodeView source(NodeId node) const noexcept;
+  /// All nodes as places for new blocks: usable if the shard lists them alive, and they have not
+  /// failed since.
+  [[nodiscard]] std::vector<NodeView> places() const;
   /// False if there is no node that could take a block.
-  [[nodiscard]] bool any_usable() const noexcept;
+  [[nodiscard]] bool any_place() const noexcept;
 
   /// The connection to a node, or why there is none. Nothing while it is being made: `signal` is
   /// raised then when that has changed.
@@ -97,7 +101,8 @@ class NodeLinks final : public Receiver {
   Task<> close(PeerId peer);
   void lose(PeerId peer);
   void wake(Link& link) noexcept;
-  [[nodiscard]] NodeView view_of(const Link& link) const noexcept;
+  [[nodiscard]] bool takes_blocks(const Link& link) const noexcept;
+  [[nodiscard]] bool same_host(const Link& link) const noexcept;
 
   Fabric& fabric_;
   std::string host_;

@@ -11,7 +11,7 @@ namespace membrain {
 /// What placement and source choice know of a node.
 struct NodeView {
   NodeId node;
-  bool usable = false;     ///< listed alive, and not known to have failed since
+  bool usable = false;     ///< for what is asked: to keep a block, or to fetch one from
   bool same_host = false;  ///< as this client
 };
 

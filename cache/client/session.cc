@@ -166,7 +166,6 @@ bool ShardSession::knows(NodeId node, Incarnation incarnation) const noexcept {
 }
 
 Task<Result<>> ShardSession::fetch_nodes(TimePoint deadline) {
-  nodes_asked_ = loop_.now();
   const wire::Nodes request;
   const wire::Header head = header();
   Task<Result<wire::NodeList>> asked = calls_.call<wire::NodeList>(peer_, request, deadline, head);
@@ -179,7 +178,7 @@ Task<Result<>> ShardSession::fetch_nodes(TimePoint deadline) {
 }
 
 Task<> ShardSession::refresh_nodes(TimePoint deadline) {
-  if (!here() || loop_.now() - nodes_asked_ < kNodesEvery) co_return;
+  if (!here()) co_return;
   Task<Result<>> listed = fetch_nodes(deadline);
   const Result<> outcome = co_await listed;
   if (!outcome) log(LogLevel::debug, "the list of nodes did not come");

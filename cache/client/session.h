@@ -75,7 +75,7 @@ class ShardSession final : public Receiver {
 
   /// True if the last list of nodes has this life of this node.
   [[nodiscard]] bool knows(NodeId node, Incarnation incarnation) const noexcept;
-  /// Asks for the list of nodes; not more often than every kNodesEvery.
+  /// Asks for the list of nodes.
   Task<> refresh_nodes(TimePoint deadline);
 
   /// Wakes whoever sends unpins.
@@ -85,7 +85,6 @@ class ShardSession final : public Receiver {
   void on_lost(PeerId peer, const Error& why) override;
 
   static constexpr Duration kGoodbye = std::chrono::seconds(1);
-  static constexpr Duration kNodesEvery = std::chrono::milliseconds(100);
 
  private:
   Task<Result<>> connect(TimePoint deadline);
@@ -115,7 +114,6 @@ class ShardSession final : public Receiver {
   std::uint64_t next_lookup_ = 1;
   std::map<NamespaceId, wire::OpenNamespace> opened_;
   std::map<NodeId, Incarnation> nodes_;
-  TimePoint nodes_asked_{};
   Signal keep_signal_;
   Signal unpin_signal_;
   Signal stop_signal_;

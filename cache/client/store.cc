@@ -91,10 +91,10 @@ BlockKey Storing::key_of(std::size_t item) const {
 
 /// Shares items out over the nodes, but for `avoid`, and starts the workers that send them.
 void Storing::launch(const std::vector<std::size_t>& items, NodeId avoid) {
-  const std::vector<NodeView> views = links_.views();
+  const std::vector<NodeView> places = links_.places();
   std::map<NodeId, std::vector<std::size_t>> shares;
   for (const std::size_t item : items) {
-    const NodeId node = cancelled_ ? NodeId{} : choose_node(views, key_of(item), avoid);
+    const NodeId node = cancelled_ ? NodeId{} : choose_node(places, key_of(item), avoid);
     if (node) {
       shares[node].push_back(item);
     } else {
@@ -152,6 +152,7 @@ wire::Store Storing::message_of(const Batch& batch) const {
     entry.meta.part = block.part;
     entry.meta.priority = block.priority;
     entry.length = lengths_[item];
+    entry.checksum = checksum_of(block.from);
     message.items.push_back(entry);
   }
   return message;

@@ -324,6 +324,23 @@ TEST_F(Session, ALookupThatNamesANewNodeLearnsItsAddressFirst) {
   EXPECT_EQ(into, bytes);
 }
 
+TEST_F(Session, NodesThatARestartedServerDoesNotListYetStillServe) {
+  begin();
+  const std::vector<std::byte> bytes = publish(1, 100, {&node1_});
+  const Match match = lookup({1}).value();
+  shard_.nodes.clear();
+  shard_.epoch = Epoch{2};
+  shard_.close(*shard_.peers.begin());
+  step_until([&] { return !core_->connected(); });
+  step_until([&] { return core_->connected(); });
+  std::vector<std::byte> into(100);
+  EXPECT_EQ(fetch(match, {whole(0, into)})->ok_count(), 1U);
+  shard_.nodes = {&node1_, &node2_};
+  publish(2, 100, {&node2_});
+  const Match other = lookup({2}).value();
+  EXPECT_EQ(fetch(other, {whole(0, into)})->ok_count(), 1U);
+}
+
 /// Messages are lost, repeated and overtaken: all that the session does still comes out right.
 class LossySession : public ClientTest {
  protected:
