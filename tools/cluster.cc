@@ -1,7 +1,6 @@
 #include "tools/cluster.h"
 
 #include <sys/statvfs.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -117,9 +116,8 @@ Outcome<> LocalCluster::start_nodes(const ClusterConfig& config, Signals& signal
                    "--capacity",
                    std::to_string(each),
                    "--name",
-                   fmt::format("{}-{}", ::getpid(), index),
+                   fmt::format("local-{}", index),
                    "--temporary",
-                   "--fresh",
                    "--until-eof",
                    "--listen",
                    "127.0.0.1:0",
@@ -129,7 +127,8 @@ Outcome<> LocalCluster::start_nodes(const ClusterConfig& config, Signals& signal
     if (!node) return tl::unexpected(node.error());
     processes_.push_back(std::move(*node));
   }
-  const std::chrono::seconds patience(30 + 2 * (config.capacity_bytes >> 30));
+  // Reserving memory takes seconds per GiB where it is busy.
+  const std::chrono::seconds patience(30 + 10 * (config.capacity_bytes >> 30));
   for (std::size_t index = first; index < processes_.size(); ++index) {
     const Outcome<std::string> line = processes_[index]->await_line(in(patience), signals);
     if (!line) return tl::unexpected(line.error());

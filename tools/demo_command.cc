@@ -40,8 +40,8 @@ class Narrator {
  public:
   explicit Narrator(bool everything) : everything_(everything) {}
 
-  void tell(std::size_t engine, const TraceRequest& request, const EngineReport& report) {
-    for (const Event& event : events_of(engine, request, report)) {
+  void tell(std::size_t engine, const EngineReport& report) {
+    for (const Event& event : events_of(engine, report)) {
       const std::uint64_t told = ++seen_[static_cast<std::size_t>(event.kind)];
       if (everything_ || told <= kLinesOfAKind) say(event.text + "\n");
     }
@@ -75,7 +75,7 @@ Outcome<std::vector<TraceRequest>> requests_of(const DemoOptions& options) {
 Exit verdict(const Outcome<>& played, const Totals& totals) {
   if (!played) return failed("demo", played.error().text);
   if (totals.wrong_bytes != 0) return failed("demo", "bytes were wrong");
-  if (totals.requests_lost != 0) return failed("demo", "requests were lost");
+  if (totals.engines_lost != 0) return failed("demo", "an engine died");
   if (totals.instances > 1 && totals.blocks_hit_across_instances == 0) {
     return failed("demo", "no engine found a block of another");
   }
@@ -101,10 +101,8 @@ Exit run_demo(Program& program, const DemoOptions& options) {
       options.replay.trace.empty() ? "conversations made up from a seed" : options.replay.trace,
       format_size(options.replay.block_bytes), format_count(distinct_blocks(*requests))));
   Narrator narrator(log_enabled(LogLevel::debug));
-  const auto observer = [&narrator](std::size_t engine, const TraceRequest& request,
-                                    const EngineReport& report) {
-    narrator.tell(engine, request, report);
-  };
+  const auto observer = [&narrator](std::size_t engine, const TraceRequest&,
+                                    const EngineReport& report) { narrator.tell(engine, report); };
   Totals totals;
   const Outcome<> played = play(program, options.replay, *requests, observer, totals);
   narrator.finish();

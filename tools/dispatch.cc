@@ -207,6 +207,7 @@ void Dispatch::bury(std::size_t engine, const std::string& how) {
   warn(fmt::format("{} ended unexpectedly ({}); {} of its requests are lost",
                    player.process->name(), how, player.given.size()));
   player.process.reset();
+  ++totals_.engines_lost;
   under_way_ -= player.given.size();
   over_ += player.given.size();
   totals_.requests_lost += player.given.size();

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "tools/cluster.h"
+#include "tools/output.h"
 #include "tools/units.h"
 
 namespace membrain {
@@ -11,6 +12,7 @@ namespace {
 
 constexpr std::uint64_t kMaxInstances = 256;
 constexpr std::uint64_t kMaxNodes = 64;
+constexpr std::uint64_t kWorthAWord = std::uint64_t{1} << 30;  ///< it takes seconds
 
 /// Processes that we start log as we do.
 std::string level_of_children() {
@@ -33,6 +35,11 @@ Outcome<std::unique_ptr<LocalCluster>> start_cluster(Program& program, const Rep
   if (const Outcome<> enough = check_memory_for(config.capacity_bytes); !enough) {
     return complain("{} ({} distinct blocks of {})", enough.error().text, format_count(blocks),
                     format_size(options.block_bytes));
+  }
+  if (config.capacity_bytes >= kWorthAWord) {
+    complain_aloud(options.command,
+                   fmt::format("reserving {} of memory for {} blocks",
+                               format_size(config.capacity_bytes), format_count(blocks)));
   }
   return LocalCluster::start(config, program.signals);
 }

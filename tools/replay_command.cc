@@ -21,7 +21,7 @@ struct ReplayCommand {
 Exit verdict(const Outcome<>& played, const Totals& totals) {
   if (!played) return failed("replay", played.error().text);
   if (totals.wrong_bytes != 0) return failed("replay", "bytes were wrong");
-  if (totals.requests_lost != 0) return failed("replay", "requests were lost");
+  if (totals.engines_lost != 0) return failed("replay", "an engine died");
   return Exit::ok;
 }
 
@@ -33,10 +33,9 @@ Exit run_replay(Program& program, const ReplayCommand& options) {
   const Outcome<std::vector<TraceRequest>> requests =
       read_trace(options.replay.trace, options.replay.requests);
   if (!requests) return failed("replay", requests.error().text);
-  const auto observer = [](std::size_t engine, const TraceRequest& request,
-                           const EngineReport& report) {
+  const auto observer = [](std::size_t engine, const TraceRequest&, const EngineReport& report) {
     if (!log_enabled(LogLevel::debug)) return;
-    for (const Event& event : events_of(engine, request, report)) {
+    for (const Event& event : events_of(engine, report)) {
       log(LogLevel::debug, "{}", event.text);
     }
   };

@@ -1,6 +1,7 @@
 #include "tools/running_node.h"
 
 #include <poll.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <system_error>
@@ -15,11 +16,16 @@ namespace {
 
 constexpr int kLookEveryMs = 20;
 
+/// A temporary arena has a name that no lasting one has.
+std::string arena_name(const NodeOptions& options) {
+  return options.temporary ? fmt::format("{}-{}", options.name, ::getpid()) : options.name;
+}
+
 Outcome<std::unique_ptr<Arena>> open_arena(const NodeOptions& options) {
   ArenaConfig config;
-  config.name = options.name;
+  config.name = arena_name(options);
   config.capacity_bytes = options.capacity_bytes;
-  config.fresh = options.fresh;
+  config.fresh = options.fresh || options.temporary;
   config.directory = options.directory;
   Result<std::unique_ptr<Arena>> arena = Arena::open(config);
   if (!arena) {
@@ -28,7 +34,7 @@ Outcome<std::unique_ptr<Arena>> open_arena(const NodeOptions& options) {
   }
   if (options.temporary) {
     std::error_code ignored;
-    std::filesystem::remove(std::filesystem::path(options.directory) / ("membrain-" + options.name),
+    std::filesystem::remove(std::filesystem::path(options.directory) / ("membrain-" + config.name),
                             ignored);
   }
   return std::move(*arena);

@@ -19,14 +19,12 @@ std::string line(std::string_view what, std::size_t engine, const EngineReport& 
 
 }  // namespace
 
-std::vector<Event> events_of(std::size_t engine, const TraceRequest& request,
-                             const EngineReport& report) {
+std::vector<Event> events_of(std::size_t engine, const EngineReport& report) {
   std::vector<Event> events;
   if (report.blocks_hit != 0) {
     std::string text =
         line("HIT", engine, report, report.blocks_hit, report.bytes_fetched, report.fetch_ns);
-    text += fmt::format("  {} of {} tokens saved", format_count(report.tokens_saved),
-                        format_count(request.input_length));
+    text += fmt::format("  {} tokens saved", format_count(report.tokens_saved));
     if (report.wrong_bytes != 0) text += fmt::format("  {} WRONG BYTES", report.wrong_bytes);
     events.push_back({Event::Kind::hit, std::move(text)});
   }

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "tools/engine_wire.h"
-#include "tools/trace.h"
 
 namespace membrain {
 
@@ -18,7 +17,6 @@ struct Event {
 };
 
 /// None, one or two events: blocks that were reused, and blocks that were stored.
-[[nodiscard]] std::vector<Event> events_of(std::size_t engine, const TraceRequest& request,
-                                           const EngineReport& report);
+[[nodiscard]] std::vector<Event> events_of(std::size_t engine, const EngineReport& report);
 
 }  // namespace membrain

@@ -130,6 +130,7 @@ std::string to_json(const Totals& totals) {
   object["elapsed_s"] = rounded(std::chrono::duration<double>(totals.elapsed).count(), 1e3);
   object["tokens"] = totals.tokens;
   object["requests_lost"] = totals.requests_lost;
+  object["engines_lost"] = totals.engines_lost;
   object["blocks_hit_across_instances"] = totals.blocks_hit_across_instances;
   object["blocks_stored"] = totals.blocks_stored;
   object["blocks_duplicate"] = totals.blocks_duplicate;
@@ -148,7 +149,10 @@ std::string to_table(const Totals& totals) {
               seconds <= 0
                   ? ""
                   : fmt::format(" ({:.0f}/s)", static_cast<double>(totals.requests) / seconds)));
-  if (totals.requests_lost != 0) text += row("requests lost", format_count(totals.requests_lost));
+  if (totals.engines_lost != 0) {
+    text += row("engines lost", fmt::format("{}, with {} requests", totals.engines_lost,
+                                            format_count(totals.requests_lost)));
+  }
   text +=
       row("blocks", fmt::format("{} looked up, {} hit ({})", format_count(totals.blocks_looked_up),
                                 format_count(totals.blocks_hit), percent(totals.hit_ratio())));

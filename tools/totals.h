@@ -19,6 +19,7 @@ struct Totals {
   std::uint64_t instances = 0;
   std::uint64_t requests = 0;
   std::uint64_t requests_lost = 0;  ///< given to an engine that died
+  std::uint64_t engines_lost = 0;
   std::uint64_t blocks_looked_up = 0;
   std::uint64_t blocks_hit = 0;
   std::uint64_t blocks_hit_across_instances = 0;  ///< stored by another engine of this run

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
-import unittest
 from pathlib import Path
 
 from membrain_process import Process, ProcessTest, Trace, clean_environment, main, run, taken_port
@@ -131,7 +131,10 @@ class Serving(ProcessTest):
     def test_a_server_with_a_node_says_it_is_ready_answers_and_stops_in_order(self) -> None:
         words = ["server", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
         state = f"{self.folder}/state"
-        with Process(*words, "--with-node", "16MiB", "--state-dir", state) as server:
+        name = f"test-{os.getpid()}"
+        self.addCleanup(Path(f"/dev/shm/membrain-{name}").unlink)
+        words += ["--with-node", "16MiB", "--node-name", name, "--state-dir", state]
+        with Process(*words) as server:
             ready = server.wait_for_line("membrain server ready").split()
             address, admin = ready[3], ready[5]
             status, out, err = run("status", "--server", address, "--json")

@@ -153,8 +153,12 @@ def children_of(pid: int) -> list[tuple[int, str]]:
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of a process that is in use: its own and shared memory."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    """Memory of a process that is in use, its own and shared; 0 once it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    for line in lines:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     return 0
