@@ -289,12 +289,15 @@ void BlockMeta::decode(Reader& in) {
 
 void Store::encode(Writer& out) const {
   proof.encode(out), out.put(deadline_ms);
-  put_list(out, items, [&](const StoreItem& item) { item.meta.encode(out), out.put(item.length); });
+  put_list(out, items, [&](const StoreItem& item) {
+    item.meta.encode(out), out.put(item.length), out.put(item.checksum);
+  });
 }
 void Store::decode(Reader& in) {
   proof.decode(in), in.get(deadline_ms);
-  get_list(in, items, kMaxStoreItems, 56,
-           [&](StoreItem& item) { item.meta.decode(in), in.get(item.length); });
+  get_list(in, items, kMaxStoreItems, 72, [&](StoreItem& item) {
+    item.meta.decode(in), in.get(item.length), in.get(item.checksum);
+  });
 }
 
 void Stored::encode(Writer& out) const {

@@ -4,8 +4,8 @@
 #include <limits>
 #include <utility>
 
-#include "base/checksum.h"
 #include "base/log.h"
+#include "cache/client/piece_checksum.h"
 #include "cache/client/segments.h"
 
 namespace membrain {
@@ -28,14 +28,6 @@ Errc why_missing(wire::ItemStatus status) noexcept {
     default:
       return Errc::not_found;
   }
-}
-
-bool matches(const FetchTarget& target) {
-  ChecksumStream stream;
-  for (const Piece& piece : target.into) {
-    stream.add({static_cast<const std::byte*>(piece.data), piece.size});
-  }
-  return stream.finish() == target.at.checksum;
 }
 
 /// Nobody waits for the answer: it is asked until it comes or the time is up.
@@ -197,7 +189,7 @@ Task<> FetchExchange::receive(Arrival arrival) {
 
 void FetchExchange::landed(std::uint32_t tag) {
   const FetchTarget& target = slots_[tag].target;
-  if (!target.verify || matches(target)) return end(tag, {});
+  if (!target.verify || checksum_of(target.into) == target.at.checksum) return end(tag, {});
   log(LogLevel::warn, "a block from node {} failed its checksum", terms_.node.value);
   suspect(target.at);
   end(tag, fail(Errc::corrupt, "the checksum of what arrived"));

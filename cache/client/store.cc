@@ -4,6 +4,8 @@
 #include <limits>
 #include <utility>
 
+#include "cache/client/piece_checksum.h"
+
 namespace membrain {
 
 namespace {

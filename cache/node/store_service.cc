@@ -175,6 +175,11 @@ void StoreService::seal(const wire::Store& request, const Claims& claims, Active
     const wire::BlockMeta& meta = request.items[i].meta;
     const Checksum sum = checksum(claim.memory);
     NodeCounters::add(data_.counters.bytes_in, claim.memory.size());
+    if (sum != request.items[i].checksum) {
+      data_.table.abandon(claim);
+      store.statuses[i] = ItemStatus::corrupt;
+      continue;
+    }
     const BlockTable::Sealed at = data_.table.seal(claim, meta, sum);
     if (at.published) {
       store.statuses[i] = ItemStatus::duplicate;

@@ -121,7 +121,7 @@ TEST_F(BlockServiceTest, RefusesProofsThatAreNotTheShards) {
   request.proof = proof_of(shard.epoch);
   request.proof.session.value ^= 1;
   request.deadline_ms = 1000;
-  request.items.push_back({meta_of(9), 10});
+  request.items.push_back({meta_of(9), 10, checksum(content_of(9, 10))});
   const OpId stored = client.store_raw(request, content_of(9, 10));
   const OpId old = client.fetch({shard.held.at(1)}, Epoch{2});
   const OpId ahead = client.fetch({shard.held.at(1)}, Epoch{4});
@@ -139,10 +139,22 @@ TEST_F(BlockServiceTest, RefusesAStoreWhoseLengthsAreNotItsPayloads) {
   wire::Store request;
   request.proof = proof_of(shard.epoch);
   request.deadline_ms = 1000;
-  request.items.push_back({meta_of(9), 11});
+  request.items.push_back({meta_of(9), 11, checksum(content_of(9, 11))});
   const OpId op = client.store_raw(request, content_of(9, 10));
   ASSERT_TRUE(run_until([&] { return client.refused.contains(op.value); }));
   EXPECT_EQ(client.refused[op.value], Errc::invalid_argument);
+}
+
+TEST_F(BlockServiceTest, DoesNotKeepBytesThatArriveOtherThanTheyWereSent) {
+  start();
+  wire::Store request;
+  request.proof = proof_of(shard.epoch);
+  request.deadline_ms = 1000;
+  request.items.push_back({meta_of(9), 10, checksum(content_of(8, 10))});
+  const OpId op = client.store_raw(request, content_of(9, 10));
+  ASSERT_TRUE(run_until([&] { return client.stored.contains(op.value); }));
+  EXPECT_EQ(client.stored[op.value][0], ItemStatus::corrupt);
+  EXPECT_FALSE(shard.held.contains(9));
 }
 
 TEST_F(BlockServiceTest, ClosesAConnectionThatSendsJunkAndServesTheOthers) {

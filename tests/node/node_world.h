@@ -216,7 +216,8 @@ class FakeClient final : public Receiver {
     request.deadline_ms = deadline_ms;
     Sending& sending = sendings_.emplace_back(loop_);
     for (const auto& [key, content] : blocks) {
-      request.items.push_back({meta_of(key), static_cast<std::uint32_t>(content.size())});
+      request.items.push_back(
+          {meta_of(key), static_cast<std::uint32_t>(content.size()), checksum(content)});
       sending.bytes.insert(sending.bytes.end(), content.begin(), content.end());
     }
     return send_with_payload(request, sending);

@@ -121,7 +121,7 @@ CancelFetch sample() {
 }
 template <>
 Store sample() {
-  return {proof(), 1, {{meta(), 2}, {meta(), 3}}};
+  return {proof(), 1, {{meta(), 2, {4, 5}}, {meta(), 3, {6, 7}}}};
 }
 template <>
 Stored sample() {

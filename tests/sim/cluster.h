@@ -1,0 +1,128 @@
+// A whole cluster in one thread: server, nodes and clients over SimNetwork, with their real code.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "cache/client/client_core.h"
+#include "cache/node/arena.h"
+#include "cache/node/node_service.h"
+#include "server/shard_service.h"
+#include "server/state_store.h"
+#include "transport/sim_network.h"
+
+namespace membrain::sim {
+
+/// How large a cluster is, and how it is treated.
+struct Plan {
+  std::uint64_t seed = 1;
+  std::size_t nodes = 2;
+  std::size_t clients = 3;
+  std::uint64_t arena_bytes = 128 * 1024;
+  SimFaults faults;
+  double kill_node = 0;  ///< probability per round of the schedule
+  double kill_server = 0;
+  double kill_client = 0;
+  double partition = 0;
+  double pause = 0;
+  double clear = 0;         ///< probability that a client's turn clears the namespace
+  std::size_t rounds = 16;  ///< of faults and work before the cluster is healed
+};
+
+/// One life of the server's process.
+struct ServerLife {
+  ServerLife(ManualClock& clock, SimNetwork& network, StateStore& state, const std::string& name);
+  Loop loop;
+  std::unique_ptr<Fabric> fabric;
+  ShardService service;
+  bool stopped = false;
+};
+
+/// One life of a node's process. The arena outlives it.
+struct NodeLife {
+  NodeLife(ManualClock& clock, SimNetwork& network, std::unique_ptr<Arena> memory,
+           const std::string& name);
+  Loop control_loop;
+  Loop data_loop;
+  std::unique_ptr<Fabric> control;
+  std::unique_ptr<Fabric> data;
+  std::unique_ptr<Arena> arena;
+  NodeService service;
+  bool stopped = false;
+};
+
+/// One life of a client's process. Control and data share a loop here: the schedule decides which.
+struct ClientLife {
+  ClientLife(ManualClock& clock, SimNetwork& network, const std::string& name);
+  Loop loop;
+  std::unique_ptr<Fabric> control;
+  std::unique_ptr<Fabric> data;
+  ClientCore core;
+  bool started = false;
+  bool busy = false;  ///< an engine drives it
+  bool stopped = false;
+};
+
+/// The processes of one schedule. A killed process leaves the cluster at once; what remains of it
+/// ends its coroutines in the graveyard, cut off from everything.
+class Cluster {
+ public:
+  explicit Cluster(const Plan& plan);
+  ~Cluster();
+
+  [[nodiscard]] ManualClock& clock() noexcept { return clock_; }
+  [[nodiscard]] SimNetwork& network() noexcept { return network_; }
+  [[nodiscard]] SimRandom& random() noexcept { return network_.random(); }
+
+  void start_server();
+  void kill_server();
+  [[nodiscard]] ServerLife* server() noexcept { return server_.get(); }
+
+  void start_node(std::size_t index);
+  void kill_node(std::size_t index);
+  [[nodiscard]] NodeLife* node(std::size_t index) noexcept { return nodes_[index].get(); }
+  [[nodiscard]] std::size_t node_count() const noexcept { return nodes_.size(); }
+
+  void start_client(std::size_t index);
+  void kill_client(std::size_t index);
+  /// Gives pins back, waits for what is under way, then is gone.
+  void stop_client(std::size_t index);
+  [[nodiscard]] std::shared_ptr<ClientLife> client(std::size_t index) noexcept {
+    return clients_[index];
+  }
+  [[nodiscard]] std::size_t client_count() const noexcept { return clients_.size(); }
+
+  /// Every partition, pause and fault of the network ends; every process is started.
+  void heal();
+  /// Frees what of the dead has come to rest.
+  void bury();
+  [[nodiscard]] std::size_t unburied() const noexcept { return graveyard_.size(); }
+
+ private:
+  struct Corpse {
+    std::unique_ptr<NodeLife> node;
+    std::shared_ptr<ClientLife> client;
+    std::unique_ptr<ServerLife> server;
+    [[nodiscard]] bool at_rest() const noexcept;
+  };
+
+  static Task<> end_server(ServerLife& life);
+  static Task<> end_node(NodeLife& life);
+  static Task<> end_client(ClientLife& life);
+
+  ManualClock clock_;
+  SimNetwork network_;
+  Plan plan_;
+  MemoryStateStore state_;
+  std::unique_ptr<ServerLife> server_;
+  std::vector<std::unique_ptr<NodeLife>> nodes_;
+  std::vector<std::unique_ptr<Arena>> arenas_;  ///< of nodes that are down
+  std::vector<std::shared_ptr<ClientLife>> clients_;
+  std::deque<Corpse> graveyard_;
+};
+
+}  // namespace membrain::sim

@@ -1,0 +1,44 @@
+// What the bytes of a simulated block are: a function of its number alone, so that any wrong byte shows.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <vector>
+
+namespace membrain::sim {
+
+/// splitmix64 (Steele, Lea, Flood 2014): every output bit depends on every input bit.
+[[nodiscard]] inline std::uint64_t mix(std::uint64_t x) noexcept {
+  x += 0x9e3779b97f4a7c15;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+  return x ^ (x >> 31);
+}
+
+[[nodiscard]] inline std::uint64_t word_of(std::uint64_t block, std::size_t index) noexcept {
+  return mix(block * 0x10001 + index);
+}
+
+[[nodiscard]] inline std::vector<std::byte> content_of(std::uint64_t block, std::size_t size) {
+  std::vector<std::byte> bytes(size);
+  for (std::size_t at = 0; at < size; at += 8) {
+    const std::uint64_t word = word_of(block, at / 8);
+    std::memcpy(bytes.data() + at, &word, std::min<std::size_t>(8, size - at));
+  }
+  return bytes;
+}
+
+/// True if `bytes` are what block `block` holds from its beginning on.
+[[nodiscard]] inline bool is_content_of(std::uint64_t block, std::span<const std::byte> bytes) {
+  for (std::size_t at = 0; at < bytes.size(); at += 8) {
+    const std::uint64_t word = word_of(block, at / 8);
+    if (std::memcmp(bytes.data() + at, &word, std::min<std::size_t>(8, bytes.size() - at)) != 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace membrain::sim

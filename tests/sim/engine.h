@@ -1,0 +1,69 @@
+// An engine of a simulated cluster: prompts that share prefixes, looked up, fetched, checked, stored.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "membrain/client.h"
+#include "tests/sim/cluster.h"
+#include "tests/sim/ledger.h"
+
+namespace membrain::sim {
+
+/// The namespace of every engine.
+[[nodiscard]] Namespace shared_namespace();
+
+/// Drives one life of a client until it is told to rest or is doomed.
+///
+/// A prompt is one of a few conversations cut at a random length, so that prefixes are shared, the
+/// arena is too small for all, and blocks are evicted while others hold pins.
+class Engine {
+ public:
+  Engine(Cluster& cluster, std::shared_ptr<ClientLife> life, Ledger& ledger, double clear) noexcept;
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  /// Works until `rest` or `doom`; keeps what it holds.
+  Task<> live();
+  /// Finishes the prompt at hand and starts no other.
+  void rest() noexcept { resting_ = true; }
+  /// Its process was killed: ends as soon as its operations have.
+  void doom() noexcept { resting_ = true; }
+  [[nodiscard]] bool ended() const noexcept { return ended_; }
+  /// It never got a session: its life is of no use.
+  [[nodiscard]] bool failed() const noexcept { return failed_; }
+
+  /// Blocks pinned by matches that it holds.
+  [[nodiscard]] std::uint64_t held_blocks() const;
+  [[nodiscard]] std::size_t held_matches() const noexcept { return held_.size(); }
+  void release_all() noexcept { held_.clear(); }
+
+  static constexpr std::uint64_t kConversations = 5;
+  static constexpr std::uint32_t kLongest = 7;  ///< blocks of a prompt
+  [[nodiscard]] static std::uint64_t block_id(std::uint64_t conversation, std::uint32_t depth);
+  [[nodiscard]] static BlockHash hash_of(std::uint64_t block);
+  /// Mixed sizes: whole pages and odd ones.
+  [[nodiscard]] static std::size_t size_of(std::uint64_t block);
+
+ private:
+  Task<Result<>> open();
+  Task<> prompt();
+  Task<> fetch_prefix(const Match& match, std::uint64_t conversation);
+  Task<> store_rest(std::uint64_t conversation, std::uint32_t from, std::uint32_t to);
+  Task<> clear_all();
+  [[nodiscard]] std::uint64_t draw(std::uint64_t below) { return cluster_.random().below(below); }
+
+  Cluster& cluster_;
+  std::shared_ptr<ClientLife> life_;
+  Ledger& ledger_;
+  double clear_;
+  OpenedNamespace space_;
+  std::deque<Match> held_;
+  bool resting_ = false;
+  bool ended_ = false;
+  bool failed_ = false;
+};
+
+}  // namespace membrain::sim

@@ -1,0 +1,65 @@
+// What a schedule has seen, and what of it must not have happened.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/sim/content.h"
+
+namespace membrain::sim {
+
+struct Counts {
+  std::uint64_t lookups = 0;
+  std::uint64_t blocks_hit = 0;
+  std::uint64_t fetched = 0;
+  std::uint64_t missed = 0;
+  std::uint64_t stored = 0;
+  std::uint64_t not_stored = 0;
+  std::uint64_t clears = 0;
+  std::uint64_t kills = 0;
+  std::uint64_t events = 0;
+};
+
+/// Violations, in words, and the destinations that were reported: nothing may land in them any more.
+class Ledger {
+ public:
+  static constexpr std::size_t kWatched = 24;  ///< destinations remembered
+
+  Counts counts;
+
+  void violation(std::string what) {
+    if (violations_.size() < 10) violations_.push_back(std::move(what));
+  }
+  [[nodiscard]] const std::vector<std::string>& violations() const noexcept { return violations_; }
+
+  /// S1, second half: an operation on `buffer` has been reported; from now on it must not change.
+  void watch(std::vector<std::byte> buffer) {
+    std::vector<std::byte> copy = buffer;
+    // The buffer itself is moved: its heap memory, where bytes could still land, stays the same.
+    watched_.push_back({std::move(buffer), std::move(copy)});
+    if (watched_.size() <= kWatched) return;
+    check_watched(watched_.front());
+    watched_.pop_front();
+  }
+  void check_watched() {
+    for (const Watched& watched : watched_) check_watched(watched);
+  }
+
+ private:
+  struct Watched {
+    std::vector<std::byte> buffer;
+    std::vector<std::byte> as_reported;
+  };
+  void check_watched(const Watched& watched) {
+    if (watched.buffer != watched.as_reported) violation("S1: bytes landed after the report");
+  }
+
+  std::vector<std::string> violations_;
+  std::deque<Watched> watched_;
+};
+
+}  // namespace membrain::sim

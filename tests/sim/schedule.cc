@@ -1,0 +1,192 @@
+#include "tests/sim/schedule.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace membrain::sim {
+
+namespace {
+constexpr Duration kRound = std::chrono::milliseconds(60);
+constexpr Duration kSettle = std::chrono::seconds(20);
+constexpr std::size_t kHealedRounds = 10;
+}  // namespace
+
+Schedule::Schedule(const Plan& plan) : plan_(plan), cluster_(plan), engines_(plan.clients) {}
+
+Schedule::~Schedule() {
+  for (const auto& engine : engines_) {
+    if (engine) engine->doom(), engine->release_all();
+  }
+}
+
+std::vector<std::string> Schedule::run() {
+  for (std::size_t round = 0; round < plan_.rounds; ++round) {
+    engage_idle_clients();
+    draw_faults();
+    if (!pass(kRound)) return ledger_.violations();
+  }
+  cluster_.heal();
+  check_life_goes_on();
+  if (ledger_.violations().empty()) check_quiet();
+  ledger_.check_watched();
+  ledger_.counts.events = cluster_.network().stats().events;
+  return ledger_.violations();
+}
+
+/// Every client that nobody drives gets an engine; one that never got a session gets a new life.
+void Schedule::engage_idle_clients() {
+  for (std::size_t i = 0; i < plan_.clients; ++i) {
+    if (engines_[i] && engines_[i]->failed()) {
+      cluster_.kill_client(i);
+      retired_.push_back(std::move(engines_[i]));
+    }
+    if (!cluster_.client(i)) cluster_.start_client(i), engines_[i] = nullptr;
+    if (engines_[i]) continue;
+    engines_[i] = std::make_shared<Engine>(cluster_, cluster_.client(i), ledger_, plan_.clear);
+    cluster_.client(i)->loop.spawn(engines_[i]->live());
+  }
+}
+
+void Schedule::draw_faults() {
+  kill_something();
+  cut_something();
+}
+
+void Schedule::kill_something() {
+  if (chance(plan_.kill_node)) {
+    cluster_.kill_node(draw(plan_.nodes));
+    ++ledger_.counts.kills;
+  }
+  if (chance(plan_.kill_server)) {
+    cluster_.kill_server();
+    ++ledger_.counts.kills;
+  }
+  if (chance(plan_.kill_client)) {
+    const std::size_t index = draw(plan_.clients);
+    if (engines_[index]) {
+      engines_[index]->doom();
+      retired_.push_back(std::move(engines_[index]));
+    }
+    cluster_.kill_client(index);
+    ++ledger_.counts.kills;
+  }
+  // What is down comes back after a while, in any order.
+  if (draw(3) == 0) cluster_.start_server();
+  for (std::size_t i = 0; i < plan_.nodes; ++i) {
+    if (draw(3) == 0) cluster_.start_node(i);
+  }
+}
+
+void Schedule::cut_something() {
+  SimNetwork& network = cluster_.network();
+  const std::string node = fmt::format("node{}", draw(plan_.nodes));
+  const std::string client = fmt::format("client{}", draw(plan_.clients));
+  const std::string some[] = {"server", node, client};
+  if (chance(plan_.partition)) {
+    const std::size_t first = draw(3);
+    network.partition_one_way(some[first], some[(first + 1) % 3], true);
+    if (draw(2) == 0) network.partition_one_way(some[(first + 1) % 3], some[first], true);
+  }
+  if (chance(plan_.pause)) network.pause(some[draw(3)]);
+  if (draw(2) == 0) network.heal_partitions();
+  for (const std::string& process : some) {
+    if (draw(2) == 0) network.resume(process);
+  }
+}
+
+bool Schedule::pass(Duration time) {
+  const TimePoint end = cluster_.clock().now() + time;
+  while (cluster_.clock().now() < end) {
+    if (!cluster_.network().step()) cluster_.clock().set(end);
+    check_event();
+    if (!ledger_.violations().empty()) return false;
+  }
+  cluster_.bury();
+  return true;
+}
+
+template <class Done>
+bool Schedule::pass_until(Done done, Duration at_most, const char* what) {
+  const TimePoint end = cluster_.clock().now() + at_most;
+  while (!done()) {
+    if (cluster_.clock().now() >= end) {
+      ledger_.violation(fmt::format("liveness: {}", what));
+      return false;
+    }
+    if (!pass(std::chrono::milliseconds(1))) return false;
+  }
+  return true;
+}
+
+void Schedule::check_event() {
+  if (ServerLife* server = cluster_.server()) {
+    if (const std::string broken = server->service.shard().check_invariants(); !broken.empty()) {
+      ledger_.violation("shard: " + broken);
+    }
+    check_slots();
+  }
+  if (cluster_.network().stats().events % 64 == 0) ledger_.check_watched();
+}
+
+/// S2: what the shard has pinned for a live session on a node that lives its current life is still
+/// sealed there under the same generation.
+void Schedule::check_slots() {
+  cluster_.server()->service.shard().for_each_pinned([&](const Location& at) {
+    for (std::size_t i = 0; i < plan_.nodes; ++i) {
+      NodeLife* node = cluster_.node(i);
+      if (node == nullptr || node->arena->node() != at.node) continue;
+      if (node->arena->incarnation() != at.incarnation) continue;
+      const Seal& seal = node->arena->seal(at.slot);
+      if (seal.state.load() != Seal::sealed || seal.generation.load() != at.generation.value) {
+        ledger_.violation(fmt::format("S2: slot {} of node {} was reused under a pin",
+                                      at.slot.value, at.node.value));
+      }
+    }
+  });
+}
+
+bool Schedule::all_resting() const {
+  for (const auto& engine : engines_) {
+    if (engine && !engine->ended()) return false;
+  }
+  return true;
+}
+
+/// After healing, every client finishes what it does, and new work succeeds.
+void Schedule::check_life_goes_on() {
+  for (std::size_t round = 0; round < kHealedRounds; ++round) {
+    engage_idle_clients();
+    if (!pass(kRound)) return;
+  }
+  const std::uint64_t stored = ledger_.counts.stored;
+  const std::uint64_t fetched = ledger_.counts.fetched;
+  const auto both_grew = [&] {
+    return ledger_.counts.stored > stored && ledger_.counts.fetched > fetched;
+  };
+  if (!pass_until(both_grew, kSettle, "nothing was stored and fetched after healing")) return;
+  for (const auto& engine : engines_) engine->rest();
+  pass_until([&] { return all_resting(); }, kSettle, "a client's operation never ended");
+}
+
+/// S4: pins equal the matches that live clients hold; none when these are gone.
+void Schedule::check_quiet() {
+  if (!pass(std::chrono::seconds(4))) return;  // sessions of the dead expire, unpins are sent
+  std::uint64_t held = 0;
+  for (const auto& engine : engines_) held += engine->held_blocks();
+  const auto pins = [&] { return cluster_.server()->service.shard().pin_count(); };
+  if (pins() != held) {
+    ledger_.violation(fmt::format("S4: {} pins, {} blocks held", pins(), held));
+    return;
+  }
+  for (const auto& engine : engines_) engine->release_all();
+  if (!pass(std::chrono::seconds(2))) return;
+  if (pins() != 0) ledger_.violation(fmt::format("S4: {} pins leaked", pins()));
+  for (std::size_t i = 0; i < plan_.nodes; ++i) {
+    if (const Result<> sound = cluster_.node(i)->service.check_invariants(); !sound) {
+      ledger_.violation(fmt::format("node: {}", sound.error().context));
+    }
+  }
+}
+
+}  // namespace membrain::sim

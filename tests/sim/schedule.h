@@ -1,0 +1,50 @@
+// One seeded schedule: work and faults, the invariants after every event, then healing and quiet.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/sim/cluster.h"
+#include "tests/sim/engine.h"
+#include "tests/sim/ledger.h"
+
+namespace membrain::sim {
+
+/// S1: a fetch that says ok delivered exactly the block's bytes, and nothing lands afterwards.
+/// S2: a slot is not reused while a live session pins it.
+/// S4: when everything is quiet, pins equal live holders.
+class Schedule {
+ public:
+  explicit Schedule(const Plan& plan);
+  ~Schedule();
+
+  /// Runs it to its end; the first violations in words, nothing if all is well.
+  std::vector<std::string> run();
+  [[nodiscard]] const Counts& counts() const noexcept { return ledger_.counts; }
+
+ private:
+  void draw_faults();
+  void kill_something();
+  void cut_something();
+  void engage_idle_clients();
+  /// Lets this much virtual time pass, checking after every event. False at the first violation.
+  bool pass(Duration time);
+  template <class Done>
+  bool pass_until(Done done, Duration at_most, const char* what);
+  void check_event();
+  void check_slots();
+  void check_quiet();
+  void check_life_goes_on();
+  [[nodiscard]] bool all_resting() const;
+  [[nodiscard]] bool chance(double probability) { return cluster_.random().chance(probability); }
+  [[nodiscard]] std::size_t draw(std::size_t below) { return cluster_.random().below(below); }
+
+  Plan plan_;
+  Ledger ledger_;
+  Cluster cluster_;
+  std::vector<std::shared_ptr<Engine>> engines_;  ///< by client
+  std::vector<std::shared_ptr<Engine>> retired_;  ///< of lives that ended; kept until the end
+};
+
+}  // namespace membrain::sim
