@@ -45,10 +45,16 @@ class Usage(ProcessTest):
         self.assertIn(f"{config}:2:", err)
 
     def test_a_node_without_capacity_is_refused(self) -> None:
-        for words in ([], ["--capacity", "0"]):
-            status, _, err = run("node", *words)
+        trace = Trace(1).write(self.folder)
+        for words in (
+            ["node"],
+            ["node", "--capacity", "0"],
+            ["replay", "--trace", trace, "--capacity", "0"],
+        ):
+            status, _, err = run(*words)
             self.assertEqual(status, 2)
             self.assertIn("--capacity", err)
+        self.assertEqual(run("server", "--with-node", "0")[0], 2)
 
     def test_a_secret_never_stands_on_the_command_line(self) -> None:
         status, _, err = run("server", "--secret", "hush")

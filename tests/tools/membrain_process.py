@@ -243,7 +243,7 @@ class ProcessTest(unittest.TestCase):
 
     def figures(self, text: str) -> dict[str, Any]:
         """`--json` prints one object and nothing else."""
-        figures = json.loads(text)
+        figures: dict[str, Any] = json.loads(text)
         self.assertIsInstance(figures, dict)
         self.assertEqual(figures["wrong_bytes"], 0)
         missed = sum(figures["misses"].values())

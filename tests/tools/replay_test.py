@@ -164,7 +164,8 @@ class BadDays(ProcessTest):
             self.assertEqual(figures["requests"], 1000)
             self.assertIn("ended unexpectedly", "\n".join(replay.err))
             self.assert_nothing_left()
-            return figures["misses"]
+            misses: dict[str, int] = figures["misses"]
+            return misses
 
     def test_a_killed_server_costs_misses_not_the_replay(self) -> None:
         misses = self.kill_during_replay("server")
@@ -238,7 +239,10 @@ class LittleSharedMemory(ProcessTest):
         done = subprocess.run(mount, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             self.skipTest(f"a tiny tmpfs cannot be mounted here: {done.stderr.strip()}")
-        self.addCleanup(subprocess.run, ["umount", str(self.tmpfs)], check=True)
+        self.addCleanup(self.unmount)
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", str(self.tmpfs)], check=True)
 
     def test_that_is_full_is_a_clear_error_and_no_crash(self) -> None:
         words = ["node", "--server", "127.0.0.1:1", "--capacity", "64MiB"]
