@@ -51,6 +51,10 @@ Result<> configure(ucp_config_t* settings, const UcxContextConfig& config) {
     return ucp_config_modify(settings, name, value.c_str());
   };
   ucs_status_t status = set("RNDV_SCHEME", std::string(kScheme));
+  // A zero-copy send over TCP that is under way when its endpoint is closed by force, and whose
+  // socket fails then, is completed twice: 1.13.1 ends the process (docs/adr/0003). What shared
+  // memory and RDMA read by rendezvous stays zero-copy.
+  if (status == UCS_OK) status = set("ZCOPY_THRESH", "inf");
   if (status == UCS_OK && config.loopback_only) status = set("NET_DEVICES", "lo");
   if (status == UCS_OK && !config.transports.empty()) status = set("TLS", config.transports);
   if (status != UCS_OK) return fail(Errc::invalid_argument, "ucp_config_modify", status);
