@@ -129,6 +129,11 @@ Task<Result<>> ask_next(ShardSession& session, const LookupPlan& plan, Progress&
   }
   if (pins && !found->sections.front().locations.empty()) {
     session.pins().hold(lookup, std::move(held));
+  } else if (pins && count > 0) {
+    // Nothing to fetch, and yet perhaps pinned: by a first request whose answer was lost, on a node
+    // that has gone since.
+    session.pins().release(lookup);
+    session.pins_released();
   }
   if (found->sections.front().era.value != plan.space.era) {
     co_return fail(Errc::stale, "the namespace was cleared: open it again");
