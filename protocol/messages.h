@@ -342,7 +342,7 @@ struct BlockMeta {
 struct StoreItem {
   BlockMeta meta;
   std::uint32_t length = 0;  ///< bytes in the payload
-  Checksum checksum;         ///< as the sender has it: what arrives otherwise is `corrupt`, not kept
+  Checksum checksum;         ///< as the sender has it: what differs is `corrupt`, not kept
 };
 
 /// Blocks to keep; the payload is their concatenation. If-absent; never waits for space.

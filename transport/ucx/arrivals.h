@@ -20,7 +20,7 @@ struct Arrival {
   MessageKind kind;
   std::size_t frame_at;    ///< in the batch's bytes
   std::size_t frame_size;  ///< bytes
-  HeldData data;
+  HeldBytes data;
 };
 
 /// Tokens, and the messages that carried one of them. The handler runs inside UCX's progress: it

@@ -15,18 +15,18 @@ std::span<const std::byte> bytes_of(const MessageHead& head) noexcept {
 
 }  // namespace
 
-Operation& OperationPool::take(Connection& connection, Completion* done) {
+UcxOperation& OperationPool::take(Connection& connection, Completion* done) {
   if (free_.empty()) {
-    free_.push_back(all_.emplace_back(std::make_unique<Operation>()).get());
+    free_.push_back(all_.emplace_back(std::make_unique<UcxOperation>()).get());
   }
-  Operation& operation = *free_.back();
+  UcxOperation& operation = *free_.back();
   free_.pop_back();
   operation.connection = &connection;
   operation.done = done;
   return operation;
 }
 
-void OperationPool::give(Operation& operation) noexcept {
+void OperationPool::give(UcxOperation& operation) noexcept {
   constexpr std::size_t kKeptBytes = 8192;
   operation.connection = nullptr;
   operation.header.clear();
@@ -37,7 +37,7 @@ void OperationPool::give(Operation& operation) noexcept {
 }
 
 void OperationPool::abandon() noexcept {
-  for (const std::unique_ptr<Operation>& operation : all_) {
+  for (const std::unique_ptr<UcxOperation>& operation : all_) {
     if (operation->connection == nullptr) continue;
     if (operation->done != nullptr) {
       operation->done->finish(fail(Errc::peer_lost, "the fabric is gone"));
@@ -87,8 +87,9 @@ Result<> Connection::open(std::span<const std::byte> address) {
 
 // --- Messages. ---
 
-Operation& Connection::start(std::span<const std::byte> frame, MessageKind kind, Completion* done) {
-  Operation& operation = pool_.take(*this, done);
+UcxOperation& Connection::start(std::span<const std::byte> frame, MessageKind kind,
+                                Completion* done) {
+  UcxOperation& operation = pool_.take(*this, done);
   const MessageHead head{peer_token, next_out_++, kind};
   const std::span<const std::byte> bytes = bytes_of(head);
   operation.header.assign(bytes.begin(), bytes.end());
@@ -109,7 +110,7 @@ Result<> Connection::send(std::span<const std::byte> frame) {
     post(start(frame, MessageKind::frame, nullptr), {}, 0);
     return {};
   }
-  Operation& operation = start(frame, MessageKind::long_frame, nullptr);
+  UcxOperation& operation = start(frame, MessageKind::long_frame, nullptr);
   const Pieces data{operation.frame.data(), operation.frame.size(), ucp_dt_make_contig(1), nullptr};
   post(operation, data, UCP_AM_SEND_FLAG_EAGER);  // the receiver need not ask for it
   return {};
@@ -121,12 +122,12 @@ void Connection::send(std::span<const std::byte> frame, std::span<const Segment>
   if (operations_ >= kMaxOperations || waiting_bytes_ + frame.size() > kMaxWaitingBytes) {
     return done.finish(fail(Errc::out_of_capacity, "the peer does not take its messages"));
   }
-  Operation& operation = start(frame, MessageKind::frame_with_payload, &done);
+  UcxOperation& operation = start(frame, MessageKind::frame_with_payload, &done);
   const Pieces data = describe(payload, worker_.context(), operation.pieces);
   post(operation, data, 0);
 }
 
-void Connection::post(Operation& operation, const Pieces& data, std::uint32_t flags) {
+void Connection::post(UcxOperation& operation, const Pieces& data, std::uint32_t flags) {
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
                        UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_MEMORY_TYPE;
@@ -149,8 +150,8 @@ void Connection::post(Operation& operation, const Pieces& data, std::uint32_t fl
           operation);
 }
 
-void Connection::receive(const HeldData& data, std::span<const Segment> into, Completion& done) {
-  Operation& operation = pool_.take(*this, &done);
+void Connection::receive(const HeldBytes& data, std::span<const Segment> into, Completion& done) {
+  UcxOperation& operation = pool_.take(*this, &done);
   const Pieces pieces = describe(into, worker_.context(), operation.pieces);
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
@@ -170,12 +171,12 @@ void Connection::receive(const HeldData& data, std::span<const Segment> into, Co
 }
 
 /// What a post returned: nothing if it has ended already, without a callback.
-void Connection::started(ucs_status_ptr_t request, Operation& operation) {
+void Connection::started(ucs_status_ptr_t request, UcxOperation& operation) {
   if (request == nullptr) return ended(operation, UCS_OK);
   if (UCS_PTR_IS_ERR(request)) ended(operation, UCS_PTR_STATUS(request));
 }
 
-void Connection::ended(Operation& operation, ucs_status_t status) noexcept {
+void Connection::ended(UcxOperation& operation, ucs_status_t status) noexcept {
   --operations_;
   waiting_bytes_ -= operation.header.size() + operation.frame.size();
   if (status != UCS_OK) {
@@ -187,7 +188,7 @@ void Connection::ended(Operation& operation, ucs_status_t status) noexcept {
 }
 
 void Connection::on_sent(void* request, ucs_status_t status, void* operation) {
-  Operation& ended_one = *static_cast<Operation*>(operation);
+  UcxOperation& ended_one = *static_cast<UcxOperation*>(operation);
   ucp_request_free(request);
   ended_one.connection->ended(ended_one, status);
 }
@@ -272,7 +273,7 @@ void Connection::on_closed(void* request, ucs_status_t, void* connection) {
 
 void Connection::finish_failed() noexcept {
   const Result<> outcome = fail(Errc::peer_lost, "the connection is gone", why_.native);
-  for (Operation* operation : failed_) {
+  for (UcxOperation* operation : failed_) {
     if (operation->done != nullptr) operation->done->finish(outcome);
     pool_.give(*operation);
   }

@@ -36,7 +36,7 @@ struct MessageHead {
 static_assert(sizeof(MessageHead) == 16);
 
 /// The data of an active message that UCX keeps for us until it is received or released.
-struct HeldData {
+struct HeldBytes {
   void* descriptor = nullptr;
   std::size_t size = 0;     ///< bytes
   bool rendezvous = false;  ///< still with the sender
@@ -46,13 +46,13 @@ struct HeldData {
 struct EarlyMessage {
   MessageKind kind;
   std::vector<std::byte> frame;
-  HeldData data;
+  HeldBytes data;
 };
 
 class Connection;
 
 /// A send or receive that UCX is working on: owns what UCX reads until its callback.
-struct Operation {
+struct UcxOperation {
   Connection* connection = nullptr;  ///< null: free
   Completion* done = nullptr;        ///< null: nobody waits
   std::vector<std::byte> header;     ///< MessageHead and frame
@@ -63,14 +63,14 @@ struct Operation {
 /// Operations are used again: no allocation once there are as many as are ever under way.
 class OperationPool {
  public:
-  Operation& take(Connection& connection, Completion* done);
-  void give(Operation& operation) noexcept;
+  UcxOperation& take(Connection& connection, Completion* done);
+  void give(UcxOperation& operation) noexcept;
   /// When UCX is gone: finishes what it never called back.
   void abandon() noexcept;
 
  private:
-  std::vector<std::unique_ptr<Operation>> all_;
-  std::vector<Operation*> free_;
+  std::vector<std::unique_ptr<UcxOperation>> all_;
+  std::vector<UcxOperation*> free_;
 };
 
 /// Memory to move, as UCX wants it described: neighbours joined, empty pieces left out.
@@ -121,7 +121,7 @@ class Connection {
   /// Finishes `done`, if given, sooner or later.
   Result<> send(std::span<const std::byte> frame);
   void send(std::span<const std::byte> frame, std::span<const Segment> payload, Completion& done);
-  void receive(const HeldData& data, std::span<const Segment> into, Completion& done);
+  void receive(const HeldBytes& data, std::span<const Segment> into, Completion& done);
 
   /// Notes that the connection is broken; callable in UCX's callbacks. The first reason stays.
   void break_off(const Error& why) noexcept;
@@ -154,10 +154,10 @@ class Connection {
   static void on_flushed(void* request, ucs_status_t status, void* connection);
   static void on_closed(void* request, ucs_status_t status, void* connection);
   static void on_error(void* connection, ucp_ep_h endpoint, ucs_status_t status);
-  Operation& start(std::span<const std::byte> frame, MessageKind kind, Completion* done);
-  void post(Operation& operation, const Pieces& data, std::uint32_t flags);
-  void started(ucs_status_ptr_t request, Operation& operation);
-  void ended(Operation& operation, ucs_status_t status) noexcept;
+  UcxOperation& start(std::span<const std::byte> frame, MessageKind kind, Completion* done);
+  void post(UcxOperation& operation, const Pieces& data, std::uint32_t flags);
+  void started(ucs_status_ptr_t request, UcxOperation& operation);
+  void ended(UcxOperation& operation, ucs_status_t status) noexcept;
   void flush(TimePoint now);
   void force(TimePoint now);
   void finish_failed() noexcept;
@@ -171,9 +171,9 @@ class Connection {
   bool endpoint_closing_ = false;
   Error why_{Errc::peer_lost, 0, "closed"};
   std::uint32_t next_out_ = 0;
-  std::size_t operations_ = 0;      ///< at UCX
-  std::size_t waiting_bytes_ = 0;   ///< in their copied frames
-  std::vector<Operation*> failed_;  ///< ended badly: reported when quiet
+  std::size_t operations_ = 0;         ///< at UCX
+  std::size_t waiting_bytes_ = 0;      ///< in their copied frames
+  std::vector<UcxOperation*> failed_;  ///< ended badly: reported when quiet
   TimePoint deadline_{};
   TimePoint forced_at_ = TimePoint::max();
 };

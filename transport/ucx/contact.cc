@@ -177,8 +177,8 @@ void Contacts::on_ready(std::uint32_t) {
   }
 }
 
-/// Out of descriptors: the one kept in reserve takes the caller off the queue, and ends it. Else the
-/// listening socket would stay readable and keep the loop from sleeping.
+/// Out of descriptors: the one kept in reserve takes the caller off the queue, and ends it. Else
+/// the listening socket would stay readable and keep the loop from sleeping.
 void Contacts::turn_away() {
   reserve_ = Descriptor();
   Descriptor(::accept4(listener_.fd(), nullptr, nullptr, SOCK_CLOEXEC));

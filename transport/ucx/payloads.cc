@@ -2,7 +2,7 @@
 
 namespace membrain {
 
-std::uint64_t Payloads::add(Connection& connection, const HeldData& data) {
+std::uint64_t Payloads::add(Connection& connection, const HeldBytes& data) {
   if (free_.empty()) {
     free_.push_back(static_cast<std::uint32_t>(entries_.size()));
     entries_.emplace_back();

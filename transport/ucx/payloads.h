@@ -15,12 +15,12 @@ class Payloads {
  public:
   struct Entry {
     Connection* connection = nullptr;  ///< null: gone
-    HeldData data;
+    HeldBytes data;
     std::uint32_t use = 0;  ///< tells one use of a place from the next
     bool taken = false;
   };
 
-  [[nodiscard]] std::uint64_t add(Connection& connection, const HeldData& data);
+  [[nodiscard]] std::uint64_t add(Connection& connection, const HeldBytes& data);
   /// Removes and returns it; an empty entry if there is none of that number.
   Entry take(std::uint64_t id) noexcept;
   /// Calls `release(data)` for all of a connection that will not be received any more.

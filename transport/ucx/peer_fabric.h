@@ -74,10 +74,10 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
   bool deliver();
   void accept(Connection& connection, const Arrival& arrival, std::span<const std::byte> frame);
   void hand_over(Connection& connection, MessageKind kind, std::span<const std::byte> frame,
-                 const HeldData& data);
+                 const HeldBytes& data);
   void hand_over_early(Connection& connection);
   bool hand_over_opened();
-  void release(const HeldData& data) noexcept;
+  void release(const HeldBytes& data) noexcept;
   void discard(std::uint64_t payload_id) noexcept override;
 
   void begin_close(Connection& connection);

@@ -225,7 +225,7 @@ Task<> UcxFabric::close(PeerId peer) {
 void UcxFabric::begin_close(Connection& connection) {
   if (connection.phase() > Connection::Phase::open) return;
   arrivals_.forget(connection);
-  payloads_.drop(connection, [this](const HeldData& data) { release(data); });
+  payloads_.drop(connection, [this](const HeldBytes& data) { release(data); });
   for (const auto& [sequence, message] : connection.early) release(message.data);
   connection.early.clear();
   std::erase(opened_, &connection);

@@ -16,7 +16,7 @@ std::uint64_t total(std::span<const Segment> segments) noexcept {
 }
 
 /// Copies eager bytes to where the caller wants them.
-void scatter(const HeldData& data, std::span<const Segment> into) noexcept {
+void scatter(const HeldBytes& data, std::span<const Segment> into) noexcept {
   const auto* from = static_cast<const std::byte*>(data.descriptor);
   for (const Segment& segment : into) {
     std::copy_n(from, segment.size, segment.data);
@@ -97,7 +97,7 @@ bool UcxFabric::hand_over_opened() {
 }
 
 void UcxFabric::hand_over(Connection& connection, MessageKind kind,
-                          std::span<const std::byte> frame, const HeldData& data) {
+                          std::span<const std::byte> frame, const HeldBytes& data) {
   check(receiver_ != nullptr, "a fabric without a receiver got a message");
   if (kind == MessageKind::frame && data.descriptor == nullptr) {
     return receiver_->on_message(connection.id, frame, {});
@@ -139,7 +139,7 @@ void UcxFabric::discard(std::uint64_t payload_id) noexcept {
   release(payloads_.take(payload_id).data);
 }
 
-void UcxFabric::release(const HeldData& data) noexcept {
+void UcxFabric::release(const HeldBytes& data) noexcept {
   if (data.descriptor != nullptr) ucp_am_data_release(worker_->handle(), data.descriptor);
 }
 
