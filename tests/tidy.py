@@ -93,7 +93,7 @@ CODE_WORDS = [
     word(
         "sleep",
         r"\bthis_thread::sleep_\w+|\b(usleep|nanosleep)\s*\(|(?<![\w.>])sleep\s*\(\s*\d",
-        ("tools",),
+        ("tools", "bench"),
         "turn loops with a bound, move a ManualClock, or wait on a descriptor",
     ),
     word(
