@@ -1,6 +1,7 @@
 // What the catalog keeps of a block and of each of its replicas: plain records in slabs.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/ids.h"
@@ -61,17 +62,19 @@ struct Replica {
   std::uint32_t shelf = 0;  ///< the policy's: node, size class and priority
   NodeIndex node = 0;
   std::uint8_t tier = 0;  ///< 0: host memory
-  Standing standing = Standing::held;
-  bool sound = true;  ///< false: found corrupt; in no answer, goes when unpinned
+  Standing standing : 4 = Standing::held;
+  bool sound : 1 = true;  ///< false: found corrupt; in no answer, goes when unpinned
 
   [[nodiscard]] bool in_use() const noexcept { return entry != kNoRef; }
 };
 
 static_assert(sizeof(Entry) == 48, "an entry has grown: every block pays for it");
-static_assert(sizeof(Replica) <= 64, "a replica has grown: every block pays for it");
-/// At its fullest and emptiest an index spends 16/3 to 32/3 bytes a record; there are two.
-inline constexpr double kMaxIndexShareBytes = 32.0 / 3;
-static_assert(sizeof(Entry) + sizeof(Replica) <= 112, "see kMaxIndexShareBytes");
+static_assert(sizeof(Replica) == 56, "a replica has grown: every block pays for it");
+/// An index spends 16/3 bytes a record when it is fullest, 32/3 when it has just grown; there are
+/// two of them.
+inline constexpr std::size_t kMaxIndexShareBytes = 11;
+static_assert(sizeof(Entry) + sizeof(Replica) + 2 * kMaxIndexShareBytes <= 128,
+              "a block with one replica costs at most 128 bytes");
 
 struct Records {
   Slab<Entry> entries;
