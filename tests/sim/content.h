@@ -1,4 +1,5 @@
-// What the bytes of a simulated block are: a function of its number alone, so that any wrong byte shows.
+// What the bytes of a simulated block are: a function of its number alone, so that any wrong byte
+// shows.
 #pragma once
 
 #include <cstddef>

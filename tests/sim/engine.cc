@@ -1,5 +1,7 @@
 #include "tests/sim/engine.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -38,6 +40,21 @@ std::uint64_t Engine::held_blocks() const {
   std::uint64_t blocks = 0;
   for (const Match& match : held_) blocks += match.prefix_blocks();
   return blocks;
+}
+
+std::vector<LookupId> Engine::held_lookups() const {
+  std::vector<LookupId> lookups;
+  for (const Match& match : held_) lookups.push_back(match.state()->claims.front().lookup);
+  return lookups;
+}
+
+std::string Engine::held() const {
+  std::string text;
+  for (const Match& match : held_) {
+    text += fmt::format(" lookup {}: {} blocks,", match.state()->claims.front().lookup.value,
+                        match.prefix_blocks());
+  }
+  return text;
 }
 
 Task<Result<>> Engine::open() {

@@ -1,9 +1,11 @@
-// An engine of a simulated cluster: prompts that share prefixes, looked up, fetched, checked, stored.
+// An engine of a simulated cluster: prompts that share prefixes, looked up, fetched, checked and
+// stored.
 #pragma once
 
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "membrain/client.h"
@@ -37,7 +39,9 @@ class Engine {
 
   /// Blocks pinned by matches that it holds.
   [[nodiscard]] std::uint64_t held_blocks() const;
-  [[nodiscard]] std::size_t held_matches() const noexcept { return held_.size(); }
+  [[nodiscard]] std::vector<LookupId> held_lookups() const;
+  /// The same, for people.
+  [[nodiscard]] std::string held() const;
   void release_all() noexcept { held_.clear(); }
 
   static constexpr std::uint64_t kConversations = 5;

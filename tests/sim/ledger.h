@@ -24,7 +24,8 @@ struct Counts {
   std::uint64_t events = 0;
 };
 
-/// Violations, in words, and the destinations that were reported: nothing may land in them any more.
+/// Violations, in words, and the destinations that were reported: nothing may land in them any
+/// more.
 class Ledger {
  public:
   static constexpr std::size_t kWatched = 24;  ///< destinations remembered

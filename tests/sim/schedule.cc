@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <set>
 #include <utility>
 
 namespace membrain::sim {
@@ -169,16 +170,49 @@ void Schedule::check_life_goes_on() {
   pass_until([&] { return all_resting(); }, kSettle, "a client's operation never ended");
 }
 
-/// S4: pins equal the matches that live clients hold; none when these are gone.
+/// For the reader of a violation: what each session pins, and what each engine holds.
+std::string Schedule::who_pins() {
+  std::string text;
+  for (const auto& [id, session] : cluster_.server()->service.shard().sessions().all()) {
+    text += fmt::format("\n  session {:x} ({}, asserting {}):", id.value,
+                        session.connected ? "connected" : "cut off", session.asserting);
+    for (const auto& [lookup, pinned] : session.lookups) {
+      text += fmt::format(" lookup {} pins {}", lookup.value, pinned.entries.size());
+    }
+  }
+  for (const auto& engine : engines_) text += fmt::format("\n  engine holds {}", engine->held());
+  return text;
+}
+
+/// S4: whatever is pinned is held by a live client; and where no replica was ever lost, every block
+/// that a client holds is pinned. (A lookup answered twice pins what either answer found.)
+bool Schedule::pins_equal_holders() {
+  std::multiset<std::uint64_t> held;
+  std::uint64_t held_blocks = 0;
+  for (const auto& engine : engines_) {
+    for (const LookupId lookup : engine->held_lookups()) held.insert(lookup.value);
+    held_blocks += engine->held_blocks();
+  }
+  const Shard& shard = cluster_.server()->service.shard();
+  for (const auto& [id, session] : shard.sessions().all()) {
+    for (const auto& [lookup, pinned] : session.lookups) {
+      const auto holder = held.find(lookup.value);
+      if (pinned.entries.empty()) continue;
+      if (holder == held.end()) return false;
+      held.erase(holder);
+    }
+  }
+  const bool replicas_may_be_lost = plan_.kill_node > 0 || plan_.kill_server > 0 ||
+                                    plan_.clear > 0 || plan_.faults.bit_flip > 0;
+  return replicas_may_be_lost || shard.pin_count() == held_blocks;
+}
+
 void Schedule::check_quiet() {
   if (!pass(std::chrono::seconds(4))) return;  // sessions of the dead expire, unpins are sent
-  std::uint64_t held = 0;
-  for (const auto& engine : engines_) held += engine->held_blocks();
-  const auto pins = [&] { return cluster_.server()->service.shard().pin_count(); };
-  if (pins() != held) {
-    ledger_.violation(fmt::format("S4: {} pins, {} blocks held", pins(), held));
-    return;
+  if (!pins_equal_holders()) {
+    return ledger_.violation("S4: pins do not equal live holders" + who_pins());
   }
+  const auto pins = [&] { return cluster_.server()->service.shard().pin_count(); };
   for (const auto& engine : engines_) engine->release_all();
   if (!pass(std::chrono::seconds(2))) return;
   if (pins() != 0) ledger_.violation(fmt::format("S4: {} pins leaked", pins()));

@@ -35,6 +35,8 @@ class Schedule {
   void check_event();
   void check_slots();
   void check_quiet();
+  [[nodiscard]] bool pins_equal_holders();
+  [[nodiscard]] std::string who_pins();
   void check_life_goes_on();
   [[nodiscard]] bool all_resting() const;
   [[nodiscard]] bool chance(double probability) { return cluster_.random().chance(probability); }
