@@ -70,11 +70,16 @@ struct Replica {
 
 static_assert(sizeof(Entry) == 48, "an entry has grown: every block pays for it");
 static_assert(sizeof(Replica) == 56, "a replica has grown: every block pays for it");
-/// An index spends 16/3 bytes a record when it is fullest, 32/3 when it has just grown; there are
-/// two of them.
-inline constexpr std::size_t kMaxIndexShareBytes = 11;
-static_assert(sizeof(Entry) + sizeof(Replica) + 2 * kMaxIndexShareBytes <= 128,
-              "a block with one replica costs at most 128 bytes");
+/// An index spends 16/3 to 32/3 bytes a record within the size that it was made for, and up to 16
+/// while it grows beyond that: the old table is there until the last place has been moved. There
+/// are two indices.
+inline constexpr std::size_t kIndexShareBytes = 11;
+inline constexpr std::size_t kIndexShareGrowingBytes = 16;
+inline constexpr std::size_t kMaxBlockBytes =
+    sizeof(Entry) + sizeof(Replica) + 2 * kIndexShareBytes;
+inline constexpr std::size_t kMaxBlockGrowingBytes =
+    sizeof(Entry) + sizeof(Replica) + 2 * kIndexShareGrowingBytes;
+static_assert(kMaxBlockBytes <= 128, "a block with one replica costs at most 128 bytes");
 
 struct Records {
   Slab<Entry> entries;

@@ -23,7 +23,8 @@ namespace membrain {
 ///
 /// `HashOf` tells a living record's hash from its reference.
 ///
-/// Cost  A find touches about one line of the table and one record. Six to eleven bytes a record.
+/// Cost  A find touches about one line of the table and one record. Five to eleven bytes a record
+///       within `expected_count`; up to sixteen while it grows beyond that.
 template <class HashOf>
 class RefIndex {
  public:

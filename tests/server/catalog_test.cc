@@ -136,10 +136,30 @@ TEST_F(CatalogTest, BatchesFindWhatSingleProbesFind) {
   for (std::size_t i = 0; i < names.size(); ++i) EXPECT_EQ(found[i], catalog_.find(names[i]));
 }
 
-TEST_F(CatalogTest, ABlockTakesAtMost128BytesWithItsReplicaAndIndices) {
-  constexpr std::uint64_t kBlocks = 120'000;
-  for (std::uint64_t i = 1; i <= kBlocks; ++i) add(i);
-  EXPECT_LE(catalog_.bytes() / kBlocks, 128u);
+/// Bytes for each block beyond what the slabs' last chunks have to spare.
+double bytes_per_block(const Catalog& catalog, std::uint64_t blocks) {
+  const double spare = Slab<Entry>::kChunkRecords * (sizeof(Entry) + sizeof(Replica));
+  return (static_cast<double>(catalog.bytes()) - spare) / static_cast<double>(blocks);
+}
+
+TEST_F(CatalogTest, ABlockOfACatalogThatWasMadeForItsBlocksTakesAtMost128Bytes) {
+  for (const std::uint64_t blocks : {49'000, 50'000, 65'536, 98'000, 99'000}) {
+    Records records;
+    LruLeafFirst policy(records);
+    Catalog sized(records, policy, blocks, 42);
+    for (std::uint64_t i = 1; i <= blocks; ++i) {
+      sized.add_replica(sized.find_or_add(name(i)), place(i));
+    }
+    EXPECT_LE(bytes_per_block(sized, blocks), kMaxBlockBytes) << blocks;
+  }
+}
+
+TEST_F(CatalogTest, ACatalogThatOutgrowsItsSizeTakesNoMoreThanItSaysAtAnyMoment) {
+  for (std::uint64_t i = 1; i <= 120'000; ++i) {
+    add(i);
+    if (i < 10'000) continue;
+    ASSERT_LE(bytes_per_block(catalog_, i), kMaxBlockGrowingBytes) << i;
+  }
 }
 
 }  // namespace
