@@ -169,11 +169,13 @@ TEST_F(UcxContact, IsMadeAgainAfterALoss) {
 }
 
 TEST(UcxContext, RefusesARendezvousThatTheSenderDrives) {
-  ::setenv("UCX_RNDV_SCHEME", "put_zcopy", 1);
-  const auto refused = UcxContext::create();
-  ::unsetenv("UCX_RNDV_SCHEME");
-  ASSERT_FALSE(refused.has_value());
-  EXPECT_EQ(refused.error().code, Errc::invalid_argument);
+  for (const char* scheme : {"put_zcopy", "put_ppln", "am", "get_ppln", "rkey_ptr", "auto"}) {
+    ::setenv("UCX_RNDV_SCHEME", scheme, 1);
+    const auto refused = UcxContext::create();
+    ::unsetenv("UCX_RNDV_SCHEME");
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_EQ(refused.error().code, Errc::invalid_argument);
+  }
 }
 
 TEST(UcxContext, KnowsWhichAddressesStayOnThisMachine) {
