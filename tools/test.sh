@@ -97,7 +97,9 @@ lint() {
     xargs -0 -n 1 -P "$jobs" clang-tidy-16 -p build/clang --quiet 2>/dev/null
 }
 
-check_types() { (cd tests && MYPYPATH=tools mypy --strict --cache-dir=../build/mypy ./*.py tools/*.py); }
+check_types() {
+  (cd tests && MYPYPATH=tools mypy --strict --cache-dir=../build/mypy ./*.py tools/*.py)
+}
 
 if [[ $setup == yes ]]; then
   if [[ $mode == all ]]; then tools/setup.sh --all; else tools/setup.sh --test; fi
