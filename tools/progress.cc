@@ -36,7 +36,9 @@ std::string left(const ProgressState& state) {
   const double each_second = per_second(state);
   if (each_second <= 0 || state.done >= state.total) return {};
   const double seconds = static_cast<double>(state.total - state.done) / each_second;
-  return format_duration(std::chrono::seconds(std::llround(std::ceil(seconds)))) + " left";
+  const std::int64_t whole = std::llround(std::ceil(seconds));
+  if (whole < 60) return fmt::format("{} s left", whole);
+  return format_duration(std::chrono::seconds(whole)) + " left";
 }
 
 std::size_t terminal_columns() {
@@ -52,8 +54,9 @@ std::string progress_bar(const ProgressState& state, std::size_t columns) {
   const auto filled = static_cast<std::size_t>(share * static_cast<double>(kBarColumns));
   std::string line = fmt::format("{:>3.0f} % |{}{}|", std::floor(share * 100),
                                  std::string(filled, '#'), std::string(kBarColumns - filled, '.'));
+  const std::string total = format_count(state.total);
   const std::string parts[] = {
-      fmt::format("{} of {}", format_count(state.done), format_count(state.total)), rate(state),
+      fmt::format("{:>{}} of {}", format_count(state.done), total.size(), total), rate(state),
       left(state), state.note};
   for (const std::string& part : parts) {
     if (!part.empty() && line.size() + 2 + part.size() <= columns) line += "  " + part;

@@ -13,18 +13,18 @@ using std::chrono::seconds;
 TEST(ProgressBar, ShowsShareRateAndRemainingTime) {
   EXPECT_EQ(
       progress_bar({.done = 600, .total = 1200, .elapsed = seconds(2), .note = "36 % hit"}, 120),
-      " 50 % |##############..............|  600 of 1,200  300/s  2.0 s left  36 % hit");
+      " 50 % |##############..............|    600 of 1,200  300/s  2 s left  36 % hit");
 }
 
 TEST(ProgressBar, FitsANarrowTerminalAndDropsWhatDoesNotFit) {
   const ProgressState state{600, 1200, seconds(2), "36 % hit"};
-  EXPECT_EQ(progress_bar(state, 52), " 50 % |##############..............|  600 of 1,200");
+  EXPECT_EQ(progress_bar(state, 54), " 50 % |##############..............|    600 of 1,200");
   EXPECT_LE(progress_bar(state, 10).size(), 10U);
 }
 
 TEST(ProgressBar, BearsTheBeginningAndTheEnd) {
   EXPECT_EQ(progress_bar({0, 10, {}, {}}, 80),
-            "  0 % |............................|  0 of 10  0.0/s");
+            "  0 % |............................|   0 of 10  0.0/s");
   EXPECT_EQ(progress_bar({10, 10, seconds(4), {}}, 80),
             "100 % |############################|  10 of 10  2.5/s");
   EXPECT_NE(progress_bar({0, 0, {}, {}}, 80).find("100 %"), std::string::npos);
