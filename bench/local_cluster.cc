@@ -53,25 +53,25 @@ std::unique_ptr<Fabric> made(const std::shared_ptr<UcxContext>& context, Loop& l
 
 }  // namespace
 
-LocalCluster::Side::Side(const Clock& clock, const std::shared_ptr<UcxContext>& context,
-                         const char* label)
+InProcessCluster::Side::Side(const Clock& clock, const std::shared_ptr<UcxContext>& context,
+                             const char* label)
     : loop(clock), fabric(made(context, loop, label)) {}
 
-void LocalCluster::Side::run() {
+void InProcessCluster::Side::run() {
   thread_ = std::thread([this] { loop.run(); });
 }
 
-void LocalCluster::Side::halt() {
+void InProcessCluster::Side::halt() {
   if (!thread_.joinable()) return;
   loop.stop();
   thread_.join();
 }
 
-std::byte LocalCluster::content(std::uint64_t number, std::size_t offset) noexcept {
+std::byte InProcessCluster::content(std::uint64_t number, std::size_t offset) noexcept {
   return static_cast<std::byte>(number * 131 + offset * 7 + (offset >> 8));
 }
 
-LocalCluster::LocalCluster(const LocalClusterConfig& config) {
+InProcessCluster::InProcessCluster(const InProcessClusterConfig& config) {
   UcxContextConfig context;
   context.transports = config.transports;
   context_ = UcxContext::create(context).value();
@@ -108,7 +108,7 @@ LocalCluster::LocalCluster(const LocalClusterConfig& config) {
            }).value();
 }
 
-LocalCluster::~LocalCluster() {
+InProcessCluster::~InProcessCluster() {
   (void)wait_for<bool>(*client_control_, [&] { return stop_client(*client_); });
   (void)wait_for<bool>(*node_control_, [&] { return stop_node(*node_); });
   for (auto* side : {&client_data_, &client_control_, &node_data_, &node_control_, &server_}) {
@@ -120,7 +120,7 @@ LocalCluster::~LocalCluster() {
 }
 
 template <class T, class Start>
-Result<T> LocalCluster::wait_for(Side& side, Start start) {
+Result<T> InProcessCluster::wait_for(Side& side, Start start) {
   std::promise<Result<T>> outcome;
   std::future<Result<T>> arrives = outcome.get_future();
   const Result<> posted =
@@ -129,7 +129,7 @@ Result<T> LocalCluster::wait_for(Side& side, Start start) {
   return arrives.get();
 }
 
-bool LocalCluster::store(std::uint64_t first, std::size_t count, std::size_t bytes) {
+bool InProcessCluster::store(std::uint64_t first, std::size_t count, std::size_t bytes) {
   std::vector<std::byte> block(bytes);
   for (std::size_t i = 0; i < count; ++i) {
     for (std::size_t at = 0; at < bytes; ++at) block[at] = content(first + i, at);
@@ -151,7 +151,7 @@ bool LocalCluster::store(std::uint64_t first, std::size_t count, std::size_t byt
   return true;
 }
 
-Match LocalCluster::lookup(std::uint64_t first, std::size_t count) {
+Match InProcessCluster::lookup(std::uint64_t first, std::size_t count) {
   std::vector<BlockHash> hashes;
   for (std::size_t i = 0; i < count; ++i) hashes.push_back(hash_of(first + i));
   Result<Match> match =
@@ -159,7 +159,7 @@ Match LocalCluster::lookup(std::uint64_t first, std::size_t count) {
   return match ? std::move(*match) : Match();
 }
 
-bool LocalCluster::fetch(const Match& match, const std::vector<FetchItem>& items) {
+bool InProcessCluster::fetch(const Match& match, const std::vector<FetchItem>& items) {
   const Result<TransferReport> report = wait_for<TransferReport>(
       *client_data_, [&] { return client_->fetch(match.state(), items, {}, nullptr); });
   if (!report) return false;

@@ -18,7 +18,7 @@
 
 namespace membrain {
 
-struct LocalClusterConfig {
+struct InProcessClusterConfig {
   std::string transports;  ///< as UcxContextConfig's: "tcp,self", or "" for shared memory
   std::size_t capacity_bytes = std::size_t{512} << 20;
   bool verify_checksums = true;
@@ -28,12 +28,12 @@ struct LocalClusterConfig {
 /// Everything that a fetch passes through, each loop on a thread of its own as in production.
 ///
 /// Threads  One benchmark thread calls; loops run on their own.
-class LocalCluster {
+class InProcessCluster {
  public:
-  explicit LocalCluster(const LocalClusterConfig& config);
-  ~LocalCluster();
-  LocalCluster(const LocalCluster&) = delete;
-  LocalCluster& operator=(const LocalCluster&) = delete;
+  explicit InProcessCluster(const InProcessClusterConfig& config);
+  ~InProcessCluster();
+  InProcessCluster(const InProcessCluster&) = delete;
+  InProcessCluster& operator=(const InProcessCluster&) = delete;
 
   /// Stores `count` blocks of `bytes` each, numbered from `first`; true if all are kept.
   bool store(std::uint64_t first, std::size_t count, std::size_t bytes);

@@ -58,18 +58,18 @@ void raw(benchmark::State& state, const std::string& lane, std::size_t block_byt
 bool intact(const std::vector<std::byte>& memory, std::size_t block_bytes, std::uint64_t first) {
   for (std::size_t at = 0; at < memory.size(); ++at) {
     const std::uint64_t number = first + at / block_bytes;
-    if (memory[at] != LocalCluster::content(number, at % block_bytes)) return false;
+    if (memory[at] != InProcessCluster::content(number, at % block_bytes)) return false;
   }
   return true;
 }
 
 void fetch(benchmark::State& state, const std::string& lane, std::size_t block_bytes, bool verify) {
-  LocalClusterConfig config;
+  InProcessClusterConfig config;
   config.transports = transports_of(lane);
   config.capacity_bytes = std::size_t{256} << 20;
   config.verify_checksums = verify;
   config.window_blocks = kWindow;
-  LocalCluster cluster(config);
+  InProcessCluster cluster(config);
   const std::size_t blocks = batch_of(block_bytes);
   constexpr std::uint64_t kFirst = 1000;
   if (!cluster.store(kFirst, blocks, block_bytes)) return state.SkipWithError("nothing was stored");

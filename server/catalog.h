@@ -24,8 +24,8 @@ struct CatalogCounts {
 /// and no time.
 ///
 /// Ownership  The records and the policy are the caller's and outlive it.
-/// Cost       115 to 126 bytes for a block with one replica, both indices included, as long as there
-///            are no more than expected; up to 136 while an index grows beyond that.
+/// Cost       115 to 126 bytes for a block with one replica, both indices included, as long as
+///            there are no more than expected; up to 136 while an index grows beyond that.
 class Catalog {
  public:
   static constexpr std::size_t kProbeBatch = 32;  ///< names whose memory is asked for at once

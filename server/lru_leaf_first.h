@@ -13,8 +13,8 @@ namespace membrain {
 ///
 /// A candidate whose block has children on this shard steps aside ("parked") when its turn comes,
 /// and is first in line again when the last child has gone: a prompt goes from its end to its
-/// beginning. Only a class that has nothing but parked ones gives one of these: a gap in a prompt is
-/// better than a node that can take nothing more, because its prompts' ends sit on other nodes.
+/// beginning. Only a class that has nothing but parked ones gives one of these: a gap in a prompt
+/// is better than a node that can take nothing more, because its prompts' ends sit on other nodes.
 ///
 /// Cost  O(1) amortised: a replica is parked at most once for each time that it is released or its
 ///       block becomes a leaf.

@@ -202,8 +202,8 @@ bool Schedule::pins_equal_holders() {
       held.erase(holder);
     }
   }
-  const bool replicas_may_be_lost = plan_.kill_node > 0 || plan_.kill_server > 0 ||
-                                    plan_.clear > 0 || plan_.faults.bit_flip > 0;
+  const bool replicas_may_be_lost =
+      plan_.kill_node > 0 || plan_.kill_server > 0 || plan_.clear > 0 || plan_.faults.bit_flip > 0;
   return replicas_may_be_lost || shard.pin_count() == held_blocks;
 }
 
