@@ -106,6 +106,27 @@ void give_back(ShardSession& session, const Match::State& state) {
   session.pins_released();
 }
 
+/// Holds what was found, and gives the rest back: a request that was repeated may have pinned more
+/// the first time, on nodes that have gone since.
+void keep_pins(ShardSession& session, LookupId lookup, HeldPin asked_for,
+               const wire::FoundSection& found) {
+  PinRegistry& pins = session.pins();
+  std::vector<bool> located(asked_for.keys.size());
+  for (const wire::FoundLocation& location : found.locations) located[location.block] = true;
+  HeldPin held{asked_for.space, asked_for.parts, {}};
+  std::vector<BlockKey> surplus;
+  for (std::size_t i = 0; i < located.size(); ++i) {
+    (located[i] ? held.keys : surplus).push_back(asked_for.keys[i]);
+  }
+  if (held.keys.empty()) {
+    pins.release(lookup);
+  } else {
+    pins.hold(lookup, std::move(held));
+    pins.release(lookup, asked_for.space, std::move(surplus));
+  }
+  session.pins_released();
+}
+
 /// One message and its answer, from block `progress.asked` on.
 Task<Result<>> ask_next(ShardSession& session, const LookupPlan& plan, Progress& progress,
                         std::size_t keys_per_message) {
@@ -114,7 +135,8 @@ Task<Result<>> ask_next(ShardSession& session, const LookupPlan& plan, Progress&
   const LookupId lookup = session.next_lookup();
   const bool pins = plan.options.mode == LookupOptions::Mode::pin;
   wire::Lookup request = next_message(session, plan, lookup, begin, count);
-  HeldPin held{request.sections.front().space, plan.options.parts, request.sections.front().keys};
+  HeldPin asked_for{request.sections.front().space, plan.options.parts,
+                    request.sections.front().keys};
   Task<Result<wire::Found>> asked = session.ask<wire::Found>(std::move(request), plan.deadline);
   const Result<wire::Found> found = co_await asked;
   const bool fits = found && take_answer(progress, plan, lookup, *found, count);
@@ -127,14 +149,7 @@ Task<Result<>> ask_next(ShardSession& session, const LookupPlan& plan, Progress&
     if (!found) co_return fail(found.error());
     co_return fail(Errc::corrupt, "the answer does not fit the lookup");
   }
-  if (pins && !found->sections.front().locations.empty()) {
-    session.pins().hold(lookup, std::move(held));
-  } else if (pins && count > 0) {
-    // Nothing to fetch, and yet perhaps pinned: by a first request whose answer was lost, on a node
-    // that has gone since.
-    session.pins().release(lookup);
-    session.pins_released();
-  }
+  if (pins) keep_pins(session, lookup, std::move(asked_for), found->sections.front());
   if (found->sections.front().era.value != plan.space.era) {
     co_return fail(Errc::stale, "the namespace was cleared: open it again");
   }

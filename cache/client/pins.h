@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <set>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/ids.h"
@@ -19,6 +19,14 @@ struct HeldPin {
   std::vector<BlockKey> keys;
 };
 
+/// What the shard must be told that nobody needs.
+struct Unpinning {
+  LookupId lookup;
+  NamespaceId space;           ///< of `keys`
+  std::vector<BlockKey> keys;  ///< none: all that the lookup pins
+  std::uint64_t serial = 0;    ///< which word about the lookup this is
+};
+
 /// The pins of one client by lookup id. Ids never repeat, so a late word about one changes nothing.
 ///
 /// Threads  The control loop only.
@@ -28,24 +36,26 @@ class PinRegistry {
   void hold(LookupId lookup, HeldPin pin) { held_.insert_or_assign(lookup, std::move(pin)); }
   /// Nobody here needs it any more: the shard is to be told until it has acknowledged. Also for a
   /// lookup whose answer never came.
-  void release(LookupId lookup) {
-    held_.erase(lookup);
-    unpinning_.insert(lookup);
-  }
+  void release(LookupId lookup);
+  /// Likewise for some keys of a lookup that goes on to pin others.
+  void release(LookupId lookup, NamespaceId space, std::vector<BlockKey> keys);
   void release_all();
 
   [[nodiscard]] const HeldPin* find(LookupId lookup) const noexcept;
   [[nodiscard]] std::vector<LookupId> held() const;
   [[nodiscard]] std::size_t held_count() const noexcept { return held_.size(); }
 
-  /// The oldest ids that the shard must still be told of, at most `max_count`.
-  [[nodiscard]] std::vector<LookupId> unpinning(std::size_t max_count) const;
+  /// What the shard must still be told, oldest lookup first: at most `max_count` lookups and
+  /// `max_keys` keys (but at least one lookup, if there is any).
+  [[nodiscard]] std::vector<Unpinning> unpinning(std::size_t max_count, std::size_t max_keys) const;
   [[nodiscard]] bool unpinned() const noexcept { return unpinning_.empty(); }
-  void acknowledge(std::span<const LookupId> lookups);
+  /// The shard has taken these. A later word about the same lookup stands.
+  void acknowledge(std::span<const Unpinning> told);
 
  private:
   std::map<LookupId, HeldPin> held_;
-  std::set<LookupId> unpinning_;
+  std::map<LookupId, Unpinning> unpinning_;
+  std::uint64_t next_serial_ = 1;
 };
 
 }  // namespace membrain

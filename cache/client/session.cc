@@ -241,10 +241,10 @@ Task<> ShardSession::unpin() {
       co_await unpin_signal_;
       continue;
     }
-    const std::vector<LookupId> batch = pins_.unpinning(wire::kMaxUnpinItems);
+    const std::vector<Unpinning> batch = pins_.unpinning(wire::kMaxUnpinItems, wire::kMaxKeys);
     wire::Unpin request;
     request.session = proof_.session;
-    for (const LookupId lookup : batch) request.items.push_back({lookup, NamespaceId{}, {}});
+    for (const Unpinning& one : batch) request.items.push_back({one.lookup, one.space, one.keys});
     const TimePoint deadline = loop_.now() + std::max(beat_every(), kGoodbye);
     const wire::Header head = header();
     Task<Result<wire::Unpinned>> asked =

@@ -129,6 +129,12 @@ TEST(Circuit, OpensAtOnceAndSpacesItsAttemptsWithJitter) {
   EXPECT_LE(circuit.retry_at() - now, Circuit::kFirstDelay) << "a success begins anew";
 }
 
+std::vector<LookupId> lookups_of(const std::vector<Unpinning>& batch) {
+  std::vector<LookupId> lookups;
+  for (const Unpinning& one : batch) lookups.push_back(one.lookup);
+  return lookups;
+}
+
 TEST(PinRegistry, TellsOfAReleaseUntilItIsAcknowledged) {
   PinRegistry pins;
   pins.hold(LookupId{1}, {NamespaceId{9}, 1, {key(1)}});
@@ -137,14 +143,40 @@ TEST(PinRegistry, TellsOfAReleaseUntilItIsAcknowledged) {
   pins.release(LookupId{1});
   pins.release(LookupId{3});  // its answer never came
   EXPECT_EQ(pins.held(), (std::vector<LookupId>{LookupId{2}}));
-  EXPECT_EQ(pins.unpinning(10), (std::vector<LookupId>{LookupId{1}, LookupId{3}}));
-  EXPECT_EQ(pins.unpinning(1).size(), 1U);
-  const std::array<LookupId, 1> first{LookupId{1}};
+  EXPECT_EQ(lookups_of(pins.unpinning(10, 10)), (std::vector<LookupId>{LookupId{1}, LookupId{3}}));
+  const std::vector<Unpinning> first = pins.unpinning(1, 10);
+  EXPECT_EQ(lookups_of(first), (std::vector<LookupId>{LookupId{1}}));
   pins.acknowledge(first);
-  EXPECT_EQ(pins.unpinning(10), (std::vector<LookupId>{LookupId{3}}));
+  EXPECT_EQ(lookups_of(pins.unpinning(10, 10)), (std::vector<LookupId>{LookupId{3}}));
   pins.release_all();
   EXPECT_EQ(pins.held_count(), 0U);
   EXPECT_FALSE(pins.unpinned());
+}
+
+TEST(PinRegistry, AReleaseOfAllStandsWhenAnEarlierOneOfSomeKeysIsAcknowledged) {
+  PinRegistry pins;
+  pins.hold(LookupId{1}, {NamespaceId{9}, 1, {key(1)}});
+  pins.release(LookupId{1}, NamespaceId{9}, {key(2), key(3)});
+  EXPECT_EQ(pins.held_count(), 1U);
+  const std::vector<Unpinning> some = pins.unpinning(10, 10);
+  ASSERT_EQ(some.size(), 1U);
+  EXPECT_EQ(some[0].keys.size(), 2U);
+  pins.release(LookupId{1});
+  pins.acknowledge(some);
+  const std::vector<Unpinning> all = pins.unpinning(10, 10);
+  ASSERT_EQ(all.size(), 1U);
+  EXPECT_TRUE(all[0].keys.empty());
+  pins.acknowledge(all);
+  EXPECT_TRUE(pins.unpinned());
+}
+
+TEST(PinRegistry, ABatchIsBoundedByItsKeys) {
+  PinRegistry pins;
+  for (std::uint64_t i = 1; i <= 5; ++i) {
+    pins.release(LookupId{i}, NamespaceId{9}, {key(1), key(2), key(3)});
+  }
+  EXPECT_EQ(pins.unpinning(10, 7).size(), 2U);
+  EXPECT_EQ(pins.unpinning(10, 1).size(), 1U) << "at least one";
 }
 
 TEST(SegmentList, JoinsNeighboursAndBouncesWhatIsTooScattered) {

@@ -281,7 +281,9 @@ void FakeShard::take_hello(PeerId peer, OpId op, const wire::Hello& hello) {
 
 void FakeShard::take_unpin(PeerId peer, OpId op, const wire::Unpin& unpin) {
   unpins.push_back(unpin);
-  for (const wire::UnpinItem& item : unpin.items) pins.erase({unpin.session, item.lookup});
+  for (const wire::UnpinItem& item : unpin.items) {
+    if (item.keys.empty()) pins.erase({unpin.session, item.lookup});
+  }
   if (deaf_to_unpins > 0) {
     --deaf_to_unpins;
   } else {
