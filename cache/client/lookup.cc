@@ -118,6 +118,11 @@ void keep_pins(ShardSession& session, LookupId lookup, HeldPin asked_for,
   for (std::size_t i = 0; i < located.size(); ++i) {
     (located[i] ? held.keys : surplus).push_back(asked_for.keys[i]);
   }
+  std::vector<BlockKey> kept = held.keys;  // a key may have been asked for twice
+  std::sort(kept.begin(), kept.end());
+  std::erase_if(surplus, [&](const BlockKey& key) {
+    return std::binary_search(kept.begin(), kept.end(), key);
+  });
   if (held.keys.empty()) {
     pins.release(lookup);
   } else {

@@ -48,6 +48,15 @@ TEST_F(Session, AMissIsUnpinnedForAFirstAnswerMayHaveBeenLost) {
   EXPECT_EQ(shard_.unpins[0].items[0].lookup, shard_.lookups[0].lookup);
 }
 
+TEST_F(Session, AKeyThatIsAskedForTwiceIsNotUnpinnedWhereItIsMissed) {
+  begin();
+  publish(1, 100, {&node1_});
+  const Match match = lookup({1, 2, 1}).value();
+  EXPECT_EQ(match.prefix_blocks(), 1U);
+  step_until([&] { return !shard_.unpins.empty(); });
+  EXPECT_EQ(shard_.unpins[0].items[0].keys, (std::vector<BlockKey>{key_of(2)}));
+}
+
 TEST_F(Session, AProbePinsNothingAndCannotBeFetchedFrom) {
   begin();
   publish(1, 100, {&node1_});
