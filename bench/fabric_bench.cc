@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/check.h"
 #include "base/log.h"
 #include "bench/transfer_raw.h"
 #include "transport/ucx/ucx_fabric.h"
@@ -108,7 +109,8 @@ class BlockReader final : public Receiver {
     Completion all(loop_.ready(), static_cast<std::uint32_t>(free_));
     std::size_t left = blocks;
     for (std::size_t slot = 0; slot < free_; ++slot) loop_.spawn(fetch_in_slot(slot, left, all));
-    co_await all;
+    const Result<> ended = co_await all;
+    check(ended.has_value(), "slots end without an outcome");
     loop_.stop();
   }
 
