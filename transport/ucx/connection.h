@@ -83,7 +83,7 @@ struct Pieces {
 Pieces describe(std::span<const Segment> segments, const UcxContext& context,
                 std::vector<ucp_dt_iov_t>& pieces);
 
-/// One peer. Closing is a sequence that was found by experiment (docs/adr/0003): stop posting; wait
+/// One peer. Closing is a sequence, explained in docs/adr/0003: stop posting; wait
 /// for what is under way, and flush, while the peer is healthy; close the endpoint by force; go on
 /// until the last callback; on shared memory a little longer. Only then are failed operations
 /// reported: nothing can land any more.

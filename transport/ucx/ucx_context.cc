@@ -32,9 +32,9 @@ constexpr std::array kPresets = {
     Preset{"UCX_KEEPALIVE_INTERVAL", "1s"},    // 20 s by default
 };
 
-/// The receiver reads, or is sent active messages that it places itself. In every other scheme
-/// (traced on 1.13.1: put_zcopy, but also am and get_ppln on shared memory) the sender writes into
-/// the receiver's memory, whenever it likes. See docs/adr/0003-receiver-driven-rendezvous.md.
+/// The receiver reads, or is sent active messages that it places itself. Of the other schemes am
+/// and get_ppln were seen to let the sender write into the receiver's memory (1.13.1, shared
+/// memory); the rest is not trusted either. See docs/adr/0003-receiver-driven-rendezvous.md.
 constexpr std::string_view kScheme = "get_zcopy";
 
 std::string_view environment(const char* name) noexcept {
@@ -49,9 +49,8 @@ Result<> configure(ucp_config_t* settings, const UcxContextConfig& config) {
     return ucp_config_modify(settings, name, value.c_str());
   };
   ucs_status_t status = set("RNDV_SCHEME", std::string(kScheme));
-  // A zero-copy send over TCP that is under way when its endpoint is closed by force, and whose
-  // socket fails then, is completed twice: 1.13.1 ends the process (docs/adr/0003). What shared
-  // memory and RDMA read by rendezvous stays zero-copy.
+  // With zero-copy sends over TCP, forced closing amid bulk ends the process on 1.13.1
+  // (docs/adr/0003). What shared memory and RDMA read by rendezvous stays zero-copy.
   if (status == UCS_OK) status = set("ZCOPY_THRESH", "inf");
   if (status == UCS_OK && config.loopback_only) status = set("NET_DEVICES", "lo");
   if (status == UCS_OK && !config.transports.empty()) status = set("TLS", config.transports);
