@@ -7,8 +7,10 @@
 // batch of 32 MiB, at least 8 and at most 512 blocks, four under way. Rows of one size follow each
 // other, so that a machine whose speed drifts drifts for all of them.
 #include <benchmark/benchmark.h>
+#include <ucp/api/ucp.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -34,8 +36,8 @@ std::size_t batch_of(std::size_t block_bytes) {
 }
 
 void count_bytes(benchmark::State& state, std::size_t bytes) {
-  state.counters["GB/s"] = benchmark::Counter(static_cast<double>(bytes) / 1e9,
-                                              benchmark::Counter::kIsIterationInvariantRate);
+  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations()) *
+                          static_cast<std::int64_t>(bytes));
 }
 
 void raw(benchmark::State& state, const std::string& lane, std::size_t block_bytes) {
@@ -116,6 +118,12 @@ void register_rows() {
 
 int main(int argc, char** argv) {
   membrain::set_log_level(membrain::LogLevel::error);
+  benchmark::AddCustomContext("ucx", ucp_get_version_string());
+#ifdef NDEBUG
+  benchmark::AddCustomContext("membrain_build", "optimised");
+#else
+  benchmark::AddCustomContext("membrain_build", "with assertions: not for figures");
+#endif
   membrain::register_rows();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
