@@ -9,6 +9,7 @@
 
 #include "base/mac.h"
 #include "cache/node/size_classes.h"
+#include "tools/output.h"
 #include "tools/units.h"
 
 namespace membrain {
@@ -62,6 +63,15 @@ Outcome<> check_memory_for(std::uint64_t capacity_bytes) {
 LocalCluster::LocalCluster() : secret_(random_secret()) {}
 LocalCluster::~LocalCluster() {
   for (const auto& process : processes_) process->ask_to_end();
+  for (std::size_t index = 0; index < processes_.size(); ++index) {
+    Child& process = *processes_[index];
+    process.stop(std::chrono::seconds(20));
+    const std::string how = process.ended().value_or("still running");
+    const bool known = index >= reported_.size() || reported_[index];
+    if (!known && how != "exit status 0") {
+      complain_aloud("", fmt::format("{} ended badly ({})", process.name(), how));
+    }
+  }
 }
 
 Outcome<std::unique_ptr<LocalCluster>> LocalCluster::start(const ClusterConfig& config,

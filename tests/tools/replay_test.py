@@ -37,7 +37,7 @@ class Replay(ProcessTest):
         for instances in ("1", "3"):
             words = self.words(trace.write(self.folder), "--instances", instances, "--in-order")
             status, out, err = run(*words)
-            self.assertEqual(status, 0, err)
+            self.assertEqual((status, err), (0, ""))
             figures = self.figures(out)
             self.assertEqual(figures["requests"], 300)
             self.assertEqual(figures["blocks_looked_up"], trace.looked_up)
@@ -80,6 +80,7 @@ class Replay(ProcessTest):
                     if command == "node":
                         largest = max(largest, resident_bytes(pid))
             self.assertEqual(replay.wait(), 0, replay.describe())
+            self.assertNotIn("ended", "\n".join(replay.err))
             figures = self.figures("\n".join(replay.out))
         self.assertEqual(figures["requests"], 800)
         self.assertGreater(figures["blocks_hit"], 0)
@@ -204,6 +205,7 @@ class BadDays(ProcessTest):
             self.assertEqual(figures["requests"], 1000)
             self.assertGreater(figures["blocks_hit"], 0)
             self.assertNotIn("ended unexpectedly", "\n".join(replay.err))
+            self.assertNotIn("ended badly", "\n".join(replay.err))
 
     @staticmethod
     def attack(ports: list[int], over: threading.Event) -> None:
