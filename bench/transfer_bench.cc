@@ -45,6 +45,7 @@ void raw(benchmark::State& state, const std::string& lane, std::size_t block_byt
   config.transports = transports_of(lane);
   config.block_bytes = block_bytes;
   config.window = kWindow;
+  config.blocks = batch_of(block_bytes);
   const std::unique_ptr<RawTransfer> transfer = RawTransfer::create(config).value();
   const std::size_t blocks = batch_of(block_bytes);
   if (!transfer->run(blocks) || transfer->lane() != lane)
@@ -77,7 +78,6 @@ void fetch(benchmark::State& state, const std::string& lane, std::size_t block_b
   if (!cluster.store(kFirst, blocks, block_bytes)) return state.SkipWithError("nothing was stored");
   const Match match = cluster.lookup(kFirst, blocks);
   if (match.prefix_blocks() != blocks) return state.SkipWithError("not every block was found");
-  // Like the raw loop, a window's worth of destination after destination: cache effects are equal.
   std::vector<std::byte> memory(blocks * block_bytes);
   std::vector<FetchItem> items(blocks);
   for (std::size_t i = 0; i < blocks; ++i) {

@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <ucp/api/ucp.h>
+#include <algorithm>
 
 #include <atomic>
 #include <chrono>
@@ -173,14 +174,15 @@ Result<> TwoThreads::open() {
   settings.transports = config_.transports;
   const Result<std::shared_ptr<UcxContext>> context = UcxContext::create(settings);
   if (!context) return fail(context.error());
-  const std::size_t bytes = config_.block_bytes * config_.window;
+  const std::size_t blocks = std::max(config_.blocks, config_.window);
+  const std::size_t bytes = config_.block_bytes * blocks;
   for (Side* side : {&server_, &client_}) {
     if (const Result<> opened = side->open(*context, bytes); !opened) return opened;
   }
   for (std::size_t i = 0; i < bytes; ++i) {
     server_.memory[i] = static_cast<std::byte>(i * 31 + (i >> 8));
   }
-  for (std::uint64_t slot = 0; slot < config_.window; ++slot) headers_.push_back(slot);
+  for (std::uint64_t slot = 0; slot < blocks; ++slot) headers_.push_back(slot);
   Result<> ready = server_.worker->handle(kRequestId, &on_request, this);
   if (ready) ready = client_.worker->handle(kBlockId, &on_block, this);
   if (ready) ready = server_.connect(client_);
@@ -229,7 +231,7 @@ Result<> TwoThreads::run(std::size_t blocks) {
   asked_ = done_ = 0;
   turn_while(*client_.worker, [this, blocks] {
     for (; asked_ < blocks && asked_ < done_ + config_.window; ++asked_) {
-      request(asked_ % config_.window);
+      request(asked_ % headers_.size());
     }
     for (const auto& [slot, data] : std::exchange(offered_, {})) {
       const std::size_t at = slot * config_.block_bytes;

@@ -14,6 +14,9 @@ struct RawTransferConfig {
   std::string transports;  ///< as UcxContextConfig's: "tcp,self", or "" for shared memory
   std::size_t block_bytes = 1u << 20;
   std::size_t window = 4;  ///< blocks under way
+  /// Distinct blocks on either side, fetched in turn (at least a window of them): the memory that
+  /// passes through the caches, which must be that of whatever this is the control of.
+  std::size_t blocks = 4;
 };
 
 /// Blocks fetched by active messages alone: a request of 8 bytes, answered by one active message
