@@ -19,6 +19,7 @@
 
 #include "base/log.h"
 #include "bench/local_cluster.h"
+#include "bench/page_memory.h"
 #include "bench/transfer_raw.h"
 
 namespace membrain {
@@ -58,7 +59,7 @@ void raw(benchmark::State& state, const std::string& lane, std::size_t block_byt
 }
 
 /// Every byte of every block is what was stored.
-bool intact(const std::vector<std::byte>& memory, std::size_t block_bytes, std::uint64_t first) {
+bool intact(const PageMemory& memory, std::size_t block_bytes, std::uint64_t first) {
   for (std::size_t at = 0; at < memory.size(); ++at) {
     const std::uint64_t number = first + at / block_bytes;
     if (memory[at] != InProcessCluster::content(number, at % block_bytes)) return false;
@@ -78,7 +79,7 @@ void fetch(benchmark::State& state, const std::string& lane, std::size_t block_b
   if (!cluster.store(kFirst, blocks, block_bytes)) return state.SkipWithError("nothing was stored");
   const Match match = cluster.lookup(kFirst, blocks);
   if (match.prefix_blocks() != blocks) return state.SkipWithError("not every block was found");
-  std::vector<std::byte> memory(blocks * block_bytes);
+  PageMemory memory(blocks * block_bytes);
   std::vector<FetchItem> items(blocks);
   for (std::size_t i = 0; i < blocks; ++i) {
     items[i].block = static_cast<std::uint32_t>(i);

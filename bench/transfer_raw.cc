@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "bench/page_memory.h"
 #include "transport/loop.h"
 #include "transport/ucx/region.h"
 #include "transport/ucx/worker.h"
@@ -81,7 +82,7 @@ struct Side {
     return param;
   }
 
-  std::vector<std::byte> memory;
+  PageMemory memory;
   std::unique_ptr<Region> region;
   std::unique_ptr<UcxWorker> worker;
   ucp_ep_h endpoint = nullptr;

@@ -30,8 +30,8 @@ class FetchService {
  public:
   static constexpr std::uint64_t kSoloBytes = 128 * 1024;
   static constexpr std::uint64_t kBatchBytes = 1024 * 1024;
-  static constexpr std::uint64_t kWindowBytes = 8 * 1024 * 1024;
-  static constexpr std::uint64_t kWindowMessages = 4;
+  static constexpr std::uint64_t kWindowBytes = 64 * 1024 * 1024;
+  static constexpr std::uint64_t kWindowMessages = 8;
   /// A send that hangs is ended so long after the deadline, by closing its peer: later than the
   /// reader would do it.
   static constexpr Duration kDrain = std::chrono::seconds(2);
