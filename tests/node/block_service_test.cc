@@ -185,7 +185,7 @@ TEST_F(BlockServiceTest, SendsLargeBlocksAloneAndSmallOnesTogether) {
     entries.push_back(shard.held.at(key));
   }
   const OpId op = client.fetch(entries);
-  ASSERT_TRUE(run_until([&] { return client.fetched[op.value].size() == 8; }));
+  ASSERT_TRUE(run_until([&] { return client.fetched[op.value].size() == 12 - kInFlight; }));
   EXPECT_EQ(client.messages_with_bytes, 4);
   for (std::uint32_t key = 1; key <= 8; ++key) {
     EXPECT_EQ(client.bytes[key], content_of(key, key <= 5 ? 10'000 : 200'000));
@@ -239,9 +239,10 @@ TEST_F(BlockServiceTest, DropsWhatIsUnsentOfACancelledFetch) {
   }
   client.hold_payloads = true;
   const OpId op = client.fetch(entries);
-  ASSERT_TRUE(run_until([&] { return client.held.size() == 4; }));
+  constexpr std::size_t kInFlight = FetchService::kWindowMessages;
+  ASSERT_TRUE(run_until([&] { return client.held.size() == kInFlight; }));
   run_for(milliseconds(10));
-  EXPECT_EQ(client.held.size(), FetchService::kWindowMessages);
+  EXPECT_EQ(client.held.size(), kInFlight);
   client.send(wire::CancelFetch{op});
   run_for(milliseconds(10));
   client.held.clear();
