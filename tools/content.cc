@@ -39,7 +39,8 @@ void fill_content(std::uint64_t hash_id, std::span<std::byte> block) noexcept {
     std::memcpy(block.data() + index * 8, &word, 8);
   }
   const std::uint64_t last = word_at(seed, words);
-  std::memcpy(block.data() + words * 8, &last, block.size() % 8);
+  // A block may be empty, with no memory at all.
+  if (block.size() % 8 != 0) std::memcpy(block.data() + words * 8, &last, block.size() % 8);
 }
 
 std::uint64_t count_wrong_bytes(std::uint64_t hash_id, std::span<const std::byte> block) noexcept {
@@ -55,7 +56,7 @@ std::uint64_t count_wrong_bytes(std::uint64_t hash_id, std::span<const std::byte
   }
   const std::uint64_t right = word_at(seed, words);
   std::uint64_t last = right;
-  std::memcpy(&last, block.data() + words * 8, block.size() % 8);
+  if (block.size() % 8 != 0) std::memcpy(&last, block.data() + words * 8, block.size() % 8);
   return wrong + differing_bytes(last, right);
 }
 
