@@ -143,7 +143,7 @@ double bytes_per_block(const Catalog& catalog, std::uint64_t blocks) {
 }
 
 TEST_F(CatalogTest, ABlockOfACatalogThatWasMadeForItsBlocksTakesAtMost128Bytes) {
-  for (const std::uint64_t blocks : {49'000, 50'000, 65'536, 98'000, 99'000}) {
+  for (const std::uint64_t blocks : {49'000UL, 50'000UL, 65'536UL, 98'000UL, 99'000UL}) {
     Records records;
     LruLeafFirst policy(records);
     Catalog sized(records, policy, blocks, 42);

@@ -72,7 +72,7 @@ class LruLeafFirstTest : public testing::Test {
 using Order = std::vector<std::uint64_t>;
 
 TEST_F(LruLeafFirstTest, BlocksWithoutPromptsGoInOrderOfLastUse) {
-  for (const std::uint64_t number : {1, 2, 3, 4}) add({number});
+  for (const std::uint64_t number : {1U, 2U, 3U, 4U}) add({number});
   touch(2);
   EXPECT_EQ(evict_all(), (Order{1, 3, 4, 2}));
 }
@@ -85,7 +85,7 @@ TEST_F(LruLeafFirstTest, APromptGoesFromItsEndToItsBeginning) {
 TEST_F(LruLeafFirstTest, TheColderPromptGoesCompletelyFirst) {
   add_prompt(1, 3);
   add_prompt(11, 3);
-  for (const std::uint64_t number : {3, 2, 1}) touch(number);
+  for (const std::uint64_t number : {3U, 2U, 1U}) touch(number);
   EXPECT_EQ(evict_all(), (Order{13, 12, 11, 3, 2, 1}));
 }
 

@@ -14,7 +14,7 @@ class ShardLookupTest : public ShardTest {
 };
 
 TEST_F(ShardLookupTest, APrefixEndsAtTheFirstBlockThatIsMissing) {
-  for (const std::uint64_t number : {1, 2, 4}) publish(entry(number));
+  for (const std::uint64_t number : {1U, 2U, 4U}) publish(entry(number));
   const auto found = look(session_, 9, {1, 2, 3, 4});
   EXPECT_EQ(found.prefix_blocks, 2u);
   EXPECT_TRUE(has(found, 0) && has(found, 1) && !has(found, 2) && has(found, 3));
@@ -26,7 +26,7 @@ TEST_F(ShardLookupTest, APrefixEndsAtTheFirstBlockThatIsMissing) {
 }
 
 TEST_F(ShardLookupTest, AWindowNeedsOnlyItsLastBlocks) {
-  for (const std::uint64_t number : {1, 3, 4, 6}) publish(entry(number));
+  for (const std::uint64_t number : {1U, 3U, 4U, 6U}) publish(entry(number));
   auto request = looking(session_, 9, {1, 2, 3, 4, 5, 6}, LookupRule::window);
   request.sections[0].window_blocks = 2;
   const auto found = shard_->lookup(request, now_);
@@ -47,7 +47,7 @@ TEST_F(ShardLookupTest, AWindowLongerThanThePrefixNeedsAllOfThePrefix) {
 }
 
 TEST_F(ShardLookupTest, AllPinsEveryBlockThatIsThere) {
-  for (const std::uint64_t number : {1, 3}) publish(entry(number));
+  for (const std::uint64_t number : {1U, 3U}) publish(entry(number));
   const auto found = look(session_, 9, {1, 2, 3}, LookupRule::all);
   EXPECT_EQ(found.locations.size(), 2u);
   EXPECT_EQ(shard_->pin_count(), 2u);
