@@ -119,7 +119,7 @@ FetchTarget Fetching::target_of(std::size_t item, const FoundReplica& replica) c
   target.offset = asked.offset;
   target.length = courses_[item].length;
   target.verify = job_.verify && target.length == replica.at.length;
-  target.into = asked.into;
+  target.into = Place(asked.into);
   return target;
 }
 

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "base/log.h"
-#include "cache/client/piece_checksum.h"
 #include "cache/client/segments.h"
 
 namespace membrain {

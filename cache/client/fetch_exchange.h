@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "cache/client/node_links.h"
+#include "cache/client/place.h"
 #include "cache/client/signal.h"
 #include "membrain/block.h"
 #include "membrain/client.h"
@@ -28,9 +29,9 @@ struct FetchTarget {
   std::uint16_t part = 0;
   Location at;
   std::uint32_t offset = 0;
-  std::uint32_t length = 0;     ///< bytes
-  bool verify = false;          ///< the whole part is fetched: compare with `at.checksum`
-  std::span<const Piece> into;  ///< the caller's, untouched until the item has ended
+  std::uint32_t length = 0;  ///< bytes
+  bool verify = false;       ///< the whole part is fetched: compare with `at.checksum`
+  Place into;                ///< the caller's, untouched until the item has ended
 };
 
 /// What a Fetch needs besides its items.

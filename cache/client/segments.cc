@@ -14,14 +14,8 @@ void SegmentList::add(std::byte* at, std::size_t size) {
   }
 }
 
-void SegmentList::add(std::span<const Piece> pieces) {
-  for (const Piece& piece : pieces) add(static_cast<std::byte*>(piece.data), piece.size);
-}
-
-void SegmentList::add(std::span<const ConstPiece> pieces) {
-  for (const ConstPiece& piece : pieces) {
-    add(static_cast<std::byte*>(const_cast<void*>(piece.data)), piece.size);
-  }
+void SegmentList::add(const Place& place) {
+  place.for_each_piece([this](std::byte* at, std::size_t size) { add(at, size); });
 }
 
 void SegmentList::bounce() {

@@ -1,5 +1,4 @@
-// Pieces of the caller's memory as segments of one send or receive. The one edge where a const
-// source becomes a Segment: a fabric only reads what it sends.
+// Places in the caller's memory as segments of one send or receive.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "membrain/block.h"
+#include "cache/client/place.h"
 #include "transport/fabric.h"
 
 namespace membrain {
@@ -16,11 +15,10 @@ namespace membrain {
 /// Fabric::kMaxSegments goes through one contiguous bounce buffer.
 ///
 /// Ownership  Owns the bounce buffer, if there is one: lives until the transfer is complete. The
-///            pieces stay the caller's.
+///            places stay the caller's.
 class SegmentList {
  public:
-  void add(std::span<const Piece> pieces);
-  void add(std::span<const ConstPiece> pieces);
+  void add(const Place& place);
 
   /// To receive into; `scatter` after the bytes have landed.
   [[nodiscard]] std::span<const Segment> to_receive();

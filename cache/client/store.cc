@@ -4,7 +4,7 @@
 #include <limits>
 #include <utility>
 
-#include "cache/client/piece_checksum.h"
+#include "cache/client/place.h"
 
 namespace membrain {
 
@@ -154,7 +154,7 @@ wire::Store Storing::message_of(const Batch& batch) const {
     entry.meta.part = block.part;
     entry.meta.priority = block.priority;
     entry.length = lengths_[item];
-    entry.checksum = checksum_of(block.from);
+    entry.checksum = checksum_of(Place(block.from));
     message.items.push_back(entry);
   }
   return message;
@@ -166,7 +166,7 @@ Task<> Storing::store_batch(NodeId node, Batch batch) {
     co_return;
   }
   SegmentList payload;
-  for (const std::size_t item : batch) payload.add(job_.items[item].from);
+  for (const std::size_t item : batch) payload.add(Place(job_.items[item].from));
   StoreExchange exchange(links_, node, message_of(batch), std::move(payload), job_.deadline);
   const auto here = active_.insert(active_.end(), &exchange);
   Task<StoreAnswer> exchanged = exchange.run();

@@ -183,14 +183,14 @@ TEST(SegmentList, JoinsNeighboursAndBouncesWhatIsTooScattered) {
   std::vector<std::byte> memory(10000);
   SegmentList joined;
   const std::vector<Piece> touching = {{memory.data(), 10}, {memory.data() + 10, 20}};
-  joined.add(touching);
+  joined.add(Place(touching));
   ASSERT_EQ(joined.to_receive().size(), 1U);
   EXPECT_EQ(joined.to_receive()[0].size, 30U);
 
   std::vector<Piece> crumbs;
   for (std::size_t i = 0; i < 5000; ++i) crumbs.push_back({memory.data() + 2 * i, 1});
   SegmentList scattered;
-  scattered.add(crumbs);
+  scattered.add(Place(crumbs));
   const std::span<const Segment> into = scattered.to_receive();
   ASSERT_EQ(into.size(), 1U);
   ASSERT_EQ(into[0].size, 5000U);
