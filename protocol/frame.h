@@ -37,6 +37,8 @@ enum class Type : std::uint8_t {
   stats_reply = 17,
   nodes = 18,
   node_list = 19,
+  probe_parts = 20,
+  probed_parts = 21,
 
   fetch = 32,
   data = 33,

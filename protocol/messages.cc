@@ -218,6 +218,22 @@ void Cleared::decode(Reader& in) {
   in.get(era);
 }
 
+void ProbeParts::encode(Writer& out) const {
+  out.put(session), out.put(space), out.put(era);
+  put_list(out, parts, [&](const PartName& name) { out.put(name.key), out.put(name.part); });
+}
+void ProbeParts::decode(Reader& in) {
+  in.get(session), in.get(space), in.get(era);
+  get_list(in, parts, kMaxKeys, 18, [&](PartName& name) { in.get(name.key), in.get(name.part); });
+}
+
+void ProbedParts::encode(Writer& out) const {
+  put_list(out, bitmap, [&](std::uint8_t bits) { out.put(bits); });
+}
+void ProbedParts::decode(Reader& in) {
+  get_list(in, bitmap, kMaxKeys / 8, 1, [&](std::uint8_t& bits) { in.get(bits); });
+}
+
 void StatsReply::encode(Writer& out) const {
   put_list(out, counters, [&](const Counter& counter) {
     out.put(std::string_view(counter.name)), out.put(counter.value);

@@ -226,6 +226,30 @@ struct Cleared {
   void decode(Reader& in);
 };
 
+/// One part of a block: what a store would store.
+struct PartName {
+  BlockKey key;
+  std::uint16_t part = 0;
+};
+
+/// Asks, before bytes are moved, which block parts the shard knows. Pins nothing, changes nothing.
+struct ProbeParts {
+  static constexpr Type kType = Type::probe_parts;
+  SessionId session;
+  NamespaceId space;
+  Era era;  ///< in another one nothing is known
+  std::vector<PartName> parts;
+  void encode(Writer& out) const;
+  void decode(Reader& in);
+};
+
+struct ProbedParts {
+  static constexpr Type kType = Type::probed_parts;
+  std::vector<std::uint8_t> bitmap;  ///< bit i (of byte i/8, low first): part i is known
+  void encode(Writer& out) const;
+  void decode(Reader& in);
+};
+
 using Stats = Empty<Type::stats>;
 
 struct Counter {

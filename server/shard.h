@@ -78,6 +78,7 @@ class Shard {
   Result<wire::Unpinned> unpin(const wire::Unpin& request, TimePoint now);
   Result<wire::Granted> grant(const wire::Grant& request, TimePoint now);
   Result<wire::Cleared> clear(const wire::Clear& request, TimePoint now);
+  Result<wire::ProbedParts> probe_parts(const wire::ProbeParts& request, TimePoint now);
   Result<wire::NodeList> list_nodes(SessionId session, TimePoint now);
   Result<wire::StatsReply> stats() const;
   /// The session's connection is gone. What it pins stays for its time to live.

@@ -126,6 +126,7 @@ void ShardService::dispatch(PeerId peer, const wire::Frame& frame) {
     case Type::unpin:
     case Type::grant:
     case Type::clear:
+    case Type::probe_parts:
     case Type::stats:
     case Type::nodes:
       return dispatch_client(peer, frame);
@@ -169,6 +170,8 @@ void ShardService::dispatch_client(PeerId peer, const wire::Frame& frame) {
       return serve_client<wire::Grant>(peer, frame, by_session(&Shard::grant));
     case Type::clear:
       return serve_client<wire::Clear>(peer, frame, by_session(&Shard::clear));
+    case Type::probe_parts:
+      return serve_client<wire::ProbeParts>(peer, frame, by_session(&Shard::probe_parts));
     case Type::stats:
       return serve_client<wire::Stats>(
           peer, frame, [&](SessionId, const wire::Stats&) { return shard.stats(); });

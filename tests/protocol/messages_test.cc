@@ -98,6 +98,14 @@ Cleared sample() {
   return {Era{3}};
 }
 template <>
+ProbeParts sample() {
+  return {SessionId{1}, NamespaceId{2}, Era{3}, {{{4, 5}, 6}, {{7, 8}, 9}}};
+}
+template <>
+ProbedParts sample() {
+  return {{0x5a, 1}};
+}
+template <>
 StatsReply sample() {
   return {{{"a", 1}, {"b", 2}}};
 }
@@ -187,11 +195,12 @@ std::vector<std::byte> encoded(const Message& message) {
 template <class Message>
 class EveryMessage : public ::testing::Test {};
 
-using All = ::testing::Types<Refused, Hello, Welcome, OpenNamespace, NamespaceOpened, Heartbeat,
-                             Alive, Lookup, Found, Unpin, Grant, Granted, Clear, Cleared,
-                             StatsReply, NodeList, Fetch, Data, CancelFetch, Store, Stored, Suspect,
-                             RegisterNode, Accepted, Publish, Published, NeedSlots, FreeSlots,
-                             Freed, Report, Reported, Corrupt, NodeHeartbeat>;
+using All =
+    ::testing::Types<Refused, Hello, Welcome, OpenNamespace, NamespaceOpened, Heartbeat, Alive,
+                     Lookup, Found, Unpin, Grant, Granted, Clear, Cleared, ProbeParts, ProbedParts,
+                     StatsReply, NodeList, Fetch, Data, CancelFetch, Store, Stored, Suspect,
+                     RegisterNode, Accepted, Publish, Published, NeedSlots, FreeSlots, Freed,
+                     Report, Reported, Corrupt, NodeHeartbeat>;
 TYPED_TEST_SUITE(EveryMessage, All);
 
 TYPED_TEST(EveryMessage, EncodesToTheSameBytesAfterDecoding) {
