@@ -1,0 +1,52 @@
+// A server that knows many blocks, for benchmarks that ask it over UCX.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include "base/clock.h"
+#include "bench/filled_shard.h"
+#include "server/shard_service.h"
+#include "server/state_store.h"
+#include "transport/fabric.h"
+#include "transport/loop.h"
+#include "transport/ucx/ucx_fabric.h"
+
+namespace membrain {
+
+/// What clients of it must know.
+[[nodiscard]] std::string_view bench_secret() noexcept;
+
+/// A server on a loop and a thread of its own, over UCX, filled by a node that publishes.
+///
+/// Threads  One thread calls.
+class FilledServer {
+ public:
+  /// `context` decides the lane.
+  FilledServer(std::shared_ptr<UcxContext> context, std::uint64_t blocks);
+  ~FilledServer();
+  FilledServer(const FilledServer&) = delete;
+  FilledServer& operator=(const FilledServer&) = delete;
+
+  [[nodiscard]] const std::string& address() const noexcept { return service_->address(); }
+  [[nodiscard]] std::uint64_t prompts() const noexcept { return blocks_ / kPromptBlocks; }
+  /// Processor time that the server's thread has taken so far.
+  [[nodiscard]] Duration cpu();
+
+ private:
+  void fill();
+
+  SteadyClock clock_;
+  std::shared_ptr<UcxContext> context_;
+  std::uint64_t blocks_;
+  MemoryStateStore state_;
+  Loop loop_{clock_};
+  std::unique_ptr<Fabric> fabric_;
+  std::unique_ptr<ShardService> service_;
+  std::thread thread_;
+};
+
+}  // namespace membrain
