@@ -48,7 +48,7 @@ std::vector<char*> pointers_to(std::vector<std::string>& words) {
 }
 
 /// In a group of its own, no signal blocked, SIGPIPE as usual, `socket` as input and output.
-int spawn(pid_t& pid, int socket, std::vector<std::string> words,
+int spawn(pid_t& pid, const std::string& program, int socket, std::vector<std::string> words,
           std::vector<std::string> variables) {
   posix_spawn_file_actions_t files;
   posix_spawn_file_actions_init(&files);
@@ -66,7 +66,7 @@ int spawn(pid_t& pid, int socket, std::vector<std::string> words,
   posix_spawnattr_setpgroup(&attributes, 0);
   posix_spawnattr_setflags(&attributes,
                            POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  const int failed = posix_spawn(&pid, "/proc/self/exe", &files, &attributes,
+  const int failed = posix_spawn(&pid, program.c_str(), &files, &attributes,
                                  pointers_to(words).data(), pointers_to(variables).data());
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&files);
@@ -85,10 +85,11 @@ Outcome<std::unique_ptr<Child>> Child::start(const ChildConfig& config) {
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
     return complain("{} cannot be started: {}", config.name, std::strerror(errno));
   }
-  std::vector<std::string> words{"membrain"};
+  const std::string program = config.program.empty() ? "/proc/self/exe" : config.program;
+  std::vector<std::string> words{config.program.empty() ? "membrain" : config.program};
   words.insert(words.end(), config.words.begin(), config.words.end());
   pid_t pid = -1;
-  const int failed = spawn(pid, ends[1], std::move(words), environment_for(config.secret));
+  const int failed = spawn(pid, program, ends[1], std::move(words), environment_for(config.secret));
   ::close(ends[1]);
   if (failed != 0) {
     ::close(ends[0]);

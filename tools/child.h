@@ -1,4 +1,4 @@
-// A process of this same program, started by it and talked to by lines of text.
+// A process that this one starts, most often of the same program, and talks to by lines of text.
 #pragma once
 
 #include <sys/types.h>
@@ -19,6 +19,7 @@ namespace membrain {
 struct ChildConfig {
   std::string name;                ///< for people: "engine 2"
   std::vector<std::string> words;  ///< the command and its options
+  std::string program;             ///< the file to run; empty: this same program
   std::string secret;              ///< travels in the environment; empty for none
 };
 
@@ -30,7 +31,7 @@ struct ChildConfig {
 /// Threads    One.
 class Child {
  public:
-  /// Runs /proc/self/exe. MEMBRAIN_* variables are not passed on: options are.
+  /// Runs the program. MEMBRAIN_* variables are not passed on: options are.
   static Outcome<std::unique_ptr<Child>> start(const ChildConfig& config);
   ~Child();
   Child(const Child&) = delete;

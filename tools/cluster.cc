@@ -90,6 +90,7 @@ Outcome<std::unique_ptr<LocalCluster>> LocalCluster::start(const ClusterConfig& 
 Outcome<> LocalCluster::start_server(const ClusterConfig& config, Signals& signals) {
   ChildConfig child;
   child.name = "the server";
+  child.program = config.program;
   child.secret = secret_;
   child.words = {"server",
                  "--listen",
@@ -119,6 +120,7 @@ Outcome<> LocalCluster::start_nodes(const ClusterConfig& config, Signals& signal
   for (std::uint32_t index = 0; index < config.nodes; ++index) {
     ChildConfig child;
     child.name = config.nodes == 1 ? "the node" : fmt::format("node {}", index);
+    child.program = config.program;
     child.secret = secret_;
     child.words = {"node",
                    "--server",

@@ -18,6 +18,7 @@ struct ClusterConfig {
   std::uint64_t capacity_bytes = 0;  ///< of all nodes together
   std::uint64_t expected_blocks = 0;
   std::string log_level = "warn";
+  std::string program;  ///< the membrain binary; empty: this same program
 };
 
 /// Bytes that nodes need so that `blocks` blocks of `block_bytes` stay without eviction: slots are

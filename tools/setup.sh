@@ -25,8 +25,12 @@ build=(
   libtomlplusplus-dev # configuration files
   libgtest-dev        # tests
   libbenchmark-dev    # benchmarks
+  libhiredis-dev      # peer_bench: Redis' client
 )
-test=(clang-format-16)
+test=(
+  clang-format-16
+  redis-server        # peer_bench starts one of its own to compare with
+)
 extra=(clang-16 clang-tidy-16 libclang-rt-16-dev mypy)
 
 wanted=("${build[@]}")
@@ -72,4 +76,13 @@ echo "setup: installing ${#missing[@]} packages: ${missing[*]}"
 quietly "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update
 quietly "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
   apt-get install -y --no-install-recommends "${missing[@]}"
+# Its package starts Redis as a service: one that was not here before does not stay.
+if [[ " ${missing[*]} " == *" redis-server "* ]]; then
+  if [[ -d /run/systemd/system ]]; then
+    quietly "${as_root[@]}" systemctl disable --now redis-server
+  else
+    quietly "${as_root[@]}" service redis-server stop
+    quietly "${as_root[@]}" update-rc.d redis-server disable
+  fi
+fi
 echo "setup: done"
