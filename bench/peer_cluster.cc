@@ -84,10 +84,10 @@ Outcome<std::unique_ptr<PeerCluster>> PeerCluster::start(std::uint64_t capacity_
   return cluster;
 }
 
-std::unique_ptr<Client> PeerCluster::connect() const {
+std::unique_ptr<Client> caller_driven_client(const std::string& server, const std::string& secret) {
   ClientConfig config;
-  config.server = processes_->server();
-  config.secret = processes_->secret();
+  config.server = server;
+  config.secret = secret;
   config.label = "peer_bench";
   config.threads = ClientConfig::Threads::caller;
   Result<std::unique_ptr<Client>> client = Client::open(std::move(config));

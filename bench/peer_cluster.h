@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "bench/page_memory.h"
@@ -22,14 +23,19 @@ void fill_value(std::uint64_t number, std::span<std::byte> into) noexcept;
 /// A name of 16 bytes.
 [[nodiscard]] BlockHash hash_of_value(std::uint64_t number) noexcept;
 
+/// A client that does all its work on the thread that calls it.
+[[nodiscard]] std::unique_ptr<Client> caller_driven_client(const std::string& server,
+                                                           const std::string& secret);
+
 /// Ownership  Destroying it ends the processes. Threads: one.
 class PeerCluster {
  public:
   /// Runs the `membrain` binary that lies near this one. Complains if there is none.
   static Outcome<std::unique_ptr<PeerCluster>> start(std::uint64_t capacity_bytes);
 
-  /// A client that does all its work on the thread that calls it.
-  [[nodiscard]] std::unique_ptr<Client> connect() const;
+  [[nodiscard]] std::unique_ptr<Client> connect() const {
+    return caller_driven_client(processes_->server(), processes_->secret());
+  }
   /// Stores values `first` and on, so many bytes each; false if one of them was not kept.
   bool store(Client& client, std::uint64_t first, std::size_t count, std::size_t bytes) const;
   [[nodiscard]] OpenedNamespace space_of(Client& client) const;

@@ -1,9 +1,11 @@
 // Membrain's rows: values by fetch and store, names by lookups that only ask.
 #include <deque>
 #include <iterator>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "bench/filled_shard.h"
 #include "bench/page_memory.h"
 #include "bench/peer_rows.h"
 
@@ -11,6 +13,7 @@ namespace membrain {
 namespace {
 
 constexpr std::uint64_t kFirstStored = std::uint64_t{1} << 50;
+constexpr std::size_t kProbesUnderWay = 4;
 constexpr std::size_t kFetchesUnderWay = 2;
 constexpr std::size_t kPortionBytes = std::size_t{4} << 20;  // of one fetch
 constexpr std::size_t kPortions = kBatchBytes / kPortionBytes;
@@ -74,6 +77,11 @@ std::vector<BlockHash> hashes_of(std::uint64_t first, std::size_t count) {
   std::vector<BlockHash> hashes;
   for (std::size_t i = 0; i < count; ++i) hashes.push_back(hash_of_value(first + i));
   return hashes;
+}
+
+bool all_there(Operation<Match>& probe) {
+  const Result<Match> match = probe.wait();
+  return match && match->prefix_blocks() == kKeysAtOnce;
 }
 
 }  // namespace
@@ -167,6 +175,30 @@ void membrain_store(benchmark::State& state, Rivals& rivals, std::size_t bytes) 
     }
   }
   count_bytes(state);
+}
+
+void membrain_contains(benchmark::State& state, Rivals& rivals) {
+  FilledServer& server = rivals.membrain_with_keys();
+  const std::unique_ptr<Client> client =
+      caller_driven_client(server.address(), std::string(bench_secret()));
+  const OpenedNamespace space = client->open_namespace(bench_namespace()).value();
+  const std::vector<std::vector<BlockHash>> batches = present_batches();
+  LookupOptions options;
+  options.mode = LookupOptions::Mode::probe;
+  options.rule = LookupOptions::Rule::all;
+  for (auto _ : state) {
+    std::deque<Operation<Match>> under_way;
+    bool all = true;
+    for (const std::vector<BlockHash>& batch : batches) {
+      under_way.push_back(client->lookup_async(space, batch, options));
+      if (under_way.size() < kProbesUnderWay) continue;
+      all = all_there(under_way.front()) && all;
+      under_way.pop_front();
+    }
+    for (Operation<Match>& probe : under_way) all = all_there(probe) && all;
+    if (!all) return state.SkipWithError("a key was not there");
+  }
+  count_keys(state);
 }
 
 }  // namespace membrain

@@ -31,7 +31,7 @@ bool get_batch(RedisClient& client, const Values& values, std::size_t first,
         words.assign(1, per_command == 1 ? "GET" : "MGET");
         const std::size_t end = std::min((command + 1) * per_command, batch);
         for (std::size_t i = command * per_command; i < end; ++i) {
-          keys.emplace_back(values.number(first + i));
+          keys.emplace_back(hash_of_value(values.number(first + i)));
         }
         for (const Key& key : keys) words.push_back(key.text());
         client.append(words);
@@ -101,7 +101,7 @@ void redis_exists(benchmark::State& state, Rivals& rivals) {
         [&](std::size_t index) {
           words.assign(1, "EXISTS");
           for (const BlockHash& hash : batches[index]) {
-            words.emplace_back(reinterpret_cast<const char*>(hash.bytes.data()), hash.size);
+            words.emplace_back(reinterpret_cast<const char*>(hash.bytes.data()), 16);
           }
           (*client)->append(words);
         },

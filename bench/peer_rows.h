@@ -32,5 +32,6 @@ void socket_read(benchmark::State& state, std::size_t bytes);
 
 // 64 batches of 512 names an iteration, all of them present.
 void redis_exists(benchmark::State& state, Rivals& rivals);
+void membrain_contains(benchmark::State& state, Rivals& rivals);
 
 }  // namespace membrain

@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "bench/filled_shard.h"
 #include "bench/page_memory.h"
 
 namespace membrain {
@@ -28,7 +29,7 @@ bool set_values(RedisClient& client, const Values& values, std::size_t first, st
   return pipelined(
       client, count, values.under_way(),
       [&](std::size_t index) {
-        const Key key(values.number(first + index));
+        const Key key(hash_of_value(values.number(first + index)));
         const auto* const begin = memory.data() + index * values.bytes;
         const std::string_view words[] = {
             "SET", key.text(), {reinterpret_cast<const char*>(begin), values.bytes}};
@@ -85,13 +86,21 @@ Outcome<RedisClient*> Rivals::redis_with_keys() {
   const bool set = pipelined(
       **client, kPresentKeys, 512,
       [&](std::size_t index) {
-        const Key key(kFirstPresent + index);
+        const Key key(bench_hash(index));
         const std::string_view words[] = {"SET", key.text(), "x"};
         (*client)->append(words);
       },
       [](std::size_t, const RedisReply& reply) { return is_ok(reply); });
   if (!set) return complain("redis-server refused a SET");
   return client;
+}
+
+FilledServer& Rivals::membrain_with_keys() {
+  if (!membrain_with_keys_) {
+    membrain_with_keys_ =
+        std::make_unique<FilledServer>(UcxContext::create({}).value(), kPresentKeys);
+  }
+  return *membrain_with_keys_;
 }
 
 }  // namespace membrain

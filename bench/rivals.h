@@ -9,6 +9,7 @@
 #include <span>
 #include <string_view>
 
+#include "bench/filled_server.h"
 #include "bench/peer_cluster.h"
 #include "bench/redis_client.h"
 #include "bench/redis_process.h"
@@ -18,13 +19,12 @@ namespace membrain {
 
 inline constexpr std::size_t kBatchBytes = std::size_t{32} << 20;  ///< of values, an iteration
 inline constexpr std::uint64_t kPresentKeys = 1'000'000;
-inline constexpr std::uint64_t kFirstPresent = std::uint64_t{1} << 40;  ///< the others follow
 
-/// A name of 16 bytes, as Redis takes it.
+/// A name as Redis takes it: 16 bytes, as many as Membrain sends of one.
 struct Key {
-  explicit Key(std::uint64_t number) : hash(hash_of_value(number)) {}
+  explicit Key(const BlockHash& name) : hash(name) {}
   [[nodiscard]] std::string_view text() const noexcept {
-    return {reinterpret_cast<const char*>(hash.bytes.data()), hash.size};
+    return {reinterpret_cast<const char*>(hash.bytes.data()), 16};
   }
   BlockHash hash;
 };
@@ -61,8 +61,9 @@ class Rivals {
   Outcome<PeerCluster*> membrain_with(const Values& values);
   /// Another cluster, in which nothing need stay.
   Outcome<PeerCluster*> membrain_for_stores();
-  /// With `kPresentKeys` names.
+  /// With `kPresentKeys` names, those of `bench_hash`.
   Outcome<RedisClient*> redis_with_keys();
+  FilledServer& membrain_with_keys();
 
  private:
   Outcome<RedisClient*> redis();
@@ -71,6 +72,7 @@ class Rivals {
   std::unique_ptr<RedisClient> redis_;
   std::unique_ptr<PeerCluster> membrain_;
   std::unique_ptr<PeerCluster> membrain_for_stores_;
+  std::unique_ptr<FilledServer> membrain_with_keys_;
   std::set<std::size_t> in_redis_;  ///< sizes of values; 0: the present keys
   std::set<std::size_t> in_membrain_;
 };
