@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "bench/raw_get.h"
 #include "bench/transfer_raw.h"
 #include "transport/ucx/ucx_fabric.h"
 
@@ -152,8 +153,11 @@ void fetch_through_fabric(benchmark::State& state, const std::string& transports
 }
 
 void fetch_raw(benchmark::State& state, const std::string& transports) {
-  const auto raw = RawTransfer::create({transports, static_cast<std::size_t>(state.range(0)),
-                                        static_cast<std::size_t>(state.range(1))});
+  RawTransferConfig config;
+  config.transports = transports;
+  config.block_bytes = static_cast<std::size_t>(state.range(0));
+  config.window = static_cast<std::size_t>(state.range(1));
+  const auto raw = RawTransfer::create(config);
   const std::size_t blocks = blocks_per_run(state);
   if (!raw || !(*raw)->run(blocks) || !(*raw)->intact()) return state.SkipWithError("raw loop");
   for (auto _ : state) {
@@ -162,12 +166,54 @@ void fetch_raw(benchmark::State& state, const std::string& transports) {
   count(state, blocks, (*raw)->lane());
 }
 
+/// A batch of 16 asked for by one request, one request at a time.
+void fetch_raw_batch(benchmark::State& state, RawAnswer answer) {
+  RawTransferConfig config;
+  config.transports = "tcp,self";
+  config.block_bytes = static_cast<std::size_t>(state.range(0));
+  config.window = static_cast<std::size_t>(state.range(1));
+  config.batch = 16;
+  config.answer = answer;
+  config.blocks = blocks_per_run(state) / 2;
+  const auto raw = RawTransfer::create(config);
+  const std::size_t blocks = blocks_per_run(state);
+  if (!raw || !(*raw)->run(blocks) || !(*raw)->intact()) return state.SkipWithError("raw loop");
+  for (auto _ : state) {
+    if (!(*raw)->run(blocks)) return state.SkipWithError("raw loop");
+  }
+  count(state, blocks, (*raw)->lane());
+}
+
+/// One-sided reads with UCX's own settings: forked by main, before anything of UCX.
+std::unique_ptr<RawGet> default_get;
+
+void get_default(benchmark::State& state) {
+  const std::size_t blocks = blocks_per_run(state);
+  if (!default_get->run(blocks)) return state.SkipWithError("raw reads");
+  for (auto _ : state) {
+    if (!default_get->run(blocks)) return state.SkipWithError("raw reads");
+  }
+  count(state, blocks, "tcp");
+}
+BENCHMARK(get_default)->Arg(1 << 20)->ArgName("bytes")->UseRealTime();
+
 void axes(benchmark::internal::Benchmark* bench) {
   bench->ArgNames({"bytes", "window"})->UseRealTime();
   for (const std::int64_t bytes : {4 << 10, 64 << 10, 1 << 20, 16 << 20}) bench->Args({bytes, 4});
 }
 BENCHMARK_CAPTURE(fetch_raw, tcp, "tcp,self")->Apply(axes);
 BENCHMARK_CAPTURE(fetch_through_fabric, tcp, "tcp,self")->Apply(axes);
+void batches(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"bytes", "window"})->UseRealTime();
+  for (const std::int64_t bytes : {4 << 10, 64 << 10}) bench->Args({bytes, 1});
+}
+BENCHMARK_CAPTURE(fetch_raw_batch, messages, RawAnswer::message_per_block)->Apply(batches);
+BENCHMARK_CAPTURE(fetch_raw_batch, one, RawAnswer::one_message)->Apply(batches);
+BENCHMARK_CAPTURE(fetch_raw_batch, gathered, RawAnswer::gathered_message)->Apply(batches);
+BENCHMARK_CAPTURE(fetch_raw, pingpong, "tcp,self")
+    ->Args({4 << 10, 1})
+    ->ArgNames({"bytes", "window"})
+    ->UseRealTime();
 BENCHMARK_CAPTURE(fetch_raw, shm, "")->Apply(axes);
 BENCHMARK_CAPTURE(fetch_through_fabric, shm, "")->Apply(axes);
 
@@ -176,7 +222,9 @@ BENCHMARK_CAPTURE(fetch_through_fabric, shm, "")->Apply(axes);
 
 int main(int argc, char** argv) {
   membrain::set_log_level(membrain::LogLevel::warn);
+  membrain::default_get = membrain::RawGet::fork({});
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();
+  membrain::default_get.reset();
   return 0;
 }

@@ -1,20 +1,18 @@
 #include "bench/transfer_raw.h"
 
-#include <poll.h>
 #include <ucp/api/ucp.h>
-#include <algorithm>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
-#include <span>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "bench/page_memory.h"
-#include "transport/loop.h"
+#include "bench/raw_turning.h"
 #include "transport/ucx/region.h"
 #include "transport/ucx/worker.h"
 
@@ -25,24 +23,11 @@ namespace {
 constexpr unsigned kRequestId = 1;
 constexpr unsigned kBlockId = 2;
 
-/// Turns a worker until told otherwise, as Loop::run does.
-template <class Going>
-void turn_while(UcxWorker& worker, Going going) {
-  using Clock = std::chrono::steady_clock;
-  const LoopConfig as_the_loop;
-  Clock::time_point idle_since = Clock::now();
-  while (going()) {
-    if (ucp_worker_progress(worker.handle()) != 0) {
-      idle_since = Clock::now();
-      continue;
-    }
-    if (Clock::now() - idle_since < as_the_loop.spin) continue;
-    if (!worker.arm()) continue;
-    pollfd events{worker.event_fd(), POLLIN, 0};
-    ::poll(&events, 1, 50);
-    idle_since = Clock::now();
-  }
-}
+/// What a request, and the header of every answer, says.
+struct Run {
+  std::uint64_t slot;
+  std::uint64_t blocks;
+};
 
 void free_request(void* request, ucs_status_t, void*) {
   ucp_request_free(request);
@@ -60,6 +45,19 @@ struct Side {
     Result<std::unique_ptr<Region>> registered = UcxRegion::create(std::move(context), memory);
     if (!registered) return fail(registered.error());
     region = std::move(*registered);
+    return {};
+  }
+  /// A handler that must take the data, or leave it to a rendezvous, before it returns: what the
+  /// fabric keeps for later costs UCX a copy.
+  Result<> handle(unsigned id, ucp_am_recv_callback_t handler, void* argument) {
+    ucp_am_handler_param_t params{};
+    params.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB |
+                        UCP_AM_HANDLER_PARAM_FIELD_ARG;
+    params.id = id;
+    params.cb = handler;
+    params.arg = argument;
+    const ucs_status_t status = ucp_worker_set_am_recv_handler(worker->handle(), &params);
+    if (status != UCS_OK) return fail(Errc::unavailable, "ucp_worker_set_am_recv_handler", status);
     return {};
   }
   Result<> connect(const Side& other) {
@@ -103,18 +101,24 @@ class TwoThreads final : public RawTransfer {
   static ucs_status_t on_block(void* self, const void* header, std::size_t, void* data,
                                std::size_t size, const ucp_am_recv_param_t* param);
   static void on_received(void* request, ucs_status_t status, std::size_t, void* self);
-  void answer(std::uint64_t slot);
+  void answer(const Run& run);
+  void send(const Run& run);
   void request(std::uint64_t slot);
-  void landed(ucs_status_t status);
+  void receive(const Run& run, void* data);
+  void landed(std::uint64_t blocks, ucs_status_t status);
   void quieten();
 
   RawTransferConfig config_;
   std::string lane_;
   Side server_;
   Side client_;
-  std::vector<std::uint64_t> wanted_;   ///< by the server's handler: answered outside of it
-  std::vector<std::uint64_t> headers_;  ///< slots, by slot: live until their sends have ended
-  std::vector<std::pair<std::uint64_t, void*>> offered_;
+  std::vector<Run> wanted_;  ///< by the server's handler: answered outside of it
+  std::vector<Run> answering_;
+  std::vector<Run> asks_;             ///< headers, by slot: live until their sends have ended
+  std::vector<Run> answers_;          ///< likewise
+  std::vector<ucp_dt_iov_t> pieces_;  ///< by slot
+  std::vector<std::pair<Run, void*>> offered_;
+  std::vector<std::pair<Run, void*>> receiving_;
   std::size_t asked_ = 0;
   std::size_t done_ = 0;
   ucs_status_t status_ = UCS_OK;
@@ -124,50 +128,65 @@ class TwoThreads final : public RawTransfer {
 
 ucs_status_t TwoThreads::on_request(void* self, const void* header, std::size_t, void*, std::size_t,
                                     const ucp_am_recv_param_t*) {
-  std::uint64_t slot = 0;
-  std::memcpy(&slot, header, sizeof slot);
-  static_cast<TwoThreads*>(self)->wanted_.push_back(slot);
+  Run run{};
+  std::memcpy(&run, header, sizeof run);
+  static_cast<TwoThreads*>(self)->wanted_.push_back(run);
   return UCS_OK;
 }
 
 ucs_status_t TwoThreads::on_block(void* self, const void* header, std::size_t, void* data,
                                   std::size_t size, const ucp_am_recv_param_t* param) {
   TwoThreads& transfer = *static_cast<TwoThreads*>(self);
-  std::uint64_t slot = 0;
-  std::memcpy(&slot, header, sizeof slot);
+  Run run{};
+  std::memcpy(&run, header, sizeof run);
   if ((param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0) {
-    transfer.offered_.emplace_back(slot, data);
+    transfer.offered_.emplace_back(run, data);
     return UCS_INPROGRESS;
   }
-  std::memcpy(transfer.client_.memory.data() + slot * transfer.config_.block_bytes, data, size);
-  transfer.landed(UCS_OK);
+  std::memcpy(transfer.client_.memory.data() + run.slot * transfer.config_.block_bytes, data, size);
+  transfer.landed(run.blocks, UCS_OK);
   return UCS_OK;
 }
 
-void TwoThreads::on_received(void* request, ucs_status_t status, std::size_t, void* self) {
+void TwoThreads::on_received(void* request, ucs_status_t status, std::size_t size, void* self) {
   ucp_request_free(request);
-  static_cast<TwoThreads*>(self)->landed(status);
+  TwoThreads& transfer = *static_cast<TwoThreads*>(self);
+  transfer.landed(size / transfer.config_.block_bytes, status);
 }
 
-void TwoThreads::landed(ucs_status_t status) {
+void TwoThreads::landed(std::uint64_t blocks, ucs_status_t status) {
   if (status != UCS_OK) status_ = status;
-  ++done_;
+  done_ += blocks;
 }
 
-void TwoThreads::answer(std::uint64_t slot) {
-  const std::size_t at = slot * config_.block_bytes;
-  ucp_request_param_t param = server_.block_param(at, config_.block_bytes, nullptr);
+void TwoThreads::answer(const Run& run) {
+  if (config_.answer != RawAnswer::message_per_block) return send(run);
+  for (std::uint64_t i = 0; i < run.blocks; ++i) send({run.slot + i, 1});
+}
+
+void TwoThreads::send(const Run& run) {
+  Run& header = answers_[run.slot] = run;
+  const std::size_t at = run.slot * config_.block_bytes;
+  const std::size_t size = run.blocks * config_.block_bytes;
+  ucp_request_param_t param = server_.block_param(at, size, nullptr);
   param.cb.send = &free_request;
-  ucp_am_send_nbx(server_.endpoint, kBlockId, &headers_[slot], sizeof(std::uint64_t),
-                  server_.memory.data() + at, config_.block_bytes, &param);
+  if (config_.answer == RawAnswer::gathered_message) {
+    param.op_attr_mask &= ~static_cast<std::uint32_t>(UCP_OP_ATTR_FIELD_MEMH);
+    param.datatype = ucp_dt_make_iov();
+    ucp_am_send_nbx(server_.endpoint, kBlockId, &header, sizeof header, &pieces_[run.slot],
+                    run.blocks, &param);
+    return;
+  }
+  ucp_am_send_nbx(server_.endpoint, kBlockId, &header, sizeof header, server_.memory.data() + at,
+                  size, &param);
 }
 
 void TwoThreads::request(std::uint64_t slot) {
+  Run& header = asks_[slot] = {slot, config_.batch};
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK;
   param.cb.send = &free_request;
-  ucp_am_send_nbx(client_.endpoint, kRequestId, &headers_[slot], sizeof(std::uint64_t), nullptr, 0,
-                  &param);
+  ucp_am_send_nbx(client_.endpoint, kRequestId, &header, sizeof header, nullptr, 0, &param);
 }
 
 Result<> TwoThreads::open() {
@@ -175,7 +194,8 @@ Result<> TwoThreads::open() {
   settings.transports = config_.transports;
   const Result<std::shared_ptr<UcxContext>> context = UcxContext::create(settings);
   if (!context) return fail(context.error());
-  const std::size_t blocks = std::max(config_.blocks, config_.window);
+  const std::size_t least = std::max(config_.blocks, config_.window * config_.batch);
+  const std::size_t blocks = (least + config_.batch - 1) / config_.batch * config_.batch;
   const std::size_t bytes = config_.block_bytes * blocks;
   for (Side* side : {&server_, &client_}) {
     if (const Result<> opened = side->open(*context, bytes); !opened) return opened;
@@ -183,16 +203,22 @@ Result<> TwoThreads::open() {
   for (std::size_t i = 0; i < bytes; ++i) {
     server_.memory[i] = static_cast<std::byte>(i * 31 + (i >> 8));
   }
-  for (std::uint64_t slot = 0; slot < blocks; ++slot) headers_.push_back(slot);
-  Result<> ready = server_.worker->handle(kRequestId, &on_request, this);
-  if (ready) ready = client_.worker->handle(kBlockId, &on_block, this);
+  asks_.resize(blocks);
+  answers_.resize(blocks);
+  for (std::size_t i = 0; i < blocks; ++i) {
+    pieces_.push_back({server_.memory.data() + i * config_.block_bytes, config_.block_bytes});
+  }
+  Result<> ready = server_.handle(kRequestId, &on_request, this);
+  if (ready) ready = client_.handle(kBlockId, &on_block, this);
   if (ready) ready = server_.connect(client_);
   if (ready) ready = client_.connect(server_);
   if (!ready) return ready;
   lane_ = lane_of(client_.endpoint);
   thread_ = std::thread([this] {
-    turn_while(*server_.worker, [this] {
-      for (const std::uint64_t slot : std::exchange(wanted_, {})) answer(slot);
+    turn_while(server_.worker->handle(), [this] {
+      answering_.swap(wanted_);
+      for (const Run& run : answering_) answer(run);
+      answering_.clear();
       return !stop_.load(std::memory_order_relaxed);
     });
   });
@@ -228,20 +254,26 @@ void TwoThreads::quieten() {
   }
 }
 
+void TwoThreads::receive(const Run& run, void* data) {
+  const std::size_t at = run.slot * config_.block_bytes;
+  const std::size_t size = run.blocks * config_.block_bytes;
+  ucp_request_param_t param = client_.block_param(at, size, this);
+  param.cb.recv_am = &on_received;
+  const ucs_status_ptr_t request = ucp_am_recv_data_nbx(client_.worker->handle(), data,
+                                                        client_.memory.data() + at, size, &param);
+  if (!UCS_PTR_IS_PTR(request)) landed(run.blocks, UCS_PTR_RAW_STATUS(request));
+}
+
 Result<> TwoThreads::run(std::size_t blocks) {
   asked_ = done_ = 0;
-  turn_while(*client_.worker, [this, blocks] {
-    for (; asked_ < blocks && asked_ < done_ + config_.window; ++asked_) {
-      request(asked_ % headers_.size());
+  turn_while(client_.worker->handle(), [this, blocks] {
+    for (; asked_ < blocks && asked_ < done_ + config_.window * config_.batch;
+         asked_ += config_.batch) {
+      request(asked_ % asks_.size());
     }
-    for (const auto& [slot, data] : std::exchange(offered_, {})) {
-      const std::size_t at = slot * config_.block_bytes;
-      ucp_request_param_t param = client_.block_param(at, config_.block_bytes, this);
-      param.cb.recv_am = &on_received;
-      const ucs_status_ptr_t request = ucp_am_recv_data_nbx(
-          client_.worker->handle(), data, client_.memory.data() + at, config_.block_bytes, &param);
-      if (!UCS_PTR_IS_PTR(request)) landed(UCS_PTR_RAW_STATUS(request));
-    }
+    receiving_.swap(offered_);
+    for (const auto& [run, data] : receiving_) receive(run, data);
+    receiving_.clear();
     return done_ < blocks && status_ == UCS_OK;
   });
   if (status_ != UCS_OK) return fail(Errc::peer_lost, "raw transfer", status_);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -10,17 +11,27 @@
 
 namespace membrain {
 
+/// How a request for several blocks is answered.
+enum class RawAnswer : std::uint8_t {
+  message_per_block,  ///< sixteen small ones are faster over TCP than one of the same size
+  one_message,        ///< the blocks lie side by side, and travel as one run
+  gathered_message,   ///< one message, described to UCX block by block
+};
+
 struct RawTransferConfig {
   std::string transports;  ///< as UcxContextConfig's: "tcp,self", or "" for shared memory
   std::size_t block_bytes = 1u << 20;
-  std::size_t window = 4;  ///< blocks under way
-  /// Distinct blocks on either side, fetched in turn (at least a window of them): the memory that
-  /// passes through the caches, which must be that of whatever this is the control of.
+  std::size_t window = 4;  ///< requests under way
+  std::size_t batch = 1;   ///< blocks that one request asks for
+  RawAnswer answer = RawAnswer::message_per_block;
+  /// Distinct blocks on either side, fetched in turn (at least a window of batches): the memory
+  /// that passes through the caches, which must be that of whatever this is the control of.
   std::size_t blocks = 4;
 };
 
-/// Blocks fetched by active messages alone: a request of 8 bytes, answered by one active message
-/// that carries the block from the server's registered memory into the caller's. A context with the
+/// Blocks fetched by active messages alone: a request of 16 bytes, answered by an active message
+/// that carries the block from the server's registered memory into the caller's. With a window and
+/// a batch of one it is the ping-pong that a round trip is measured against. A context with the
 /// fabric's settings, a worker and a thread for the server, event-driven progress with the loop's
 /// spin on both sides; no proof, no frame, no check.
 ///
@@ -30,7 +41,7 @@ class RawTransfer {
   static Result<std::unique_ptr<RawTransfer>> create(const RawTransferConfig& config);
   virtual ~RawTransfer() = default;
 
-  /// Fetches `blocks` blocks, `window` at a time.
+  /// Fetches `blocks` blocks (a multiple of `batch`), `window` requests at a time.
   virtual Result<> run(std::size_t blocks) = 0;
   [[nodiscard]] virtual std::string_view lane() const noexcept = 0;  ///< "tcp", "shm"
   /// Every byte of the destination is the server's.
