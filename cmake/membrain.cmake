@@ -12,7 +12,7 @@ function(membrain_habits target)
     if("address" IN_LIST MEMBRAIN_SANITIZE)  # it finds these two by itself; a fifth less to compile
       target_compile_options(${target} PUBLIC -fno-sanitize=null,object-size)
     endif()
-    # The fences of cache/node/seal.cc order memory for other processes, which TSan does not see.
+    # The fences of protocol/seal.cc order memory for other processes, which TSan does not see.
     if("thread" IN_LIST MEMBRAIN_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
       target_compile_options(${target} PRIVATE -Wno-tsan)
     endif()

@@ -88,7 +88,7 @@ def seal_layout() -> list[tuple[int, int]]:
     sizes = {"std::atomic<std::uint32_t>": 4, "std::atomic<std::uint64_t>": 8, "SlabPlace": 8}
     sizes |= {f"std::uint{bits}_t": bits // 8 for bits in (8, 16, 32, 64)}
     sizes |= {"BlockKey": 16, "Checksum": 16}
-    text = (ROOT / "cache" / "node" / "seal.h").read_text("utf-8")
+    text = (ROOT / "protocol" / "seal.h").read_text("utf-8")
     found = re.search(r"struct alignas\(128\) Seal \{(.*?)\n\};", text, re.DOTALL)
     assert found is not None
     at = 0

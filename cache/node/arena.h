@@ -9,7 +9,7 @@
 #include <string>
 
 #include "base/ids.h"
-#include "cache/node/seal.h"
+#include "protocol/seal.h"
 #include "cache/node/size_classes.h"
 #include "membrain/result.h"
 

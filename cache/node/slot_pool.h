@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/ids.h"
-#include "cache/node/seal.h"
+#include "protocol/seal.h"
 #include "membrain/result.h"
 #include "protocol/messages.h"
 

@@ -17,7 +17,7 @@
 #include "base/checksum.h"
 #include "cache/node/adoption.h"
 #include "cache/node/block_table.h"
-#include "cache/node/seal.h"
+#include "protocol/seal.h"
 
 namespace membrain {
 namespace {

@@ -1,4 +1,4 @@
-#include "cache/node/seal.h"
+#include "protocol/seal.h"
 
 #include <array>
 #include <cstring>
