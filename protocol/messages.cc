@@ -248,14 +248,14 @@ void NodeList::encode(Writer& out) const {
   put_list(out, nodes, [&](const NodeEntry& node) {
     out.put(node.node), out.put(node.incarnation), put_flag(out, node.alive);
     out.put(std::string_view(node.address)), out.put(std::string_view(node.host));
-    out.put(node.capacity_bytes), out.put(node.free_bytes);
+    out.put(node.capacity_bytes), out.put(node.free_bytes), out.put(std::string_view(node.door));
   });
 }
 void NodeList::decode(Reader& in) {
-  get_list(in, nodes, kMaxNodes, 29, [&](NodeEntry& node) {
+  get_list(in, nodes, kMaxNodes, 31, [&](NodeEntry& node) {
     in.get(node.node), in.get(node.incarnation), get_flag(in, node.alive);
     in.get(node.address, kMaxTextBytes), in.get(node.host, kMaxTextBytes);
-    in.get(node.capacity_bytes), in.get(node.free_bytes);
+    in.get(node.capacity_bytes), in.get(node.free_bytes), in.get(node.door, kMaxTextBytes);
   });
 }
 
@@ -333,10 +333,12 @@ void Suspect::decode(Reader& in) {
 void RegisterNode::encode(Writer& out) const {
   out.put(node), out.put(incarnation), out.put(capacity_bytes);
   out.put(std::string_view(address)), out.put(std::string_view(host)), out.put(proof);
+  out.put(std::string_view(door));
 }
 void RegisterNode::decode(Reader& in) {
   in.get(node), in.get(incarnation), in.get(capacity_bytes);
   in.get(address, kMaxTextBytes), in.get(host, kMaxTextBytes), in.get(proof);
+  in.get(door, kMaxTextBytes);
 }
 
 void Accepted::encode(Writer& out) const {

@@ -273,6 +273,7 @@ struct NodeEntry {
   std::string host;     ///< equal text = the same host
   std::uint64_t capacity_bytes = 0;
   std::uint64_t free_bytes = 0;  ///< as of its last heartbeat
+  std::string door;  ///< where processes of its host knock to map its arena; empty: nowhere
 };
 struct NodeList {
   static constexpr Type kType = Type::node_list;
@@ -414,6 +415,7 @@ struct RegisterNode {
   std::string address;
   std::string host;
   Digest proof{};
+  std::string door;  ///< as NodeEntry's
   void encode(Writer& out) const;
   void decode(Reader& in);
 };

@@ -22,6 +22,7 @@ struct Node {
   Incarnation incarnation;
   std::string address;
   std::string host;
+  std::string door;
   std::uint64_t capacity_bytes = 0;
   std::uint64_t free_bytes = 0;
   TimePoint heard;

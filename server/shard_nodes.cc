@@ -46,6 +46,7 @@ Result<wire::Accepted> Shard::register_node(const wire::RegisterNode& request, T
   node.incarnation = request.incarnation;
   node.address = request.address;
   node.host = request.host;
+  node.door = request.door;
   node.capacity_bytes = request.capacity_bytes;
   node.free_bytes = 0;
   node.heard = now;

@@ -24,11 +24,9 @@ namespace membrain {
 
 namespace {
 
-constexpr std::uint64_t kMagic = 0x414e455241424d4dull;  // "MMBARENA" in memory order
-constexpr std::uint32_t kVersion = 1;
 constexpr std::uint64_t kHugePageBytes = std::uint64_t{2} << 20;
 constexpr std::size_t kMaxNameBytes = 64;
-constexpr std::size_t kHeaderBytes = 64;
+constexpr std::size_t kHeaderBytes = sizeof(ArenaHeader);
 constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, Linux 5.14: faults pages in, or fails
 constexpr int kMaxOpenTries = 8;    // of a file that keeps being replaced under us
 
@@ -43,41 +41,22 @@ bool good_name(const std::string& name) noexcept {
          name.find_first_not_of(kAllowed) == std::string::npos;
 }
 
-/// An open file descriptor until it is released.
-class File {
- public:
-  explicit File(int fd) noexcept : fd_(fd) {}
-  File(File&& other) noexcept : fd_(other.release()) {}
-  File& operator=(File&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~File() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  [[nodiscard]] int get() const noexcept { return fd_; }
-  [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
-
- private:
-  int fd_;
-};
-
 /// Opens and locks the file at `path`, creating it if need be; what it locked is what the path
 /// names now.
-Result<File> open_locked(const std::string& path) {
+Result<Descriptor> open_locked(const std::string& path) {
   for (int tries = 0; tries < kMaxOpenTries; ++tries) {
-    File file(::open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
-    if (file.get() < 0) {
+    Descriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (file.fd() < 0) {
       log(LogLevel::error, "arena {}: cannot be opened: {}", path, std::strerror(errno));
       return fail(Errc::denied, "the arena's file cannot be opened", errno);
     }
-    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (::flock(file.fd(), LOCK_EX | LOCK_NB) != 0) {
       log(LogLevel::error, "arena {}: another node is using it; give this one another name", path);
       return fail(Errc::unavailable, "another node holds the arena of this name", errno);
     }
     struct stat opened {};
     struct stat named {};
-    if (::fstat(file.get(), &opened) != 0 || !S_ISREG(opened.st_mode)) {
+    if (::fstat(file.fd(), &opened) != 0 || !S_ISREG(opened.st_mode)) {
       return fail(Errc::denied, "the arena is not a regular file", errno);
     }
     if (opened.st_uid != ::geteuid()) {
@@ -101,25 +80,6 @@ bool unfinished(int fd) noexcept {
 }
 
 }  // namespace
-
-/// The first page. Everything but the counters is fixed when the arena is made, and covered by
-/// `layout_check`; `magic` is written last.
-struct Arena::Header {
-  std::atomic<std::uint64_t> magic;
-  std::uint32_t version;
-  std::uint32_t node;
-  std::uint64_t capacity_bytes;
-  std::uint64_t seals_offset;
-  std::uint64_t slots_offset;
-  std::uint64_t layout_check;
-  std::atomic<std::uint64_t> generations;
-  std::atomic<std::uint32_t> incarnation;
-
-  [[nodiscard]] std::uint64_t check_of() const noexcept {
-    const std::uint64_t fields[] = {version, node, capacity_bytes, seals_offset, slots_offset};
-    return checksum(std::as_bytes(std::span(fields))).low;
-  }
-};
 
 struct Arena::Layout {
   explicit Layout(std::uint64_t requested_bytes) noexcept
@@ -146,20 +106,20 @@ Result<std::unique_ptr<Arena>> Arena::open(const ArenaConfig& config) {
   }
   const Layout layout(config.capacity_bytes);
   const std::string path = config.directory + "/membrain-" + config.name;
-  Result<File> file = open_locked(path);
+  Result<Descriptor> file = open_locked(path);
   if (!file) return fail(file.error());
   struct stat status {};
-  if (::fstat(file->get(), &status) != 0) return fail(Errc::denied, "fstat", errno);
-  if (status.st_size > 0 && (config.fresh || unfinished(file->get()))) {
+  if (::fstat(file->fd(), &status) != 0) return fail(Errc::denied, "fstat", errno);
+  if (status.st_size > 0 && (config.fresh || unfinished(file->fd()))) {
     // Removed, not truncated: whoever still maps the old one keeps its memory.
     ::unlink(path.c_str());
-    Result<File> replacement = open_locked(path);
+    Result<Descriptor> replacement = open_locked(path);
     if (!replacement) return fail(replacement.error());
     *file = std::move(*replacement);
     status.st_size = 0;
   }
   std::unique_ptr<Arena> arena(new Arena);
-  arena->fd_ = file->release();
+  arena->file_ = std::move(*file);
   const bool empty = status.st_size == 0;
   if (!empty && static_cast<std::uint64_t>(status.st_size) != layout.file_bytes) {
     log(LogLevel::error, "arena {}: it was made with another capacity; start with --fresh", path);
@@ -172,7 +132,8 @@ Result<std::unique_ptr<Arena>> Arena::open(const ArenaConfig& config) {
     }
     return arena;
   }
-  if (const Result<> mapped = arena->map(arena->fd_, layout); !mapped) return fail(mapped.error());
+  if (const Result<> mapped = arena->map(arena->file_.fd(), layout); !mapped)
+    return fail(mapped.error());
   arena->populate();
   if (const Result<> sound = arena->adopt(layout, path); !sound) return fail(sound.error());
   return arena;
@@ -191,7 +152,6 @@ Result<std::unique_ptr<Arena>> Arena::anonymous(std::uint64_t capacity_bytes, No
 
 Arena::~Arena() {
   if (!mapping_.empty()) ::munmap(mapping_.data(), mapping_.size());
-  if (fd_ >= 0) ::close(fd_);
 }
 
 std::unique_ptr<Arena> Arena::copy() const {
@@ -205,10 +165,10 @@ std::unique_ptr<Arena> Arena::copy() const {
 }
 
 Result<> Arena::create(const Layout& layout, const ArenaConfig& config) {
-  if (::ftruncate(fd_, static_cast<off_t>(layout.file_bytes)) != 0) {
+  if (::ftruncate(file_.fd(), static_cast<off_t>(layout.file_bytes)) != 0) {
     return fail(Errc::out_of_capacity, "the arena's file cannot have its size", errno);
   }
-  if (const Result<> mapped = map(fd_, layout); !mapped) return mapped;
+  if (const Result<> mapped = map(file_.fd(), layout); !mapped) return mapped;
   if (const Result<> reserved = reserve(layout, config); !reserved) return reserved;
   format(layout, {});
   return {};
@@ -218,7 +178,7 @@ Result<> Arena::create(const Layout& layout, const ArenaConfig& config) {
 Result<> Arena::reserve(const Layout& layout, const ArenaConfig& config) {
   struct statvfs space {};
   const std::uint64_t needed = layout.resident_bytes();
-  const bool known = ::fstatvfs(fd_, &space) == 0;
+  const bool known = ::fstatvfs(file_.fd(), &space) == 0;
   const std::uint64_t free_bytes = known ? std::uint64_t{space.f_bavail} * space.f_frsize : 0;
   // A file system without a limit of its own reports no blocks at all.
   int failed = known && space.f_blocks > 0 && free_bytes < needed ? ENOSPC : 0;
@@ -229,7 +189,7 @@ Result<> Arena::reserve(const Layout& layout, const ArenaConfig& config) {
   }
   const auto take = [&](std::uint64_t offset, std::uint64_t bytes) {
     if (failed != 0) return;
-    failed = ::posix_fallocate(fd_, static_cast<off_t>(offset), static_cast<off_t>(bytes));
+    failed = ::posix_fallocate(file_.fd(), static_cast<off_t>(offset), static_cast<off_t>(bytes));
   };
   take(0, kPageBytes + layout.seals_bytes);
   take(layout.slots_offset, layout.capacity_bytes);
@@ -245,7 +205,7 @@ Result<> Arena::map(int fd, const Layout& layout) {
   void* memory = ::mmap(nullptr, layout.file_bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
   if (memory == MAP_FAILED) return fail(Errc::out_of_capacity, "the arena's mmap", errno);
   mapping_ = {static_cast<std::byte*>(memory), layout.file_bytes};
-  header_ = static_cast<Header*>(memory);
+  header_ = static_cast<ArenaHeader*>(memory);
   seals_ = {reinterpret_cast<Seal*>(mapping_.data() + kPageBytes),
             layout.capacity_bytes / kPageBytes};
   slots_ = mapping_.subspan(layout.slots_offset, layout.capacity_bytes);
@@ -268,7 +228,7 @@ void Arena::populate() noexcept {
 
 void Arena::format(const Layout& layout, NodeId node) noexcept {
   while (!node) node = NodeId{static_cast<std::uint32_t>(random_u64())};
-  header_->version = kVersion;
+  header_->version = ArenaHeader::kVersion;
   header_->node = node.value;
   header_->capacity_bytes = layout.capacity_bytes;
   header_->seals_offset = kPageBytes;
@@ -276,13 +236,11 @@ void Arena::format(const Layout& layout, NodeId node) noexcept {
   header_->generations.store(0);
   header_->incarnation.store(0);
   header_->layout_check = header_->check_of();
-  header_->magic.store(kMagic);
+  header_->magic.store(ArenaHeader::kMagic);
 }
 
 Result<> Arena::adopt(const Layout& layout, const std::string& path) {
-  const bool sound = header_->magic.load() == kMagic && header_->version == kVersion &&
-                     header_->layout_check == header_->check_of() && header_->node != 0 &&
-                     header_->capacity_bytes == layout.capacity_bytes &&
+  const bool sound = header_->sound() && header_->capacity_bytes == layout.capacity_bytes &&
                      header_->slots_offset == layout.slots_offset;
   if (!sound) {
     log(LogLevel::error, "arena {}: its header is damaged; start with --fresh", path);
@@ -290,6 +248,15 @@ Result<> Arena::adopt(const Layout& layout, const std::string& path) {
   }
   adopted_ = true;
   return {};
+}
+
+Result<Descriptor> Arena::share(bool writable) const {
+  if (!file_) return fail(Errc::unavailable, "an anonymous arena has no file");
+  // Opened anew: a duplicate would share the lock.
+  const std::string path = "/proc/self/fd/" + std::to_string(file_.fd());
+  Descriptor shared(::open(path.c_str(), (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC));
+  if (!shared) return fail(Errc::unavailable, "the arena's file cannot be opened again", errno);
+  return shared;
 }
 
 NodeId Arena::node() const noexcept {

@@ -9,9 +9,11 @@
 #include <string>
 
 #include "base/ids.h"
-#include "protocol/seal.h"
 #include "cache/node/size_classes.h"
 #include "membrain/result.h"
+#include "protocol/arena_header.h"
+#include "protocol/seal.h"
+#include "transport/descriptor.h"
 
 namespace membrain {
 
@@ -61,6 +63,12 @@ class Arena {
   /// An earlier life may have left sealed slots.
   [[nodiscard]] bool adopted() const noexcept { return adopted_; }
 
+  /// The file, opened once more and without the lock, for another process to map. `unavailable` for
+  /// an anonymous arena.
+  [[nodiscard]] Result<Descriptor> share(bool writable) const;
+  /// All of it, as others map it.
+  [[nodiscard]] std::span<const std::byte> mapping() const noexcept { return mapping_; }
+
   /// Every slot use takes the next one; none is ever given twice.
   [[nodiscard]] std::atomic<std::uint64_t>& generations() noexcept;
   [[nodiscard]] Generation next_generation() noexcept { return {generations().fetch_add(1) + 1}; }
@@ -73,7 +81,6 @@ class Arena {
   [[nodiscard]] std::span<std::byte> memory(SlotId slot, std::size_t length) const noexcept;
 
  private:
-  struct Header;
   struct Layout;
   Arena() = default;
 
@@ -84,9 +91,9 @@ class Arena {
   void format(const Layout& layout, NodeId node) noexcept;
   Result<> adopt(const Layout& layout, const std::string& path);
 
-  int fd_ = -1;  ///< holds the lock; -1 if anonymous
+  Descriptor file_;  ///< holds the lock; none if anonymous
   std::span<std::byte> mapping_;
-  Header* header_ = nullptr;
+  ArenaHeader* header_ = nullptr;
   std::span<Seal> seals_;
   std::span<std::byte> slots_;
   bool adopted_ = false;

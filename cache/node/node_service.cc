@@ -2,12 +2,15 @@
 
 #include <utility>
 
+#include "base/log.h"
+
 namespace membrain {
 
 NodeService::NodeService(Fabric& control, Fabric& data, Arena& arena, NodeConfig config)
     : arena_(arena),
       config_(std::move(config)),
       blocks_(data, arena, counters_, config_.limits),
+      door_(control.loop(), arena),
       link_(control, counters_) {}
 
 Result<> NodeService::start() {
@@ -19,6 +22,7 @@ Result<> NodeService::start() {
   link.server = config_.server;
   link.secret = config_.secret;
   link.host = config_.host;
+  link.door = open_door();
   link.address = config_.advertise.empty() ? address_ : config_.advertise;
   link.node = arena_.node();
   link.incarnation = arena_.incarnation();
@@ -27,7 +31,17 @@ Result<> NodeService::start() {
   return {};
 }
 
+/// Where to knock. Without a door clients fetch as from another host.
+std::string NodeService::open_door() {
+  if (!config_.mapped || config_.host.empty()) return {};
+  if (const Result<> opened = door_.open(); !opened) {
+    log(LogLevel::debug, "node: no door to its arena: {}", opened.error().context);
+  }
+  return door_.name();
+}
+
 Task<> NodeService::stop() {
+  door_.close();
   Task<> stopping = link_.stop();
   co_await stopping;
 }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cache/node/arena.h"
+#include "cache/node/arena_door.h"
 #include "cache/node/block_service.h"
 #include "cache/node/node_status.h"
 #include "cache/node/shard_link.h"
@@ -23,6 +24,7 @@ struct NodeConfig {
   Address listen = "127.0.0.1:0";     ///< where clients make first contact; port 0: any
   Address advertise;                  ///< the same as clients reach it; empty: as listened on
   BlockLimits limits;
+  bool mapped = true;  ///< lets processes of this user on this host map the arena
 };
 
 /// A node decides nothing and checks everything.
@@ -56,10 +58,13 @@ class NodeService {
       const std::function<void(const wire::SlotEntry&, std::span<const std::byte>)>& see) const;
 
  private:
+  std::string open_door();
+
   Arena& arena_;
   NodeConfig config_;
   NodeCounters counters_;
   BlockService blocks_;
+  ArenaDoor door_;
   ShardLink link_;
   Address address_;
 };

@@ -139,6 +139,7 @@ Task<Result<>> ShardLink::register_node() {
   request.capacity_bytes = config_.capacity_bytes;
   request.address = config_.address;
   request.host = config_.host;
+  request.door = config_.door;
   request.proof =
       register_proof(config_.secret, config_.node, config_.incarnation, fabric_.binding(peer_));
   Task<Result<wire::Accepted>> calling =

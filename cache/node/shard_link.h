@@ -26,6 +26,7 @@ struct LinkConfig {
   std::string secret;  ///< the cluster's
   std::string host;    ///< id of this host: equal text = the same host
   Address address;     ///< of the data loop, as clients reach it
+  std::string door;    ///< as wire::NodeEntry's
   NodeId node;
   Incarnation incarnation;
   std::uint64_t capacity_bytes = 0;

@@ -6,10 +6,10 @@
 #include <optional>
 #include <span>
 
+#include "protocol/arena_header.h"
+
 namespace membrain {
 
-/// The smallest slot, the unit of slot ids, and what every slot size is a multiple of.
-inline constexpr std::uint32_t kPageBytes = 4096;
 /// The largest block part that a node keeps.
 inline constexpr std::uint32_t kLargestSlotBytes = 64u << 20;
 

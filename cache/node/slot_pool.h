@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "base/ids.h"
-#include "protocol/seal.h"
 #include "membrain/result.h"
 #include "protocol/messages.h"
+#include "protocol/seal.h"
 
 namespace membrain {
 

@@ -111,7 +111,7 @@ StatsReply sample() {
 }
 template <>
 NodeList sample() {
-  const NodeEntry node{NodeId{1}, Incarnation{2}, true, "127.0.0.1:1", "host", 3, 4};
+  const NodeEntry node{NodeId{1}, Incarnation{2}, true, "127.0.0.1:1", "host", 3, 4, "door"};
   return {{node, node}};
 }
 template <>
@@ -141,7 +141,7 @@ Suspect sample() {
 }
 template <>
 RegisterNode sample() {
-  return {NodeId{1}, Incarnation{2}, 3, "address", "host", Digest{}};
+  return {NodeId{1}, Incarnation{2}, 3, "address", "host", Digest{}, "door"};
 }
 template <>
 Accepted sample() {

@@ -55,10 +55,6 @@ Result<Descriptor> open_socket(int family) {
 
 }  // namespace
 
-Descriptor::~Descriptor() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
 bool SocketAddress::loopback() const noexcept {
   if (storage.ss_family == AF_INET) {
     sockaddr_in v4{};

@@ -4,30 +4,12 @@
 #include <sys/socket.h>
 
 #include <string>
-#include <utility>
 
 #include "membrain/result.h"
+#include "transport/descriptor.h"
 #include "transport/fabric.h"
 
 namespace membrain {
-
-/// A descriptor with one owner.
-class Descriptor {
- public:
-  Descriptor() = default;
-  explicit Descriptor(int fd) noexcept : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Descriptor();
-  [[nodiscard]] int fd() const noexcept { return fd_; }
-  explicit operator bool() const noexcept { return fd_ >= 0; }
-
- private:
-  int fd_ = -1;
-};
 
 /// "host:port" for the kernel.
 struct SocketAddress {
