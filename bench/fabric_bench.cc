@@ -166,13 +166,13 @@ void fetch_raw(benchmark::State& state, const std::string& transports) {
   count(state, blocks, (*raw)->lane());
 }
 
-/// A batch of 16 asked for by one request, one request at a time.
+/// Batches asked for by one request each.
 void fetch_raw_batch(benchmark::State& state, RawAnswer answer) {
   RawTransferConfig config;
   config.transports = "tcp,self";
   config.block_bytes = static_cast<std::size_t>(state.range(0));
   config.window = static_cast<std::size_t>(state.range(1));
-  config.batch = 16;
+  config.batch = static_cast<std::size_t>(state.range(2));
   config.answer = answer;
   config.blocks = blocks_per_run(state) / 2;
   const auto raw = RawTransfer::create(config);
@@ -203,9 +203,11 @@ void axes(benchmark::internal::Benchmark* bench) {
 }
 BENCHMARK_CAPTURE(fetch_raw, tcp, "tcp,self")->Apply(axes);
 BENCHMARK_CAPTURE(fetch_through_fabric, tcp, "tcp,self")->Apply(axes);
+/// Batches of 16, and one MiB in messages of several sizes; one request at a time.
 void batches(benchmark::internal::Benchmark* bench) {
-  bench->ArgNames({"bytes", "window"})->UseRealTime();
-  for (const std::int64_t bytes : {4 << 10, 64 << 10}) bench->Args({bytes, 1});
+  bench->ArgNames({"bytes", "window", "batch"})->UseRealTime();
+  bench->Args({4 << 10, 1, 16});
+  for (const std::int64_t batch : {16, 8, 4, 2, 1}) bench->Args({(1 << 20) / batch, 1, batch});
 }
 BENCHMARK_CAPTURE(fetch_raw_batch, messages, RawAnswer::message_per_block)->Apply(batches);
 BENCHMARK_CAPTURE(fetch_raw_batch, one, RawAnswer::one_message)->Apply(batches);

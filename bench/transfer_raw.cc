@@ -13,6 +13,7 @@
 
 #include "bench/page_memory.h"
 #include "bench/raw_turning.h"
+#include "transport/ucx/connection.h"
 #include "transport/ucx/region.h"
 #include "transport/ucx/worker.h"
 
@@ -170,6 +171,8 @@ void TwoThreads::send(const Run& run) {
   const std::size_t size = run.blocks * config_.block_bytes;
   ucp_request_param_t param = server_.block_param(at, size, nullptr);
   param.cb.send = &free_request;
+  param.op_attr_mask |= UCP_OP_ATTR_FIELD_FLAGS;
+  param.flags = Connection::flags_for(size, lane_);
   if (config_.answer == RawAnswer::gathered_message) {
     param.op_attr_mask &= ~static_cast<std::uint32_t>(UCP_OP_ATTR_FIELD_MEMH);
     param.datatype = ucp_dt_make_iov();

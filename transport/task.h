@@ -12,14 +12,13 @@
 #include <utility>
 
 #include "base/check.h"
-#include "transport/frame_pool.h"
 
 namespace membrain {
 
 namespace detail {
 
 /// What promises of every T share: who waits, and how the wait ends.
-class TaskPromiseCore : public PooledFrame {
+class TaskPromiseCore {
  public:
   std::suspend_always initial_suspend() noexcept { return {}; }
   struct FinalAwaiter {
@@ -74,7 +73,7 @@ class TaskPromise<void> : public TaskPromiseCore {
 /// Ownership  One owner. Destroying a Task that has started and not ended is a bug and ends the
 ///            process: its frame may be the destination of bytes in flight.
 /// Threads    Runs, and is destroyed, on the thread of its loop.
-/// Cost       The frame comes from the thread's FramePool; no allocation per `co_await`.
+/// Cost       One heap allocation for the frame; none per `co_await`.
 template <class T = void>
 class [[nodiscard]] Task {
  public:

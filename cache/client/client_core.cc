@@ -243,7 +243,8 @@ void ClientCore::transfer_ended() noexcept {
 }
 
 Task<Result<TransferReport>> ClientCore::fetch(std::shared_ptr<const Match::State> match,
-                                               FetchList items, TransferOptions options,
+                                               std::vector<FetchItem> items,
+                                               TransferOptions options,
                                                std::shared_ptr<CancelToken> cancel) {
   if (const Result<> begun = transfer_begins(); !begun) co_return fail(begun.error());
   FetchJob job;

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/log.h"
-#include "cache/client/transfer_scratch.h"
+#include "cache/client/segments.h"
 
 namespace membrain {
 
@@ -46,17 +46,18 @@ std::uint32_t milliseconds_left(TimePoint now, TimePoint deadline) noexcept {
 }
 
 FetchExchange::FetchExchange(NodeLinks& links, FetchTerms terms, std::vector<FetchTarget> targets,
-                             FetchListener& listener)
+                             OnTarget on_target)
     : links_(links),
       fabric_(links.fabric()),
       loop_(links.loop()),
       terms_(std::move(terms)),
-      listener_(listener),
-      targets_(std::move(targets)),
-      courses_(targets_.size()),
+      on_target_(std::move(on_target)),
       signal_(loop_.ready()),
       timer_(loop_, [this] { signal_.raise(); }),
-      open_(targets_.size()) {}
+      open_(targets.size()) {
+  slots_.reserve(targets.size());
+  for (FetchTarget& target : targets) slots_.push_back({std::move(target), Stage::waiting});
+}
 
 Task<> FetchExchange::run() {
   timer_.arm(terms_.deadline);
@@ -83,17 +84,16 @@ void FetchExchange::begin(PeerId peer) {
   peer_ = peer;
   lane_ = fabric_.lane(peer);
   op_ = links_.calls().next_op();
-  wire::Fetch& request = links_.scratch().fetch;
+  wire::Fetch request;
   request.proof = terms_.proof;
   request.deadline_ms = milliseconds_left(loop_.now(), terms_.deadline);
-  request.items.clear();
-  request.items.reserve(targets_.size());
-  for (std::uint32_t tag = 0; tag < targets_.size(); ++tag) {
-    const FetchTarget& target = targets_[tag];
+  request.items.reserve(slots_.size());
+  for (std::uint32_t tag = 0; tag < slots_.size(); ++tag) {
+    const FetchTarget& target = slots_[tag].target;
     request.items.push_back({terms_.space, target.key, target.part, target.at.slot,
                              target.at.generation, target.offset, target.length, tag});
   }
-  std::vector<std::byte>& frame = links_.scratch().frame;
+  std::vector<std::byte> frame;
   wire::Header head;
   head.op = op_;
   head.epoch = terms_.proof.epoch;
@@ -110,29 +110,26 @@ void FetchExchange::on_frame(const wire::Frame& frame, Payload payload) {
     end_idle(refused ? refused->code : Errc::corrupt, "refused by the node");
     signal_.raise();
   } else if (frame.header.type == wire::Type::data) {
-    wire::Data& message = links_.scratch().data;
-    if (wire::read_body_into(frame.body, message)) take_data(message, std::move(payload));
+    const Result<wire::Data> message = wire::read_body<wire::Data>(frame.body);
+    if (message) take_data(*message, std::move(payload));
   }
 }
 
-/// The tag is one of ours, and waits; the length is what was asked.
-bool FetchExchange::fits(const wire::DataItem& item) const {
-  if (item.tag >= courses_.size() || courses_[item.tag].stage != Stage::waiting) return false;
-  return item.length == (item.status == wire::ItemStatus::ok ? targets_[item.tag].length : 0);
-}
-
-/// Every item fits, and comes once; and the payload is exactly their sum.
-bool FetchExchange::fits(const wire::Data& message, std::uint64_t payload_bytes) {
+/// Every tag is one of ours, waits, and comes once; every length is what was asked; and the payload
+/// is exactly their sum.
+bool FetchExchange::fits(const wire::Data& message, std::uint64_t payload_bytes) const {
   std::uint64_t bytes = 0;
-  std::size_t fitting = 0;
+  std::vector<std::uint32_t> tags;
+  tags.reserve(message.items.size());
   for (const wire::DataItem& item : message.items) {
-    if (!fits(item)) break;
-    courses_[item.tag].stage = Stage::claimed;  // named again, it does not wait
+    if (item.tag >= slots_.size() || slots_[item.tag].stage != Stage::waiting) return false;
+    const bool ok = item.status == wire::ItemStatus::ok;
+    if (item.length != (ok ? slots_[item.tag].target.length : 0)) return false;
     bytes += item.length;
-    ++fitting;
+    tags.push_back(item.tag);
   }
-  for (std::size_t i = 0; i < fitting; ++i) courses_[message.items[i].tag].stage = Stage::waiting;
-  return fitting == message.items.size() && bytes == payload_bytes;
+  std::sort(tags.begin(), tags.end());
+  return bytes == payload_bytes && std::adjacent_find(tags.begin(), tags.end()) == tags.end();
 }
 
 void FetchExchange::take_data(const wire::Data& message, Payload payload) {
@@ -140,19 +137,18 @@ void FetchExchange::take_data(const wire::Data& message, Payload payload) {
     log(LogLevel::debug, "Data that does not fit its Fetch was dropped");
     return;
   }
-  std::uint32_t first_tag = kNoTag;
-  std::uint32_t* link = &first_tag;
+  Arrival arrival;
   for (const wire::DataItem& item : message.items) {
     if (item.status == wire::ItemStatus::ok) {
-      courses_[item.tag] = {Stage::queued, kNoTag};
-      *link = item.tag;
-      link = &courses_[item.tag].next;
+      slots_[item.tag].stage = Stage::queued;
+      arrival.tags.push_back(item.tag);
     } else {
       end(item.tag, fail(why_missing(item.status), "the node does not have it"));
     }
   }
-  if (first_tag != kNoTag) {
-    arrivals_.push_back({first_tag, std::move(payload)});
+  if (!arrival.tags.empty()) {
+    arrival.payload = std::move(payload);
+    arrivals_.push_back(std::move(arrival));
     receive_next();
   }
   signal_.raise();
@@ -160,27 +156,27 @@ void FetchExchange::take_data(const wire::Data& message, Payload payload) {
 
 void FetchExchange::receive_next() {
   while (!arrivals_.empty() && receiving_ < std::max(terms_.window, 1U)) {
-    Arrival next = arrivals_.pop_front();
+    Arrival next = std::move(arrivals_.front());
+    arrivals_.pop_front();
     ++receiving_;
-    loop_.spawn(receive(next.first_tag, std::move(next.payload)));
+    loop_.spawn(receive(std::move(next)));
   }
 }
 
 /// From here until `done` the destinations belong to the fabric.
-Task<> FetchExchange::receive(std::uint32_t first_tag, Payload payload) {
-  const Pool<SegmentList>::Lease segments = links_.scratch().segments.take();
-  segments->clear();
-  for (std::uint32_t tag = first_tag; tag != kNoTag; tag = courses_[tag].next) {
-    courses_[tag].stage = Stage::receiving;
-    segments->add(targets_[tag].into);
+Task<> FetchExchange::receive(Arrival arrival) {
+  SegmentList segments;
+  for (const std::uint32_t tag : arrival.tags) {
+    slots_[tag].stage = Stage::receiving;
+    segments.add(slots_[tag].target.into);
   }
   Completion done(loop_.ready());
-  fabric_.receive(std::move(payload), segments->to_receive(), done);
+  fabric_.receive(std::move(arrival.payload), segments.to_receive(), done);
   const Result<> outcome = co_await done;
   --receiving_;
   receive_next();  // before the hashing: the wire need not wait for it
-  if (outcome) segments->scatter();
-  for (std::uint32_t tag = first_tag; tag != kNoTag; tag = courses_[tag].next) {
+  if (outcome) segments.scatter();
+  for (const std::uint32_t tag : arrival.tags) {
     if (outcome) {
       landed(tag);
     } else {
@@ -191,7 +187,7 @@ Task<> FetchExchange::receive(std::uint32_t first_tag, Payload payload) {
 }
 
 void FetchExchange::landed(std::uint32_t tag) {
-  const FetchTarget& target = targets_[tag];
+  const FetchTarget& target = slots_[tag].target;
   if (!target.verify || checksum_of(target.into) == target.at.checksum) return end(tag, {});
   log(LogLevel::warn, "a block from node {} failed its checksum", terms_.node.value);
   suspect(target.at);
@@ -206,16 +202,16 @@ void FetchExchange::suspect(const Location& at) {
 // ---- how targets end
 
 void FetchExchange::end(std::uint32_t tag, const Result<>& outcome) {
-  courses_[tag].stage = Stage::ended;
+  slots_[tag].stage = Stage::ended;
   --open_;
-  listener_.on_target(targets_[tag], outcome);
+  on_target_(slots_[tag].target, outcome);
 }
 
 /// Ends what is not being received: nothing can land there, now that its Data would be dropped.
 void FetchExchange::end_idle(Errc why, std::string_view context) {
-  while (!arrivals_.empty()) arrivals_.pop_front();
-  for (std::uint32_t tag = 0; tag < courses_.size(); ++tag) {
-    const Stage stage = courses_[tag].stage;
+  arrivals_.clear();
+  for (std::uint32_t tag = 0; tag < slots_.size(); ++tag) {
+    const Stage stage = slots_[tag].stage;
     if (stage == Stage::waiting || stage == Stage::queued) end(tag, fail(why, context));
   }
 }
@@ -225,7 +221,7 @@ void FetchExchange::stop(Errc why) {
   stopped_ = true;
   why_stopped_ = why;
   if (peer_ && !lost_) {
-    std::vector<std::byte>& frame = links_.scratch().frame;
+    std::vector<std::byte> frame;
     wire::Header head;
     head.op = links_.calls().next_op();
     wire::write_frame(frame, head, wire::CancelFetch{op_});

@@ -12,16 +12,18 @@ namespace {
 struct Lane {
   const char* transports;
   const char* name;
+  std::size_t block;  ///< bytes
 };
 
-constexpr std::size_t kBlock = 4u << 20;
+constexpr std::size_t kLong = 4u << 20;
+constexpr std::size_t kShort = 1u << 20;  ///< over TCP it travels with its message
 
 class UcxClosing : public testing::TestWithParam<Lane> {
  protected:
   /// b sends blocks to a, which has not received them yet.
   void offer(std::size_t count) {
     for (std::size_t i = 0; i < count; ++i) {
-      sources_.push_back(pattern(kBlock, i));
+      sources_.push_back(pattern(block_, i));
       sent_.emplace_back(pair_.b.loop().ready());
       const Segment source = all_of(sources_.back());
       pair_.b.fabric().send(pair_.to_a, as_bytes("block"), {&source, 1}, sent_.back());
@@ -31,7 +33,7 @@ class UcxClosing : public testing::TestWithParam<Lane> {
   /// a begins to receive all that was offered.
   void begin_to_receive() {
     for (Message& message : pair_.a.messages) {
-      sinks_.emplace_back(kBlock);
+      sinks_.emplace_back(block_);
       received_.emplace_back(pair_.a.loop().ready());
       const Segment sink = all_of(sinks_.back());
       pair_.a.fabric().receive(std::move(message.payload), {&sink, 1}, received_.back());
@@ -43,6 +45,7 @@ class UcxClosing : public testing::TestWithParam<Lane> {
            std::all_of(received_.begin(), received_.end(), done);
   }
 
+  const std::size_t block_ = GetParam().block;
   std::list<Completion> sent_;
   std::list<Completion> received_;
   std::list<std::vector<std::byte>> sources_;
@@ -60,7 +63,7 @@ TEST_P(UcxClosing, EndsEveryReceiveBeforeItIsReported) {
   EXPECT_TRUE(pair_.turn_until([&] { return all_done() && pair_.b.lost.size() == 1; }));
   pair_.turn_until([] { return false; }, milliseconds(100));
   for (const std::vector<std::byte>& sink : sinks_) {
-    EXPECT_EQ(sink, std::vector<std::byte>(kBlock, std::byte{7}));
+    EXPECT_EQ(sink, std::vector<std::byte>(block_, std::byte{7}));
   }
   EXPECT_TRUE(pair_.a.lost.empty());
 }
@@ -136,7 +139,9 @@ TEST_P(UcxClosing, ComesWithTheSendersEndUnderTraffic) {
   EXPECT_TRUE(drive({&pair_.a}, [&] { return all_done() && pair_.a.lost.size() == 1; }));
 }
 
-INSTANTIATE_TEST_SUITE_P(Lanes, UcxClosing, testing::Values(Lane{kTcp, "tcp"}, Lane{kShm, "shm"}),
+INSTANTIATE_TEST_SUITE_P(Lanes, UcxClosing,
+                         testing::Values(Lane{kTcp, "tcp", kLong}, Lane{kTcp, "tcp_eager", kShort},
+                                         Lane{kShm, "shm", kLong}),
                          [](const auto& lane) { return std::string(lane.param.name); });
 
 }  // namespace

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <list>
 
 #include "tests/ucx/party.h"
+#include "transport/ucx/connection.h"
 
 namespace membrain::ucx_test {
 namespace {
@@ -80,7 +82,10 @@ TEST_P(UcxMessages, ToAnUnknownPeerEndWithPeerLost) {
 }
 
 TEST_P(UcxMessages, BringTheirPayload) {
-  for (const std::size_t size : {1u, 1000u, 8192u, 65'536u, 300'000u, 1u << 20, 5'000'001u}) {
+  const std::size_t last_eager = Connection::kEagerBytes;
+  for (const std::size_t size :
+       {std::size_t{1}, std::size_t{1000}, std::size_t{65'536}, std::size_t{300'000}, last_eager,
+        last_eager + 1, std::size_t{5'000'001}}) {
     std::vector<std::byte> from = pattern(size, size);
     std::vector<std::byte> into(size);
     const Segment source = all_of(from);
@@ -135,7 +140,7 @@ TEST_P(UcxMessages, WithoutABytesOfPayloadAreFrames) {
 }
 
 TEST_P(UcxMessages, WhosePayloadIsDiscardedGiveItsMemoryBack) {
-  for (const std::size_t size : {1000u, 2u << 20}) {
+  for (const std::size_t size : {1000u, 1u << 20, 2u << 20}) {
     std::vector<std::byte> from = pattern(size, 3);
     const Segment source = all_of(from);
     Completion sent(pair_.b.loop().ready());
@@ -144,6 +149,45 @@ TEST_P(UcxMessages, WhosePayloadIsDiscardedGiveItsMemoryBack) {
     pair_.a.messages.clear();
     ASSERT_TRUE(pair_.turn_until([&] { return sent.done(); }));
   }
+}
+
+TEST_P(UcxMessages, LandNowhereBeforeTheyAreReceived) {
+  for (const std::size_t size : {4096u, 1u << 20, 2u << 20}) {
+    std::vector<std::byte> from = pattern(size, 5);
+    std::vector<std::byte> into(size, std::byte{9});
+    const Segment source = all_of(from);
+    Completion sent(pair_.b.loop().ready());
+    pair_.b.fabric().send(pair_.to_a, as_bytes("later"), {&source, 1}, sent);
+    ASSERT_TRUE(pair_.b.fabric().send(pair_.to_a, as_bytes("sooner")));
+    ASSERT_TRUE(pair_.turn_until([&] { return pair_.a.messages.size() == 2; }));
+    EXPECT_EQ(into, std::vector<std::byte>(size, std::byte{9}));
+    const bool eager = sent.done();
+    if (eager) std::fill(from.begin(), from.end(), std::byte{0});  // the sender's again
+    Completion received(pair_.a.loop().ready());
+    const Segment sink = all_of(into);
+    pair_.a.fabric().receive(std::move(pair_.a.messages.front().payload), {&sink, 1}, received);
+    ASSERT_TRUE(pair_.turn_until([&] { return received.done() && sent.done(); }));
+    EXPECT_EQ(into, pattern(size, 5)) << size;
+    pair_.a.messages.clear();
+  }
+}
+
+TEST_P(UcxMessages, ThatNobodyReceivesBreakTheirConnectionBeforeTheyFillTheMemory) {
+  if (std::string_view(GetParam().name) != "tcp") GTEST_SKIP() << "large ones stay with the sender";
+  constexpr std::size_t kMessages = Connection::kMaxHeldBytes / Connection::kEagerBytes + 1;
+  std::vector<std::byte> from = pattern(Connection::kEagerBytes, 6);
+  const Segment source = all_of(from);
+  std::list<Completion> sent;
+  for (std::size_t i = 0; i < kMessages; ++i) {
+    sent.emplace_back(pair_.b.loop().ready());
+    pair_.b.fabric().send(pair_.to_a, as_bytes("more"), {&source, 1}, sent.back());
+  }
+  ASSERT_TRUE(pair_.turn_until([&] { return pair_.a.lost.size() == 1; }));
+  EXPECT_EQ(pair_.a.messages.size(), kMessages - 1);
+  EXPECT_TRUE(pair_.turn_until([&] {
+    return pair_.b.lost.size() == 1 &&
+           std::all_of(sent.begin(), sent.end(), [](const Completion& one) { return one.done(); });
+  }));
 }
 
 TEST_P(UcxMessages, MoveAThousandBlocksWithEveryByteInPlace) {

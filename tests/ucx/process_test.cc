@@ -28,19 +28,24 @@
 namespace membrain::ucx_test {
 namespace {
 
-constexpr std::size_t kBlock = 1u << 20;
+/// Over TCP half of the blocks travel with their message, and half are received by rendezvous.
+std::size_t block_bytes(std::size_t number) {
+  return number % 2 == 0 ? 1u << 20 : 2u << 20;
+}
 
 // --- The served process. ---
 
-/// Answers "N" with block N, until its standard input ends.
+/// Answers "N" with block N, and takes what it is sent, until its standard input ends.
 class BlockServer final : public Receiver {
  public:
   explicit BlockServer(Fabric& fabric) : fabric_(fabric) {}
-  void on_message(PeerId peer, std::span<const std::byte> frame, Payload) override {
+  void on_message(PeerId peer, std::span<const std::byte> frame, Payload payload) override {
+    if (payload.size() != 0) return take(std::move(payload));
     std::size_t number = 0;
     std::memcpy(&number, frame.data(), std::min(sizeof number, frame.size()));
     sends_.remove_if([](const Sending& sending) { return sending.sent.done(); });
-    Sending& sending = sends_.emplace_back(fabric_.loop().ready(), pattern(kBlock, number));
+    Sending& sending =
+        sends_.emplace_back(fabric_.loop().ready(), pattern(block_bytes(number), number));
     const Segment block = all_of(sending.block);
     fabric_.send(peer, frame, {&block, 1}, sending.sent);
   }
@@ -53,8 +58,15 @@ class BlockServer final : public Receiver {
     std::vector<std::byte> block;
     Completion sent;
   };
+  void take(Payload payload) {
+    sends_.remove_if([](const Sending& sending) { return sending.sent.done(); });
+    Sending& taking =
+        sends_.emplace_back(fabric_.loop().ready(), std::vector<std::byte>(payload.size()));
+    const Segment block = all_of(taking.block);
+    fabric_.receive(std::move(payload), {&block, 1}, taking.sent);
+  }
   Fabric& fabric_;
-  std::list<Sending> sends_;
+  std::list<Sending> sends_;  ///< and takings
 };
 
 class StandardInput final : public FdHandler {
@@ -160,7 +172,7 @@ std::set<std::uint16_t> ServerProcess::data_ports() const {
     fields >> inode;
     if (state != "0A" || !sockets.contains(inode)) continue;  // 0A: listening
     const auto port = std::stoul(local.substr(local.find(':') + 1), nullptr, 16);
-    if (!address.ends_with(":" + std::to_string(port))) {
+    if (!address.ends_with(std::string(":").append(std::to_string(port)))) {
       ports.insert(static_cast<std::uint16_t>(port));
     }
   }
@@ -184,8 +196,9 @@ class UcxProcess : public testing::TestWithParam<Lane> {
   /// Begins to receive whatever has been offered.
   void take_offers() {
     for (Message& message : party_.messages) {
-      Landing& landing = landings_.emplace_back(party_.loop().ready());
-      std::memcpy(&landing.number, message.frame.data(), sizeof landing.number);
+      std::size_t number = 0;
+      std::memcpy(&number, message.frame.data(), sizeof number);
+      Landing& landing = landings_.emplace_back(party_.loop().ready(), number);
       const Segment sink = all_of(landing.block);
       party_.fabric().receive(std::move(message.payload), {&sink, 1}, landing.received);
     }
@@ -203,7 +216,8 @@ class UcxProcess : public testing::TestWithParam<Lane> {
       take_offers();
       while (!landings_.empty() && landings_.front().received.done()) {
         EXPECT_TRUE(landings_.front().received.outcome());
-        EXPECT_TRUE(landings_.front().block == pattern(kBlock, landings_.front().number));
+        const std::size_t number = landings_.front().number;
+        EXPECT_TRUE(landings_.front().block == pattern(block_bytes(number), number));
         landings_.pop_front();
         ++done;
       }
@@ -220,8 +234,9 @@ class UcxProcess : public testing::TestWithParam<Lane> {
   }
 
   struct Landing {
-    explicit Landing(ReadyQueue& ready) : block(kBlock), received(ready) {}
-    std::size_t number = 0;
+    Landing(ReadyQueue& ready, std::size_t of)
+        : number(of), block(block_bytes(of)), received(ready) {}
+    std::size_t number;
     std::vector<std::byte> block;
     Completion received;
   };
@@ -260,7 +275,7 @@ TEST_P(UcxProcess, ClosesAStoppedPeerWithoutItsHelp) {
   drive(
       {&party_}, [] { return false; }, milliseconds(200));
   for (const Landing& landing : landings_) {
-    EXPECT_TRUE(landing.block == std::vector<std::byte>(kBlock, std::byte{7}));
+    EXPECT_TRUE(landing.block == std::vector<std::byte>(landing.block.size(), std::byte{7}));
   }
   // The server has lost a client and goes on.
   peer_ = connect(party_, server_.address, {}).value();
@@ -285,6 +300,34 @@ TEST_P(UcxProcess, OutlivesAClientThatIsStoppedAndKilledAmidBulk) {
   server_.send(SIGKILL);
   drive(
       {&party_}, [] { return false; }, milliseconds(300));
+}
+
+TEST_P(UcxProcess, OutlivesReceiversThatAreKilledAmidBulk) {
+  // What ended the process with zero-copy sends: a half-written one whose socket fails.
+  std::vector<std::byte> block = pattern(block_bytes(1), 1);
+  for (std::size_t round = 0; round < 12; ++round) {
+    ServerProcess taker(GetParam().transports);
+    const PeerId peer = connect(party_, taker.address, {}).value();
+    party_.lost.clear();
+    std::list<Completion> sent;
+    for (std::size_t i = 0; i < 24; ++i) {
+      const Segment source{block.data(), block_bytes(i / 2), nullptr};
+      sent.emplace_back(party_.loop().ready());
+      party_.fabric().send(peer, as_bytes("unasked"), {&source, 1}, sent.back());
+    }
+    const auto count_done = [&] {
+      return std::count_if(sent.begin(), sent.end(), [](const auto& one) { return one.done(); });
+    };
+    ASSERT_TRUE(drive({&party_}, [&] { return count_done() > 2 * static_cast<long>(round % 6); }));
+    if (round % 3 == 1) taker.send(SIGSTOP);
+    if (round % 3 == 2) {
+      ASSERT_TRUE(close(party_, peer, {}));
+    }
+    taker.send(SIGKILL);
+    EXPECT_TRUE(drive({&party_}, [&] {
+      return count_done() == 24 && (round % 3 == 2 || party_.lost == std::vector{peer});
+    }));
+  }
 }
 
 TEST_P(UcxProcess, BearsJunkOnUcxsOwnPorts) {

@@ -28,6 +28,7 @@ ucs_status_t Arrivals::on_message(void* arrivals, const void* header, std::size_
   const bool rendezvous = (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0;
   const bool kept = rendezvous || (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_DATA) != 0;
   const HeldBytes held = size != 0 && kept ? HeldBytes{data, size, rendezvous} : HeldBytes{};
+  if (!found->second->hold(held.held())) return UCS_OK;
   pending.messages.push_back(
       {found->second, head.sequence, head.kind, pending.bytes.size(), frame_size, held});
   pending.bytes.insert(pending.bytes.end(), frame, frame + frame_size);

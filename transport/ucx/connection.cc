@@ -87,6 +87,11 @@ Result<> Connection::open(std::span<const std::byte> address) {
 
 // --- Messages. ---
 
+std::uint32_t Connection::flags_for(std::size_t bytes, std::string_view lane) noexcept {
+  if (lane != "tcp") return 0;
+  return bytes <= kEagerBytes ? UCP_AM_SEND_FLAG_EAGER : UCP_AM_SEND_FLAG_RNDV;
+}
+
 UcxOperation& Connection::start(std::span<const std::byte> frame, MessageKind kind,
                                 Completion* done) {
   UcxOperation& operation = pool_.take(*this, done);
@@ -124,7 +129,9 @@ void Connection::send(std::span<const std::byte> frame, std::span<const Segment>
   }
   UcxOperation& operation = start(frame, MessageKind::frame_with_payload, &done);
   const Pieces data = describe(payload, worker_.context(), operation.pieces);
-  post(operation, data, 0);
+  std::size_t bytes = 0;
+  for (const ucp_dt_iov_t& piece : operation.pieces) bytes += piece.length;
+  post(operation, data, flags_for(bytes, lane));
 }
 
 void Connection::post(UcxOperation& operation, const Pieces& data, std::uint32_t flags) {
@@ -198,6 +205,15 @@ void Connection::on_received(void* request, ucs_status_t status, std::size_t, vo
 }
 
 // --- Closing. ---
+
+bool Connection::hold(std::size_t bytes) noexcept {
+  if (held_bytes_ + bytes > kMaxHeldBytes) {
+    break_off(Error{Errc::peer_lost, 0, "too many bytes that nobody receives"});
+    return false;
+  }
+  held_bytes_ += bytes;
+  return true;
+}
 
 void Connection::break_off(const Error& why) noexcept {
   if (broken_) return;

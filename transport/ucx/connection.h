@@ -40,6 +40,8 @@ struct HeldBytes {
   void* descriptor = nullptr;
   std::size_t size = 0;     ///< bytes
   bool rendezvous = false;  ///< still with the sender
+  /// How much of our memory they take.
+  [[nodiscard]] std::size_t held() const noexcept { return rendezvous ? 0 : size; }
 };
 
 /// A message that came before its turn.
@@ -105,6 +107,11 @@ class Connection {
   static constexpr std::size_t kMaxOperations = 16384;
   static constexpr std::size_t kMaxWaitingBytes = 64u << 20;  ///< of frames, copied
   static constexpr std::size_t kMaxEarly = 4096;
+  /// Over TCP, payloads up to this size travel with their message, and the receiver places them by
+  /// one copy; longer ones stay with the sender until they are received (docs/adr/0011).
+  static constexpr std::size_t kEagerBytes = 1u << 20;
+  /// Of payloads and frames that came with their message and were not yet received.
+  static constexpr std::size_t kMaxHeldBytes = 256u << 20;
   static constexpr Duration kDrainPatience = std::chrono::milliseconds(100);
   static constexpr Duration kFlushPatience = std::chrono::milliseconds(200);
   static constexpr Duration kSettleTime = std::chrono::milliseconds(20);
@@ -115,6 +122,10 @@ class Connection {
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
+  /// How UCX is told to move a payload. On shared memory and RDMA it knows best itself: reading
+  /// straight from the sender's memory beats every copy, for all but the smallest.
+  [[nodiscard]] static std::uint32_t flags_for(std::size_t bytes, std::string_view lane) noexcept;
+
   /// Creates the endpoint.
   Result<> open(std::span<const std::byte> address);
 
@@ -122,6 +133,11 @@ class Connection {
   Result<> send(std::span<const std::byte> frame);
   void send(std::span<const std::byte> frame, std::span<const Segment> payload, Completion& done);
   void receive(const HeldBytes& data, std::span<const Segment> into, Completion& done);
+
+  /// Counts bytes that UCX keeps here: false, and the connection is broken, if they are too many.
+  /// Callable in UCX's callbacks.
+  bool hold(std::size_t bytes) noexcept;
+  void let_go(std::size_t bytes) noexcept { held_bytes_ -= bytes; }
 
   /// Notes that the connection is broken; callable in UCX's callbacks. The first reason stays.
   void break_off(const Error& why) noexcept;
@@ -173,6 +189,7 @@ class Connection {
   std::uint32_t next_out_ = 0;
   std::size_t operations_ = 0;         ///< at UCX
   std::size_t waiting_bytes_ = 0;      ///< in their copied frames
+  std::size_t held_bytes_ = 0;         ///< came with their message, not yet received
   std::vector<UcxOperation*> failed_;  ///< ended badly: reported when quiet
   TimePoint deadline_{};
   TimePoint forced_at_ = TimePoint::max();

@@ -77,7 +77,8 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
                  const HeldBytes& data);
   void hand_over_early(Connection& connection);
   bool hand_over_opened();
-  void release(const HeldBytes& data) noexcept;
+  /// Gives UCX back what it keeps; the connection, if given, is alive.
+  void release(Connection* connection, const HeldBytes& data) noexcept;
   void discard(std::uint64_t payload_id) noexcept override;
 
   void begin_close(Connection& connection);

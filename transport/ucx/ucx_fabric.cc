@@ -73,7 +73,7 @@ UcxFabric::~UcxFabric() {
   while (!connections_.empty() && clock_.now() < until) {
     const bool worked = progress_worker();
     Arrivals::Batch& late = arrivals_.take();
-    for (const Arrival& arrival : late.messages) release(arrival.data);
+    for (const Arrival& arrival : late.messages) release(arrival.connection, arrival.data);
     if (advance_closing() || worked) continue;
     pollfd worker{worker_->event_fd(), POLLIN, 0};
     ::poll(&worker, 1, 1);
@@ -225,8 +225,8 @@ Task<> UcxFabric::close(PeerId peer) {
 void UcxFabric::begin_close(Connection& connection) {
   if (connection.phase() > Connection::Phase::open) return;
   arrivals_.forget(connection);
-  payloads_.drop(connection, [this](const HeldBytes& data) { release(data); });
-  for (const auto& [sequence, message] : connection.early) release(message.data);
+  payloads_.drop(connection, [this](const HeldBytes& data) { release(nullptr, data); });
+  for (const auto& [sequence, message] : connection.early) release(nullptr, message.data);
   connection.early.clear();
   std::erase(opened_, &connection);
   connection.begin_close(clock_.now());

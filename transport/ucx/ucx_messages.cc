@@ -60,7 +60,7 @@ bool UcxFabric::deliver() {
 void UcxFabric::accept(Connection& connection, const Arrival& arrival,
                        std::span<const std::byte> frame) {
   using Phase = Connection::Phase;
-  if (connection.phase() > Phase::open) return release(arrival.data);
+  if (connection.phase() > Phase::open) return release(&connection, arrival.data);
   if (connection.phase() == Phase::open && arrival.sequence == connection.next_in) {
     ++connection.next_in;
     hand_over(connection, arrival.kind, frame, arrival.data);
@@ -70,7 +70,7 @@ void UcxFabric::accept(Connection& connection, const Arrival& arrival,
   const std::uint32_t ahead = arrival.sequence - connection.next_in;
   const bool fits = ahead < Connection::kMaxEarly && !connection.early.contains(arrival.sequence);
   if (!fits) {
-    release(arrival.data);
+    release(&connection, arrival.data);
     return connection.break_off(Error{Errc::peer_lost, 0, "messages out of sequence"});
   }
   connection.early.emplace(arrival.sequence,
@@ -109,9 +109,9 @@ void UcxFabric::hand_over(Connection& connection, MessageKind kind,
   if (kind == MessageKind::long_frame && !data.rendezvous && data.size <= kMaxFrameBytes) {
     const auto* bytes = static_cast<const std::byte*>(data.descriptor);
     receiver_->on_message(connection.id, {bytes, data.size}, {});
-    return release(data);
+    return release(&connection, data);
   }
-  release(data);
+  release(&connection, data);
   connection.break_off(Error{Errc::peer_lost, 0, "a message of no known kind"});
 }
 
@@ -125,22 +125,25 @@ void UcxFabric::receive(Payload payload, std::span<const Segment> into, Completi
   }
   if (!entry.data.rendezvous) {
     scatter(entry.data, into);
-    release(entry.data);
+    release(entry.connection, entry.data);
     return done.finish({});
   }
   if (!entry.connection->may_post()) {
-    release(entry.data);
+    release(entry.connection, entry.data);
     return done.finish(fail(Errc::peer_lost, "the connection is gone"));
   }
   entry.connection->receive(entry.data, into, done);
 }
 
 void UcxFabric::discard(std::uint64_t payload_id) noexcept {
-  release(payloads_.take(payload_id).data);
+  const Payloads::Entry entry = payloads_.take(payload_id);
+  release(entry.connection, entry.data);
 }
 
-void UcxFabric::release(const HeldBytes& data) noexcept {
-  if (data.descriptor != nullptr) ucp_am_data_release(worker_->handle(), data.descriptor);
+void UcxFabric::release(Connection* connection, const HeldBytes& data) noexcept {
+  if (data.descriptor == nullptr) return;
+  ucp_am_data_release(worker_->handle(), data.descriptor);
+  if (connection != nullptr) connection->let_go(data.held());
 }
 
 }  // namespace membrain
