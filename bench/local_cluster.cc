@@ -1,7 +1,8 @@
 #include "bench/local_cluster.h"
 
 #include <algorithm>
-#include <future>
+#include <condition_variable>
+#include <mutex>
 #include <optional>
 #include <utility>
 
@@ -18,10 +19,46 @@ BlockHash hash_of(std::uint64_t number) {
   return BlockHash::from(std::as_bytes(std::span(&number, 1))).value();
 }
 
+/// What somebody waits for: on another thread, or by turning the loop that makes it.
 template <class T>
-Task<> settle(Task<Result<T>> work, std::promise<Result<T>>& outcome) {
+class Awaited {
+ public:
+  void set(Result<T> value) {
+    // Under the lock: the waiter's stack is gone once it has seen the value.
+    const std::lock_guard lock(mutex_);
+    value_.emplace(std::move(value));
+    there_.notify_one();
+  }
+  Result<T> wait() {
+    std::unique_lock lock(mutex_);
+    there_.wait(lock, [this] { return value_.has_value(); });
+    return std::move(*value_);
+  }
+  /// As the client does it with Threads::caller.
+  Result<T> drive(Loop& loop) {
+    constexpr Duration kSpin = std::chrono::microseconds(20);
+    TimePoint busy = loop.clock().now();
+    while (!value_) {
+      if (loop.turn()) {
+        busy = loop.now();
+      } else if (loop.now() - busy >= kSpin) {
+        loop.wait(std::chrono::milliseconds(50));
+        busy = loop.clock().now();
+      }
+    }
+    return std::move(*value_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable there_;
+  std::optional<Result<T>> value_;
+};
+
+template <class T>
+Task<> settle(Task<Result<T>> work, Awaited<T>& outcome) {
   Result<T> result = co_await work;
-  outcome.set_value(std::move(result));
+  outcome.set(std::move(result));
 }
 
 Task<Result<bool>> stop_node(NodeService& node) {
@@ -54,8 +91,8 @@ std::unique_ptr<Fabric> made(const std::shared_ptr<UcxContext>& context, Loop& l
 }  // namespace
 
 InProcessCluster::Side::Side(const Clock& clock, const std::shared_ptr<UcxContext>& context,
-                             const char* label)
-    : loop(clock), fabric(made(context, loop, label)) {}
+                             const char* label, Loop* shared)
+    : own_(clock), loop(shared != nullptr ? *shared : own_), fabric(made(context, loop, label)) {}
 
 void InProcessCluster::Side::run() {
   thread_ = std::thread([this] { loop.run(); });
@@ -71,13 +108,16 @@ std::byte InProcessCluster::content(std::uint64_t number, std::size_t offset) no
   return static_cast<std::byte>(number * 131 + offset * 7 + (offset >> 8));
 }
 
-InProcessCluster::InProcessCluster(const InProcessClusterConfig& config) {
+InProcessCluster::InProcessCluster(const InProcessClusterConfig& config)
+    : caller_drives_(config.caller_drives) {
   UcxContextConfig context;
   context.transports = config.transports;
   context_ = UcxContext::create(context).value();
-  for (auto* side : {&server_, &node_control_, &node_data_, &client_control_, &client_data_}) {
+  for (auto* side : {&server_, &node_control_, &node_data_, &client_control_}) {
     *side = std::make_unique<Side>(clock_, context_, "bench");
   }
+  client_data_ = std::make_unique<Side>(clock_, context_, "bench",
+                                        caller_drives_ ? &client_control_->loop : nullptr);
   ShardConfig shard;
   shard.secret = kSecret;
   service_ = std::make_unique<ShardService>(*server_->fabric, shard, state_);
@@ -96,8 +136,10 @@ InProcessCluster::InProcessCluster(const InProcessClusterConfig& config) {
   client.fetch_window_blocks = config.window_blocks;
   client_ =
       std::make_unique<ClientCore>(*client_control_->fabric, *client_data_->fabric, client, kHost);
-  for (auto* side : {&server_, &node_control_, &node_data_, &client_control_, &client_data_}) {
-    (*side)->run();
+  for (auto* side : {&server_, &node_control_, &node_data_}) (*side)->run();
+  if (!caller_drives_) {
+    client_control_->run();
+    client_data_->run();
   }
   check(wait_for<bool>(*client_control_, [&] { return start_client(*client_); }).has_value(),
         "the bench's client could not connect");
@@ -110,7 +152,7 @@ InProcessCluster::InProcessCluster(const InProcessClusterConfig& config) {
 
 InProcessCluster::~InProcessCluster() {
   (void)wait_for<bool>(*client_control_, [&] { return stop_client(*client_); });
-  (void)wait_for<bool>(*node_control_, [&] { return stop_node(*node_); });
+  (void)wait_for<bool>(*node_control_, false, [&] { return stop_node(*node_); });
   for (auto* side : {&client_data_, &client_control_, &node_data_, &node_control_, &server_}) {
     (*side)->halt();
   }
@@ -120,13 +162,12 @@ InProcessCluster::~InProcessCluster() {
 }
 
 template <class T, class Start>
-Result<T> InProcessCluster::wait_for(Side& side, Start start) {
-  std::promise<Result<T>> outcome;
-  std::future<Result<T>> arrives = outcome.get_future();
+Result<T> InProcessCluster::wait_for(Side& side, bool driven, Start start) {
+  Awaited<T> outcome;
   const Result<> posted =
       side.loop.inbox().post([&] { side.loop.spawn(settle<T>(start(), outcome)); });
   if (!posted) return fail(posted.error());
-  return arrives.get();
+  return driven ? outcome.drive(side.loop) : outcome.wait();
 }
 
 bool InProcessCluster::store(std::uint64_t first, std::size_t count, std::size_t bytes) {

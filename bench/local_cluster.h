@@ -23,9 +23,12 @@ struct InProcessClusterConfig {
   std::size_t capacity_bytes = std::size_t{512} << 20;
   bool verify_checksums = true;
   std::uint32_t window_blocks = 4;
+  /// the client's loop is turned by whoever calls, as with ClientConfig::Threads::caller
+  bool caller_drives = false;
 };
 
-/// Everything that a fetch passes through, each loop on a thread of its own as in production.
+/// Everything that a fetch passes through, each loop on a thread of its own as in production; the
+/// client's in the caller's, if that is asked for.
 ///
 /// Threads  One benchmark thread calls; loops run on their own.
 class InProcessCluster {
@@ -48,19 +51,32 @@ class InProcessCluster {
  private:
   class Side {
    public:
-    Side(const Clock& clock, const std::shared_ptr<UcxContext>& context, const char* label);
+    /// With a loop of its own, or on `shared`.
+    Side(const Clock& clock, const std::shared_ptr<UcxContext>& context, const char* label,
+         Loop* shared = nullptr);
     ~Side() { halt(); }
     void run();
     void halt();
-    Loop loop;
+
+   private:
+    Loop own_;
+
+   public:
+    Loop& loop;
     std::unique_ptr<Fabric> fabric;
 
    private:
     std::thread thread_;
   };
-  /// Runs a coroutine of the client on `side` and waits for what it makes.
+  /// Runs a coroutine on `side`, whose thread is another or, if `driven`, this one, and waits for
+  /// what it makes.
   template <class T, class Start>
-  Result<T> wait_for(Side& side, Start start);
+  static Result<T> wait_for(Side& side, bool driven, Start start);
+  /// The same for the client's.
+  template <class T, class Start>
+  Result<T> wait_for(Side& side, Start start) {
+    return wait_for<T>(side, caller_drives_, std::move(start));
+  }
 
   SteadyClock clock_;
   std::shared_ptr<UcxContext> context_;
@@ -76,6 +92,7 @@ class InProcessCluster {
   std::unique_ptr<ClientCore> client_;
   OpenedNamespace space_;
   std::string lane_;
+  bool caller_drives_ = false;
 };
 
 }  // namespace membrain

@@ -106,14 +106,21 @@ std::span<const std::byte> write_frame(std::vector<std::byte>& out, Header heade
   return out;
 }
 
-/// Decodes a body. Trailing bytes that this build does not know are skipped. `corrupt` if it does
-/// not fit its bounds.
+/// Decodes a body over `message`, whose lists keep their memory. Trailing bytes that this build
+/// does not know are skipped. `corrupt` if it does not fit its bounds; `message` is undefined then.
 template <class Message>
-[[nodiscard]] Result<Message> read_body(std::span<const std::byte> body) {
+[[nodiscard]] Result<> read_body_into(std::span<const std::byte> body, Message& message) {
   Reader reader(body);
-  Message message;
   message.decode(reader);
   if (!reader.ok()) return fail(Errc::corrupt, "a message body does not fit its bounds");
+  return {};
+}
+
+/// The same into a new one.
+template <class Message>
+[[nodiscard]] Result<Message> read_body(std::span<const std::byte> body) {
+  Message message;
+  if (const Result<> read = read_body_into(body, message); !read) return fail(read.error());
   return message;
 }
 

@@ -3,9 +3,10 @@
 
 #include <coroutine>
 #include <cstdint>
-#include <deque>
+#include <utility>
 
 #include "base/check.h"
+#include "base/ring.h"
 #include "membrain/result.h"
 
 namespace membrain {
@@ -18,8 +19,7 @@ class ReadyQueue {
   bool run() {
     const std::size_t count = queue_.size();
     for (std::size_t i = 0; i < count; ++i) {
-      const std::coroutine_handle<> next = queue_.front();
-      queue_.pop_front();
+      const std::coroutine_handle<> next = queue_.pop_front();
       next.resume();
     }
     return count != 0;
@@ -27,7 +27,7 @@ class ReadyQueue {
   [[nodiscard]] bool empty() const noexcept { return queue_.empty(); }
 
  private:
-  std::deque<std::coroutine_handle<>> queue_;
+  Ring<std::coroutine_handle<>> queue_;
 };
 
 /// Ends when `finish` has been called as often as expected; keeps the first failure.
@@ -77,31 +77,39 @@ class Completion {
 
 /// A bound on what is under way at once: `co_await window.take(n)`, later `window.give(n)`. First
 /// come, first served. A request larger than the whole window is served when it is alone.
+///
+/// Cost  No allocation: who waits is a link in its own coroutine's frame.
 class CreditWindow {
  public:
   CreditWindow(ReadyQueue& ready, std::uint64_t credits) noexcept
       : ready_(ready), size_(credits), left_(credits) {}
   CreditWindow(const CreditWindow&) = delete;
   CreditWindow& operator=(const CreditWindow&) = delete;
-  ~CreditWindow() { check(waiting_.empty(), "a CreditWindow was destroyed under a waiter"); }
+  ~CreditWindow() { check(first_ == nullptr, "a CreditWindow was destroyed under a waiter"); }
 
   class Take {
    public:
     Take(CreditWindow& window, std::uint64_t credits) noexcept
         : window_(window), credits_(credits) {}
     [[nodiscard]] bool await_ready() noexcept {
-      if (!window_.waiting_.empty() || !window_.fits(credits_)) return false;
+      if (window_.first_ != nullptr || !window_.fits(credits_)) return false;
       window_.left_ -= credits_;
       return true;
     }
-    void await_suspend(std::coroutine_handle<> waiter) {
-      window_.waiting_.push_back({waiter, credits_});
+    void await_suspend(std::coroutine_handle<> waiter) noexcept {
+      waiter_ = waiter;
+      Take** last = &window_.first_;
+      while (*last != nullptr) last = &(*last)->next_;
+      *last = this;
     }
     void await_resume() const noexcept {}
 
    private:
+    friend class CreditWindow;
     CreditWindow& window_;
     std::uint64_t credits_;
+    std::coroutine_handle<> waiter_;
+    Take* next_ = nullptr;
   };
 
   [[nodiscard]] Take take(std::uint64_t credits) noexcept {
@@ -111,26 +119,22 @@ class CreditWindow {
   void give(std::uint64_t credits) noexcept {
     left_ += credits < size_ ? credits : size_;
     check(left_ <= size_, "more credits were returned than taken");
-    while (!waiting_.empty() && fits(waiting_.front().credits)) {
-      left_ -= waiting_.front().credits;
-      ready_.push(waiting_.front().waiter);
-      waiting_.pop_front();
+    while (first_ != nullptr && fits(first_->credits_)) {
+      const Take* next = std::exchange(first_, first_->next_);
+      left_ -= next->credits_;
+      ready_.push(next->waiter_);
     }
   }
   [[nodiscard]] std::uint64_t left() const noexcept { return left_; }
-  [[nodiscard]] bool idle() const noexcept { return left_ == size_ && waiting_.empty(); }
+  [[nodiscard]] bool idle() const noexcept { return left_ == size_ && first_ == nullptr; }
 
  private:
-  struct Waiting {
-    std::coroutine_handle<> waiter;
-    std::uint64_t credits;
-  };
   [[nodiscard]] bool fits(std::uint64_t credits) const noexcept { return credits <= left_; }
 
   ReadyQueue& ready_;
   std::uint64_t size_;
   std::uint64_t left_;
-  std::deque<Waiting> waiting_;
+  Take* first_ = nullptr;  ///< of those that wait
 };
 
 }  // namespace membrain

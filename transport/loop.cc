@@ -48,7 +48,7 @@ void Loop::Sleep::await_suspend(std::coroutine_handle<> waiter) {
 
 /// The coroutine that owns a spawned task: it frees itself, and the task with it, when that ends.
 struct Loop::Root {
-  struct promise_type {
+  struct promise_type : PooledFrame {
     Root get_return_object() noexcept { return {}; }
     std::suspend_never initial_suspend() noexcept { return {}; }
     std::suspend_never final_suspend() noexcept { return {}; }

@@ -12,13 +12,14 @@
 #include <utility>
 
 #include "base/check.h"
+#include "transport/frame_pool.h"
 
 namespace membrain {
 
 namespace detail {
 
 /// What promises of every T share: who waits, and how the wait ends.
-class TaskPromiseCore {
+class TaskPromiseCore : public PooledFrame {
  public:
   std::suspend_always initial_suspend() noexcept { return {}; }
   struct FinalAwaiter {
@@ -73,7 +74,7 @@ class TaskPromise<void> : public TaskPromiseCore {
 /// Ownership  One owner. Destroying a Task that has started and not ended is a bug and ends the
 ///            process: its frame may be the destination of bytes in flight.
 /// Threads    Runs, and is destroyed, on the thread of its loop.
-/// Cost       One heap allocation for the frame; none per `co_await`.
+/// Cost       The frame comes from the thread's FramePool; no allocation per `co_await`.
 template <class T = void>
 class [[nodiscard]] Task {
  public:

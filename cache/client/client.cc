@@ -252,8 +252,8 @@ Result<Match> Client::adopt(std::span<const std::byte> grant) {
 Operation<TransferReport> Client::fetch_async(const Match& match, std::span<const FetchItem> items,
                                               TransferOptions options) {
   auto cancel = std::make_shared<CancelToken>();
-  Task<Result<TransferReport>> work = runtime_->core->fetch(
-      match.state(), {items.begin(), items.end()}, std::move(options), cancel);
+  Task<Result<TransferReport>> work =
+      runtime_->core->fetch(match.state(), FetchList(items), std::move(options), cancel);
   return Operation<TransferReport>(runtime_->run_transfer(std::move(work), std::move(cancel)));
 }
 

@@ -243,8 +243,7 @@ void ClientCore::transfer_ended() noexcept {
 }
 
 Task<Result<TransferReport>> ClientCore::fetch(std::shared_ptr<const Match::State> match,
-                                               std::vector<FetchItem> items,
-                                               TransferOptions options,
+                                               FetchList items, TransferOptions options,
                                                std::shared_ptr<CancelToken> cancel) {
   if (const Result<> begun = transfer_begins(); !begun) co_return fail(begun.error());
   FetchJob job;

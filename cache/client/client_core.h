@@ -13,6 +13,7 @@
 
 #include "base/key.h"
 #include "cache/client/cancel_token.h"
+#include "cache/client/fetch_list.h"
 #include "cache/client/match_state.h"
 #include "cache/client/node_links.h"
 #include "cache/client/pin_desk.h"
@@ -65,9 +66,8 @@ class ClientCore final : private SessionListener {
   // ---- data loop
 
   /// `items` are copied; their pieces are the caller's until this ends. `cancel` may be null.
-  Task<Result<TransferReport>> fetch(std::shared_ptr<const Match::State> match,
-                                     std::vector<FetchItem> items, TransferOptions options,
-                                     std::shared_ptr<CancelToken> cancel);
+  Task<Result<TransferReport>> fetch(std::shared_ptr<const Match::State> match, FetchList items,
+                                     TransferOptions options, std::shared_ptr<CancelToken> cancel);
   Task<Result<TransferReport>> store(OpenedNamespace space, std::vector<StoreItem> items,
                                      TransferOptions options, std::shared_ptr<CancelToken> cancel);
 

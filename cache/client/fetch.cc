@@ -2,20 +2,36 @@
 
 #include <algorithm>
 #include <array>
-#include <map>
+#include <numeric>
 #include <utility>
 
 namespace membrain {
 
-bool pieces_hold(std::span<const Piece> pieces, std::uint64_t length) noexcept {
-  std::uint64_t bytes = 0;
-  for (const Piece& piece : pieces) {
-    if (piece.data == nullptr && piece.size != 0) return false;
-    if (piece.size > length - bytes) return false;
-    bytes += piece.size;
+/// The listener of one group's exchange: what came, and what is to be asked for elsewhere.
+class Fetching::Round final : public FetchListener {
+ public:
+  explicit Round(Fetching& fetching) noexcept : fetching_(fetching) {}
+
+  void on_target(const FetchTarget& target, const Result<>& outcome) override {
+    if (outcome) {
+      bytes_ += target.length;
+      return fetching_.end(target.item, {.ok = true});
+    }
+    const Errc why = outcome.error().code;
+    fetching_.courses_[target.item].why = why;
+    if (why == Errc::timed_out || why == Errc::cancelled) {
+      return fetching_.end(target.item, {.why = why});
+    }
+    again_.push_back(target.item);
   }
-  return bytes == length;
-}
+  [[nodiscard]] std::span<const std::uint32_t> again() const noexcept { return again_; }
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
+
+ private:
+  Fetching& fetching_;
+  std::vector<std::uint32_t> again_;
+  std::uint64_t bytes_ = 0;
+};
 
 Fetching::Fetching(NodeLinks& links, FetchJob job)
     : links_(links), job_(std::move(job)), groups_(links.loop().ready()) {}
@@ -28,8 +44,8 @@ Task<Result<TransferReport>> Fetching::run() {
   }
   if (job_.cancel) job_.cancel->on_request([this] { cancel(); });
   if (job_.cancel && job_.cancel->requested()) cancelled_ = true;
-  std::vector<std::size_t> items(job_.items.size());
-  for (std::size_t i = 0; i < items.size(); ++i) items[i] = i;
+  std::vector<std::uint32_t> items(job_.items.size());
+  std::iota(items.begin(), items.end(), 0U);
   launch(items);
   groups_.finish({});
   const Result<> ended = co_await groups_;
@@ -44,7 +60,6 @@ Result<> Fetching::plan() {
     return fail(Errc::invalid_argument, "a probe pins nothing: nothing can be fetched from it");
   }
   courses_.resize(job_.items.size());
-  chosen_.resize(job_.items.size());
   report_.items.resize(job_.items.size());
   for (std::size_t i = 0; i < job_.items.size(); ++i) {
     if (const Result<> fine = plan_item(i); !fine) return fine;
@@ -53,7 +68,7 @@ Result<> Fetching::plan() {
 }
 
 Result<> Fetching::plan_item(std::size_t item) {
-  const FetchItem& asked = job_.items[item];
+  const WantedRange& asked = job_.items[item];
   const Match::State& match = *job_.match;
   if (asked.block >= match.keys.size() || asked.part >= match.parts) {
     return fail(Errc::invalid_argument, "a fetch of a block or part outside the match");
@@ -71,55 +86,75 @@ Result<> Fetching::plan_item(std::size_t item) {
     return fail(Errc::invalid_argument, "a fetch of a range outside the block");
   }
   course.length = asked.length != 0 ? asked.length : whole - asked.offset;
-  if (!pieces_hold(asked.into, course.length)) {
+  if (!asked.sound || asked.into.size_bytes() != course.length) {
     return fail(Errc::invalid_argument, "pieces whose sizes do not add up to the range");
   }
   return {};
 }
 
 /// Sends every item to its best replica that was not tried, or ends it.
-void Fetching::launch(const std::vector<std::size_t>& items) {
-  std::map<std::pair<NodeId, std::size_t>, std::vector<std::size_t>> groups;
-  for (const std::size_t item : items) {
+void Fetching::launch(std::span<const std::uint32_t> items) {
+  std::vector<Group> groups;
+  for (const std::uint32_t item : items) {
     Course& course = courses_[item];
-    std::array<NodeView, wire::kMaxReplicas> views;
-    for (std::size_t i = 0; i < course.replicas.size(); ++i) {
-      views[i] = links_.source(course.replicas[i].at.node);
-    }
-    const BlockKey& key = job_.match->keys[job_.items[item].block];
-    const auto source =
-        cancelled_ ? std::nullopt : choose_source(course.replicas, views, course.tried, key);
-    if (!source) {
-      const bool untried = course.tried == 0 && !course.replicas.empty();
-      const Errc why = cancelled_ ? Errc::cancelled : untried ? Errc::peer_lost : course.why;
-      end(item, {.why = why});
-      continue;
-    }
-    course.tried = static_cast<TriedReplicas>(course.tried | 1U << *source);
-    chosen_[item] = &course.replicas[*source];
-    groups[{chosen_[item]->at.node, course.claim}].push_back(item);
+    course.group = choose(item) ? group_of(groups, course) : kNoGroup;
+    if (course.group != kNoGroup) ++groups[course.group].count;
   }
-  for (const auto& [to, group] : groups) {
-    for (std::size_t begin = 0; begin < group.size(); begin += wire::kMaxFetchItems) {
-      const std::size_t count = std::min(wire::kMaxFetchItems, group.size() - begin);
-      const auto portion = std::span(group).subspan(begin, count);
-      groups_.expect();
-      links_.loop().spawn(serve(to.first, to.second, {portion.begin(), portion.end()}));
-    }
+  for (Group& group : groups) group.targets.reserve(group.count);
+  for (const std::uint32_t item : items) {
+    const std::size_t group = courses_[item].group;
+    if (group != kNoGroup) groups[group].targets.push_back(target_of(item));
   }
+  groups_.expect(static_cast<std::uint32_t>(groups.size()));
+  for (Group& group : groups) links_.loop().spawn(serve(std::move(group)));
 }
 
-FetchTarget Fetching::target_of(std::size_t item, const FoundReplica& replica) const {
-  const FetchItem& asked = job_.items[item];
+/// Notes the item's next replica; ends it, false, if there is none.
+bool Fetching::choose(std::uint32_t item) {
+  Course& course = courses_[item];
+  std::array<NodeView, wire::kMaxReplicas> views;
+  for (std::size_t i = 0; i < course.replicas.size(); ++i) {
+    views[i] = links_.source(course.replicas[i].at.node);
+  }
+  const BlockKey& key = job_.match->keys[job_.items[item].block];
+  const auto source =
+      cancelled_ ? std::nullopt : choose_source(course.replicas, views, course.tried, key);
+  if (!source) {
+    const bool untried = course.tried == 0 && !course.replicas.empty();
+    const Errc why = cancelled_ ? Errc::cancelled : untried ? Errc::peer_lost : course.why;
+    end(item, {.why = why});
+    return false;
+  }
+  course.tried = static_cast<TriedReplicas>(course.tried | 1U << *source);
+  course.chosen = &course.replicas[*source];
+  return true;
+}
+
+/// The group that takes one more item of this node and claim: the newest first, as neighbours tend
+/// to go to the same one.
+std::size_t Fetching::group_of(std::vector<Group>& groups, const Course& course) {
+  const NodeId node = course.chosen->at.node;
+  for (std::size_t i = groups.size(); i-- > 0;) {
+    const Group& group = groups[i];
+    const bool same = group.node == node && group.claim == course.claim;
+    if (same && group.count < wire::kMaxFetchItems) return i;
+  }
+  groups.push_back({node, course.claim, 0, {}});
+  return groups.size() - 1;
+}
+
+FetchTarget Fetching::target_of(std::uint32_t item) const {
+  const WantedRange& asked = job_.items[item];
+  const Course& course = courses_[item];
   FetchTarget target;
   target.item = item;
   target.key = job_.match->keys[asked.block];
   target.part = asked.part;
-  target.at = replica.at;
+  target.at = course.chosen->at;
   target.offset = asked.offset;
-  target.length = courses_[item].length;
-  target.verify = job_.verify && target.length == replica.at.length;
-  target.into = Place(asked.into);
+  target.length = course.length;
+  target.verify = job_.verify && target.length == target.at.length;
+  target.into = asked.into;
   return target;
 }
 
@@ -134,32 +169,17 @@ FetchTerms Fetching::terms_of(NodeId node, std::size_t claim) const {
 }
 
 /// One group: asks its node, then sends what failed to the next replica.
-Task<> Fetching::serve(NodeId node, std::size_t claim, std::vector<std::size_t> items) {
-  std::vector<FetchTarget> targets;
-  targets.reserve(items.size());
-  for (const std::size_t item : items) targets.push_back(target_of(item, *chosen_[item]));
-  std::vector<std::size_t> again;
-  std::uint64_t bytes = 0;
-  const auto on_target = [&](const FetchTarget& target, const Result<>& outcome) {
-    if (outcome) {
-      bytes += target.length;
-      return end(target.item, {.ok = true});
-    }
-    const Errc why = outcome.error().code;
-    courses_[target.item].why = why;
-    if (why == Errc::timed_out || why == Errc::cancelled) {
-      return end(target.item, {.why = why});
-    }
-    again.push_back(target.item);
-  };
-  FetchExchange exchange(links_, terms_of(node, claim), std::move(targets), on_target);
-  const auto here = active_.insert(active_.end(), &exchange);
+Task<> Fetching::serve(Group group) {
+  Round round(*this);
+  FetchExchange exchange(links_, terms_of(group.node, group.claim), std::move(group.targets),
+                         round);
+  active_.push_back(&exchange);
   Task<> exchanged = exchange.run();
   co_await exchanged;
-  active_.erase(here);
-  report_.bytes += bytes;
-  if (bytes != 0) report_.lane_bytes[std::string(exchange.lane())] += bytes;
-  launch(again);
+  std::erase(active_, &exchange);
+  report_.bytes += round.bytes();
+  if (round.bytes() != 0) report_.lane_bytes[std::string(exchange.lane())] += round.bytes();
+  launch(round.again());
   groups_.finish({});
 }
 

@@ -3,13 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <vector>
 
 #include "base/clock.h"
 #include "cache/client/cancel_token.h"
 #include "cache/client/fetch_exchange.h"
+#include "cache/client/fetch_list.h"
 #include "cache/client/match_state.h"
 #include "cache/client/node_links.h"
 #include "cache/client/source_choice.h"
@@ -23,7 +23,7 @@ namespace membrain {
 /// What is fetched, and within which terms.
 struct FetchJob {
   std::shared_ptr<const Match::State> match;
-  std::vector<FetchItem> items;
+  FetchList items;
   TransferOptions options;
   std::shared_ptr<CancelToken> cancel;  ///< may be null
   wire::SessionProof proof;             ///< the session's own, for claims without a grant
@@ -39,6 +39,7 @@ struct FetchJob {
 /// Errors  `invalid_argument` before anything moves, `cancelled` when it was taken back; else a
 ///         report, in which an item that failed says why its last replica did.
 /// Threads The data loop only. Lives until `run` has ended.
+/// Cost    Allocates a few lists for the operation and for each group; nothing for an item.
 class Fetching {
  public:
   Fetching(NodeLinks& links, FetchJob job);
@@ -49,17 +50,30 @@ class Fetching {
   /// An item's way through its replicas.
   struct Course {
     std::span<const FoundReplica> replicas;
-    std::uint32_t length = 0;  ///< bytes
+    const FoundReplica* chosen = nullptr;  ///< what is being tried
+    std::size_t group = kNoGroup;          ///< of the launch under way
     std::size_t claim = 0;
+    std::uint32_t length = 0;  ///< bytes
     TriedReplicas tried = 0;
     Errc why = Errc::not_found;  ///< the last replica's failure
   };
+  /// What one Fetch asks one node for.
+  struct Group {
+    NodeId node;
+    std::size_t claim = 0;
+    std::size_t count = 0;
+    std::vector<FetchTarget> targets;
+  };
+  class Round;
+  static constexpr std::size_t kNoGroup = static_cast<std::size_t>(-1);
 
   Result<> plan();
   Result<> plan_item(std::size_t item);
-  void launch(const std::vector<std::size_t>& items);
-  Task<> serve(NodeId node, std::size_t claim, std::vector<std::size_t> items);
-  [[nodiscard]] FetchTarget target_of(std::size_t item, const FoundReplica& replica) const;
+  void launch(std::span<const std::uint32_t> items);
+  bool choose(std::uint32_t item);
+  [[nodiscard]] static std::size_t group_of(std::vector<Group>& groups, const Course& course);
+  Task<> serve(Group group);
+  [[nodiscard]] FetchTarget target_of(std::uint32_t item) const;
   [[nodiscard]] FetchTerms terms_of(NodeId node, std::size_t claim) const;
   void cancel();
   void end(std::size_t item, const ItemOutcome& outcome);
@@ -67,15 +81,11 @@ class Fetching {
   NodeLinks& links_;
   FetchJob job_;
   std::vector<Course> courses_;
-  std::vector<const FoundReplica*> chosen_;  ///< by item: what is being tried
-  std::list<FetchExchange*> active_;
+  std::vector<FetchExchange*> active_;
   Completion groups_;
   TransferReport report_;
   bool cancelled_ = false;
 };
-
-/// Checks that pieces hold exactly `length` bytes, at real addresses.
-[[nodiscard]] bool pieces_hold(std::span<const Piece> pieces, std::uint64_t length) noexcept;
 
 /// `Fetching(links, job).run()`, owned.
 [[nodiscard]] Task<Result<TransferReport>> fetch_blocks(NodeLinks& links, FetchJob job);

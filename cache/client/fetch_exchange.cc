@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/log.h"
-#include "cache/client/segments.h"
+#include "cache/client/transfer_scratch.h"
 
 namespace membrain {
 
@@ -46,18 +46,17 @@ std::uint32_t milliseconds_left(TimePoint now, TimePoint deadline) noexcept {
 }
 
 FetchExchange::FetchExchange(NodeLinks& links, FetchTerms terms, std::vector<FetchTarget> targets,
-                             OnTarget on_target)
+                             FetchListener& listener)
     : links_(links),
       fabric_(links.fabric()),
       loop_(links.loop()),
       terms_(std::move(terms)),
-      on_target_(std::move(on_target)),
+      listener_(listener),
+      targets_(std::move(targets)),
+      courses_(targets_.size()),
       signal_(loop_.ready()),
       timer_(loop_, [this] { signal_.raise(); }),
-      open_(targets.size()) {
-  slots_.reserve(targets.size());
-  for (FetchTarget& target : targets) slots_.push_back({std::move(target), Stage::waiting});
-}
+      open_(targets_.size()) {}
 
 Task<> FetchExchange::run() {
   timer_.arm(terms_.deadline);
@@ -84,16 +83,17 @@ void FetchExchange::begin(PeerId peer) {
   peer_ = peer;
   lane_ = fabric_.lane(peer);
   op_ = links_.calls().next_op();
-  wire::Fetch request;
+  wire::Fetch& request = links_.scratch().fetch;
   request.proof = terms_.proof;
   request.deadline_ms = milliseconds_left(loop_.now(), terms_.deadline);
-  request.items.reserve(slots_.size());
-  for (std::uint32_t tag = 0; tag < slots_.size(); ++tag) {
-    const FetchTarget& target = slots_[tag].target;
+  request.items.clear();
+  request.items.reserve(targets_.size());
+  for (std::uint32_t tag = 0; tag < targets_.size(); ++tag) {
+    const FetchTarget& target = targets_[tag];
     request.items.push_back({terms_.space, target.key, target.part, target.at.slot,
                              target.at.generation, target.offset, target.length, tag});
   }
-  std::vector<std::byte> frame;
+  std::vector<std::byte>& frame = links_.scratch().frame;
   wire::Header head;
   head.op = op_;
   head.epoch = terms_.proof.epoch;
@@ -110,26 +110,29 @@ void FetchExchange::on_frame(const wire::Frame& frame, Payload payload) {
     end_idle(refused ? refused->code : Errc::corrupt, "refused by the node");
     signal_.raise();
   } else if (frame.header.type == wire::Type::data) {
-    const Result<wire::Data> message = wire::read_body<wire::Data>(frame.body);
-    if (message) take_data(*message, std::move(payload));
+    wire::Data& message = links_.scratch().data;
+    if (wire::read_body_into(frame.body, message)) take_data(message, std::move(payload));
   }
 }
 
-/// Every tag is one of ours, waits, and comes once; every length is what was asked; and the payload
-/// is exactly their sum.
-bool FetchExchange::fits(const wire::Data& message, std::uint64_t payload_bytes) const {
+/// The tag is one of ours, and waits; the length is what was asked.
+bool FetchExchange::fits(const wire::DataItem& item) const {
+  if (item.tag >= courses_.size() || courses_[item.tag].stage != Stage::waiting) return false;
+  return item.length == (item.status == wire::ItemStatus::ok ? targets_[item.tag].length : 0);
+}
+
+/// Every item fits, and comes once; and the payload is exactly their sum.
+bool FetchExchange::fits(const wire::Data& message, std::uint64_t payload_bytes) {
   std::uint64_t bytes = 0;
-  std::vector<std::uint32_t> tags;
-  tags.reserve(message.items.size());
+  std::size_t fitting = 0;
   for (const wire::DataItem& item : message.items) {
-    if (item.tag >= slots_.size() || slots_[item.tag].stage != Stage::waiting) return false;
-    const bool ok = item.status == wire::ItemStatus::ok;
-    if (item.length != (ok ? slots_[item.tag].target.length : 0)) return false;
+    if (!fits(item)) break;
+    courses_[item.tag].stage = Stage::claimed;  // named again, it does not wait
     bytes += item.length;
-    tags.push_back(item.tag);
+    ++fitting;
   }
-  std::sort(tags.begin(), tags.end());
-  return bytes == payload_bytes && std::adjacent_find(tags.begin(), tags.end()) == tags.end();
+  for (std::size_t i = 0; i < fitting; ++i) courses_[message.items[i].tag].stage = Stage::waiting;
+  return fitting == message.items.size() && bytes == payload_bytes;
 }
 
 void FetchExchange::take_data(const wire::Data& message, Payload payload) {
@@ -137,18 +140,19 @@ void FetchExchange::take_data(const wire::Data& message, Payload payload) {
     log(LogLevel::debug, "Data that does not fit its Fetch was dropped");
     return;
   }
-  Arrival arrival;
+  std::uint32_t first_tag = kNoTag;
+  std::uint32_t* link = &first_tag;
   for (const wire::DataItem& item : message.items) {
     if (item.status == wire::ItemStatus::ok) {
-      slots_[item.tag].stage = Stage::queued;
-      arrival.tags.push_back(item.tag);
+      courses_[item.tag] = {Stage::queued, kNoTag};
+      *link = item.tag;
+      link = &courses_[item.tag].next;
     } else {
       end(item.tag, fail(why_missing(item.status), "the node does not have it"));
     }
   }
-  if (!arrival.tags.empty()) {
-    arrival.payload = std::move(payload);
-    arrivals_.push_back(std::move(arrival));
+  if (first_tag != kNoTag) {
+    arrivals_.push_back({first_tag, std::move(payload)});
     receive_next();
   }
   signal_.raise();
@@ -156,27 +160,27 @@ void FetchExchange::take_data(const wire::Data& message, Payload payload) {
 
 void FetchExchange::receive_next() {
   while (!arrivals_.empty() && receiving_ < std::max(terms_.window, 1U)) {
-    Arrival next = std::move(arrivals_.front());
-    arrivals_.pop_front();
+    Arrival next = arrivals_.pop_front();
     ++receiving_;
-    loop_.spawn(receive(std::move(next)));
+    loop_.spawn(receive(next.first_tag, std::move(next.payload)));
   }
 }
 
 /// From here until `done` the destinations belong to the fabric.
-Task<> FetchExchange::receive(Arrival arrival) {
-  SegmentList segments;
-  for (const std::uint32_t tag : arrival.tags) {
-    slots_[tag].stage = Stage::receiving;
-    segments.add(slots_[tag].target.into);
+Task<> FetchExchange::receive(std::uint32_t first_tag, Payload payload) {
+  const Pool<SegmentList>::Lease segments = links_.scratch().segments.take();
+  segments->clear();
+  for (std::uint32_t tag = first_tag; tag != kNoTag; tag = courses_[tag].next) {
+    courses_[tag].stage = Stage::receiving;
+    segments->add(targets_[tag].into);
   }
   Completion done(loop_.ready());
-  fabric_.receive(std::move(arrival.payload), segments.to_receive(), done);
+  fabric_.receive(std::move(payload), segments->to_receive(), done);
   const Result<> outcome = co_await done;
   --receiving_;
   receive_next();  // before the hashing: the wire need not wait for it
-  if (outcome) segments.scatter();
-  for (const std::uint32_t tag : arrival.tags) {
+  if (outcome) segments->scatter();
+  for (std::uint32_t tag = first_tag; tag != kNoTag; tag = courses_[tag].next) {
     if (outcome) {
       landed(tag);
     } else {
@@ -187,7 +191,7 @@ Task<> FetchExchange::receive(Arrival arrival) {
 }
 
 void FetchExchange::landed(std::uint32_t tag) {
-  const FetchTarget& target = slots_[tag].target;
+  const FetchTarget& target = targets_[tag];
   if (!target.verify || checksum_of(target.into) == target.at.checksum) return end(tag, {});
   log(LogLevel::warn, "a block from node {} failed its checksum", terms_.node.value);
   suspect(target.at);
@@ -202,16 +206,16 @@ void FetchExchange::suspect(const Location& at) {
 // ---- how targets end
 
 void FetchExchange::end(std::uint32_t tag, const Result<>& outcome) {
-  slots_[tag].stage = Stage::ended;
+  courses_[tag].stage = Stage::ended;
   --open_;
-  on_target_(slots_[tag].target, outcome);
+  listener_.on_target(targets_[tag], outcome);
 }
 
 /// Ends what is not being received: nothing can land there, now that its Data would be dropped.
 void FetchExchange::end_idle(Errc why, std::string_view context) {
-  arrivals_.clear();
-  for (std::uint32_t tag = 0; tag < slots_.size(); ++tag) {
-    const Stage stage = slots_[tag].stage;
+  while (!arrivals_.empty()) arrivals_.pop_front();
+  for (std::uint32_t tag = 0; tag < courses_.size(); ++tag) {
+    const Stage stage = courses_[tag].stage;
     if (stage == Stage::waiting || stage == Stage::queued) end(tag, fail(why, context));
   }
 }
@@ -221,7 +225,7 @@ void FetchExchange::stop(Errc why) {
   stopped_ = true;
   why_stopped_ = why;
   if (peer_ && !lost_) {
-    std::vector<std::byte> frame;
+    std::vector<std::byte>& frame = links_.scratch().frame;
     wire::Header head;
     head.op = links_.calls().next_op();
     wire::write_frame(frame, head, wire::CancelFetch{op_});

@@ -3,13 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
-#include <functional>
 #include <string_view>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/ids.h"
+#include "base/ring.h"
 #include "cache/client/node_links.h"
 #include "cache/client/place.h"
 #include "cache/client/signal.h"
@@ -24,7 +23,7 @@ namespace membrain {
 
 /// One item of a Fetch: what to ask the node for, and where it goes.
 struct FetchTarget {
-  std::size_t item = 0;  ///< the caller's number for it
+  std::uint32_t item = 0;  ///< the caller's number for it
   BlockKey key;
   std::uint16_t part = 0;
   Location at;
@@ -43,6 +42,16 @@ struct FetchTerms {
   std::uint32_t window = 4;  ///< payloads that are being received at once
 };
 
+/// Who is told as each target ends: `ok`, or why not.
+class FetchListener {
+ public:
+  /// Must not end the exchange.
+  virtual void on_target(const FetchTarget& target, const Result<>& outcome) = 0;
+
+ protected:
+  ~FetchListener() = default;
+};
+
 /// Connects if need be, asks, receives straight into the targets, verifies. Each target ends once,
 /// when no byte can land in it any more:
 ///  - its Data came (whole, or with the reason why not);
@@ -53,15 +62,14 @@ struct FetchTerms {
 /// dropped, as a whole.
 ///
 /// Threads  The data loop only. The exchange outlives `run`.
+/// Cost     Allocates for the exchange, nothing for a message or a target: what a message needs is
+///          in the links' TransferScratch.
 class FetchExchange final : public Exchange {
  public:
   static constexpr Duration kDrain = std::chrono::seconds(1);
 
-  /// Told as each target ends: `ok`, or why not. Must not end the exchange.
-  using OnTarget = std::function<void(const FetchTarget& target, const Result<>& outcome)>;
-
   FetchExchange(NodeLinks& links, FetchTerms terms, std::vector<FetchTarget> targets,
-                OnTarget on_target);
+                FetchListener& listener);
   ~FetchExchange() = default;
 
   /// Ends when every target has.
@@ -77,22 +85,25 @@ class FetchExchange final : public Exchange {
   void on_peer_lost() override;
 
  private:
-  enum class Stage : std::uint8_t { waiting, queued, receiving, ended };
-  struct Slot {
-    FetchTarget target;
+  enum class Stage : std::uint8_t { waiting, claimed, queued, receiving, ended };
+  static constexpr std::uint32_t kNoTag = ~std::uint32_t{0};
+  /// Where a target is on its way. Those of one payload are a chain, in the payload's order.
+  struct Course {
     Stage stage = Stage::waiting;
+    std::uint32_t next = kNoTag;
   };
   struct Arrival {
-    std::vector<std::uint32_t> tags;  ///< of the payload, in its order
+    std::uint32_t first_tag = kNoTag;
     Payload payload;
   };
 
   void try_to_begin();
   void begin(PeerId peer);
   void take_data(const wire::Data& message, Payload payload);
-  [[nodiscard]] bool fits(const wire::Data& message, std::uint64_t payload_bytes) const;
+  [[nodiscard]] bool fits(const wire::Data& message, std::uint64_t payload_bytes);
+  [[nodiscard]] bool fits(const wire::DataItem& item) const;
   void receive_next();
-  Task<> receive(Arrival arrival);
+  Task<> receive(std::uint32_t first_tag, Payload payload);
   void landed(std::uint32_t tag);
   void suspect(const Location& at);
   void end(std::uint32_t tag, const Result<>& outcome);
@@ -103,9 +114,10 @@ class FetchExchange final : public Exchange {
   Fabric& fabric_;
   Loop& loop_;
   FetchTerms terms_;
-  OnTarget on_target_;
-  std::vector<Slot> slots_;  ///< by tag
-  std::deque<Arrival> arrivals_;
+  FetchListener& listener_;
+  std::vector<FetchTarget> targets_;  ///< by tag
+  std::vector<Course> courses_;       ///< by tag
+  Ring<Arrival> arrivals_;            ///< not yet being received
   OpId op_;
   PeerId peer_;
   std::string_view lane_;

@@ -13,6 +13,7 @@
 #include "base/ids.h"
 #include "cache/client/placement.h"
 #include "cache/client/signal.h"
+#include "cache/client/transfer_scratch.h"
 #include "membrain/result.h"
 #include "protocol/calls.h"
 #include "protocol/frame.h"
@@ -79,6 +80,7 @@ class NodeLinks final : public Receiver {
   [[nodiscard]] Fabric& fabric() noexcept { return fabric_; }
   [[nodiscard]] Loop& loop() noexcept { return fabric_.loop(); }
   [[nodiscard]] Calls& calls() noexcept { return calls_; }
+  [[nodiscard]] TransferScratch& scratch() noexcept { return scratch_; }
 
   void on_message(PeerId peer, std::span<const std::byte> frame, Payload payload) override;
   void on_lost(PeerId peer, const Error& why) override;
@@ -108,6 +110,7 @@ class NodeLinks final : public Receiver {
   std::string host_;
   Duration connect_timeout_;
   Calls calls_;
+  TransferScratch scratch_;
   std::map<NodeId, Link> links_;
   std::unordered_map<std::uint64_t, NodeId> peers_;
   std::unordered_map<std::uint64_t, Attached> exchanges_;

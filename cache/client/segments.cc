@@ -18,8 +18,21 @@ void SegmentList::add(const Place& place) {
   place.for_each_piece([this](std::byte* at, std::size_t size) { add(at, size); });
 }
 
+void SegmentList::clear() noexcept {
+  segments_.clear();
+  size_ = 0;
+  bounced_ = false;
+  if (buffer_bytes_ <= kKeptBounceBytes) return;
+  buffer_.reset();
+  buffer_bytes_ = 0;
+}
+
 void SegmentList::bounce() {
-  buffer_ = std::make_unique_for_overwrite<std::byte[]>(size_);
+  if (size_ > buffer_bytes_) {
+    buffer_ = std::make_unique_for_overwrite<std::byte[]>(size_);
+    buffer_bytes_ = size_;
+  }
+  bounced_ = true;
   whole_ = {buffer_.get(), size_, nullptr};
 }
 
@@ -30,7 +43,7 @@ std::span<const Segment> SegmentList::to_receive() {
 }
 
 void SegmentList::scatter() const noexcept {
-  if (!buffer_) return;
+  if (!bounced_) return;
   const std::byte* from = buffer_.get();
   for (const Segment& segment : segments_) {
     std::memcpy(segment.data, from, segment.size);

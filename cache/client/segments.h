@@ -16,9 +16,14 @@ namespace membrain {
 ///
 /// Ownership  Owns the bounce buffer, if there is one: lives until the transfer is complete. The
 ///            places stay the caller's.
+/// Cost       A list that is used again keeps its memory (of a bounce buffer: kKeptBounceBytes).
 class SegmentList {
  public:
+  static constexpr std::size_t kKeptBounceBytes = std::size_t{1} << 20;
+
   void add(const Place& place);
+  /// Begins anew.
+  void clear() noexcept;
 
   /// To receive into; `scatter` after the bytes have landed.
   [[nodiscard]] std::span<const Segment> to_receive();
@@ -32,6 +37,8 @@ class SegmentList {
 
   std::vector<Segment> segments_;
   std::unique_ptr<std::byte[]> buffer_;
+  std::size_t buffer_bytes_ = 0;
+  bool bounced_ = false;
   Segment whole_;
   std::size_t size_ = 0;
 };

@@ -90,11 +90,8 @@ void BlockService::on_message(PeerId peer, std::span<const std::byte> bytes, Pay
 bool BlockService::dispatch(PeerId peer, const wire::Frame& frame, Payload& payload) {
   const OpId op = frame.header.op;
   switch (frame.header.type) {
-    case wire::Type::fetch: {
-      Result<wire::Fetch> fetch = wire::read_body<wire::Fetch>(frame.body);
-      if (fetch) fetches_.on_fetch(peer, op, std::move(*fetch));
-      return fetch.has_value();
-    }
+    case wire::Type::fetch:
+      return fetches_.on_fetch(peer, op, frame.body);
     case wire::Type::cancel_fetch: {
       const auto cancel = wire::read_body<wire::CancelFetch>(frame.body);
       if (cancel) fetches_.on_cancel(peer, cancel->fetch);

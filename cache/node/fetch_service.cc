@@ -32,17 +32,24 @@ std::pair<std::size_t, std::uint64_t> first_batch(std::span<const FetchItem> ite
 
 /// A Fetch under way; lives in its coroutine.
 struct FetchService::Active {
-  Active(FetchService& service, PeerId peer, OpId op) : in(service), name(peer, op) {
-    in.active_.emplace(name, this);
+  Active(FetchService& service, const Name& named) : in(service), name(named) {
+    in.active_.push_back(this);
   }
   Active(const Active&) = delete;
   Active& operator=(const Active&) = delete;
-  ~Active() { in.active_.erase(name); }
+  ~Active() { std::erase(in.active_, this); }
 
   FetchService& in;
   Name name;
   bool cancelled = false;
 };
+
+FetchService::Batch::Batch() {
+  message.items.reserve(wire::kMaxDataItems);
+  frame.reserve(Fabric::kMaxFrameWithPayloadBytes);
+  segments.reserve(wire::kMaxDataItems);
+  reads.reserve(wire::kMaxDataItems);
+}
 
 FetchService::FetchService(DataLoop& data, FetchLimits limits) : data_(data), limits_(limits) {}
 
@@ -50,24 +57,37 @@ FetchService::~FetchService() {
   check(active_.empty(), "a fetch service was destroyed under a fetch");
 }
 
-void FetchService::on_fetch(PeerId peer, OpId op, wire::Fetch request) {
-  if (active_.contains({peer, op})) return;  // repeated
-  NodeCounters::add(data_.counters.fetches);
-  ItemStatus verdict = data_.authority.check(request.proof);
-  const bool shed = stopped_ || active_.size() >= limits_.max_fetches;
-  if (verdict == ItemStatus::ok && shed) verdict = ItemStatus::unavailable;
-  if (verdict != ItemStatus::ok) return answer({peer, op}, request.items, verdict);
-  data_.loop().spawn(serve(peer, op, std::move(request)));
+FetchService::Active* FetchService::find(const Name& name) const noexcept {
+  const auto same = [&name](const Active* fetch) { return fetch->name == name; };
+  const auto found = std::find_if(active_.begin(), active_.end(), same);
+  return found == active_.end() ? nullptr : *found;
 }
 
-Task<> FetchService::serve(PeerId peer, OpId op, wire::Fetch request) {
-  Active fetch(*this, peer, op);
-  const Duration asked = std::chrono::milliseconds(request.deadline_ms);
+bool FetchService::on_fetch(PeerId peer, OpId op, std::span<const std::byte> body) {
+  Requests::Lease request = requests_.take();
+  if (!wire::read_body_into(body, *request)) return false;
+  if (find({peer, op}) != nullptr) return true;  // repeated
+  NodeCounters::add(data_.counters.fetches);
+  ItemStatus verdict = data_.authority.check(request->proof);
+  const bool shed = stopped_ || active_.size() >= limits_.max_fetches;
+  if (verdict == ItemStatus::ok && shed) verdict = ItemStatus::unavailable;
+  if (verdict != ItemStatus::ok) {
+    answer({peer, op}, request->items, verdict);
+  } else {
+    data_.loop().spawn(serve({peer, op}, std::move(request)));
+  }
+  return true;
+}
+
+Task<> FetchService::serve(Name name, Requests::Lease request) {
+  Active fetch(*this, name);
+  const Duration asked = std::chrono::milliseconds(request->deadline_ms);
   const TimePoint deadline = data_.loop().now() + std::min(asked, limits_.longest);
+  const PeerId peer = name.first;
   Timer overdue(data_.loop(), [this, peer] { data_.peers.close(peer); });
   overdue.arm(deadline + kDrain);
   CreditWindow window(data_.loop().ready(), kWindowBytes);
-  std::span<const FetchItem> rest = request.items;
+  std::span<const FetchItem> rest = request->items;
   while (!rest.empty()) {
     const auto [count, bytes] = first_batch(rest);
     const std::uint64_t credits = std::max(bytes, kWindowBytes / kWindowMessages);
@@ -76,10 +96,10 @@ Task<> FetchService::serve(PeerId peer, OpId op, wire::Fetch request) {
       window.give(credits);
       break;
     }
-    Batch batch = open(rest.first(count));
+    Batches::Lease batch = open(rest.first(count));
     rest = rest.subspan(count);
-    if (batch.segments.empty()) {
-      send_frame(fetch.name, batch.message);
+    if (batch->segments.empty()) {
+      send_frame(fetch.name, batch->message);
       window.give(credits);
     } else {
       data_.loop().spawn(send(fetch, std::move(batch), credits, window));
@@ -90,23 +110,28 @@ Task<> FetchService::serve(PeerId peer, OpId op, wire::Fetch request) {
   window.give(kWindowBytes);
 }
 
-Task<> FetchService::send(Active& fetch, Batch batch, std::uint64_t credits, CreditWindow& window) {
-  std::vector<std::byte> frame;
-  wire::write_frame(frame, data_.header(fetch.name.second), batch.message);
+Task<> FetchService::send(Active& fetch, Batches::Lease batch, std::uint64_t credits,
+                          CreditWindow& window) {
+  wire::write_frame(batch->frame, data_.header(fetch.name.second), batch->message);
   Completion sent(data_.loop().ready());
-  data_.fabric.send(fetch.name.first, frame, batch.segments, sent);
+  data_.fabric.send(fetch.name.first, batch->frame, batch->segments, sent);
   const Result<> outcome = co_await sent;
-  for (const wire::SlotRef& read : batch.reads) data_.table.close_read(read);
+  for (const wire::SlotRef& read : batch->reads) data_.table.close_read(read);
   if (outcome) {
-    NodeCounters::add(data_.counters.bytes_out, batch.bytes);
+    NodeCounters::add(data_.counters.bytes_out, batch->bytes);
   } else {
     fetch.cancelled = true;
   }
   window.give(credits);
 }
 
-FetchService::Batch FetchService::open(std::span<const FetchItem> items) {
-  Batch batch;
+FetchService::Batches::Lease FetchService::open(std::span<const FetchItem> items) {
+  Batches::Lease lease = batches_.take();
+  Batch& batch = *lease;
+  batch.message.items.clear();
+  batch.segments.clear();
+  batch.reads.clear();
+  batch.bytes = 0;
   for (const FetchItem& item : items) {
     std::span<std::byte> bytes;
     const ItemStatus status = data_.table.open_read(item, bytes);
@@ -118,23 +143,22 @@ FetchService::Batch FetchService::open(std::span<const FetchItem> items) {
     batch.reads.push_back({item.slot, item.generation});
     batch.bytes += bytes.size();
   }
-  return batch;
+  return lease;
 }
 
 void FetchService::on_cancel(PeerId peer, OpId fetch) {
-  const auto found = active_.find({peer, fetch});
-  if (found != active_.end()) found->second->cancelled = true;
+  if (Active* found = find({peer, fetch})) found->cancelled = true;
 }
 
 void FetchService::on_lost(PeerId peer) {
-  for (const auto& [name, fetch] : active_) {
-    if (name.first == peer) fetch->cancelled = true;
+  for (Active* fetch : active_) {
+    if (fetch->name.first == peer) fetch->cancelled = true;
   }
 }
 
 void FetchService::stop() {
   stopped_ = true;
-  for (const auto& [name, fetch] : active_) fetch->cancelled = true;
+  for (Active* fetch : active_) fetch->cancelled = true;
 }
 
 /// All `items` with one status and no bytes.
@@ -150,10 +174,9 @@ void FetchService::answer(const Name& to, std::span<const FetchItem> items, Item
 }
 
 void FetchService::send_frame(const Name& to, const wire::Data& message) {
-  std::vector<std::byte> frame;
   // A peer that is gone needs no answer.
   static_cast<void>(
-      data_.fabric.send(to.first, wire::write_frame(frame, data_.header(to.second), message)));
+      data_.fabric.send(to.first, wire::write_frame(frame_, data_.header(to.second), message)));
 }
 
 }  // namespace membrain

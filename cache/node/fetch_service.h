@@ -4,11 +4,11 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <span>
 #include <utility>
 #include <vector>
 
+#include "base/pool.h"
 #include "cache/node/store_service.h"
 #include "protocol/messages.h"
 #include "transport/completion.h"
@@ -26,6 +26,7 @@ struct FetchLimits {
 /// together; at most kWindowMessages messages (or kWindowBytes) of a Fetch are in flight.
 ///
 /// Threads  The data loop's.
+/// Cost     Allocates nothing for an item or a message, once its pools are warm.
 class FetchService {
  public:
   static constexpr std::uint64_t kSoloBytes = 128 * 1024;
@@ -39,7 +40,8 @@ class FetchService {
   FetchService(DataLoop& data, FetchLimits limits);
   ~FetchService();
 
-  void on_fetch(PeerId peer, OpId op, wire::Fetch request);
+  /// False if the body does not decode.
+  [[nodiscard]] bool on_fetch(PeerId peer, OpId op, std::span<const std::byte> body);
   void on_cancel(PeerId peer, OpId fetch);
   void on_lost(PeerId peer);
   /// New fetches are `unavailable`; what is unsent of the others is `cancelled`.
@@ -48,24 +50,34 @@ class FetchService {
 
  private:
   struct Active;
-  /// What one Data message carries.
+  /// What one Data message carries, with room for the most that it can.
   struct Batch {
+    Batch();
     wire::Data message;
+    std::vector<std::byte> frame;
     std::vector<Segment> segments;
     std::vector<wire::SlotRef> reads;  ///< open until the bytes have left
     std::uint64_t bytes = 0;
   };
+  using Batches = Pool<Batch>;
+  using Requests = Pool<wire::Fetch>;
   using Name = std::pair<PeerId, OpId>;
+  static constexpr std::size_t kKeptBatches = 64;
+  static constexpr std::size_t kKeptRequests = 64;
 
-  Task<> serve(PeerId peer, OpId op, wire::Fetch request);
-  Task<> send(Active& fetch, Batch batch, std::uint64_t credits, CreditWindow& window);
-  Batch open(std::span<const wire::FetchItem> items);
+  Task<> serve(Name name, Requests::Lease request);
+  Task<> send(Active& fetch, Batches::Lease batch, std::uint64_t credits, CreditWindow& window);
+  Batches::Lease open(std::span<const wire::FetchItem> items);
+  [[nodiscard]] Active* find(const Name& name) const noexcept;
   void answer(const Name& to, std::span<const wire::FetchItem> items, wire::ItemStatus status);
   void send_frame(const Name& to, const wire::Data& message);
 
   DataLoop& data_;
   FetchLimits limits_;
-  std::map<Name, Active*> active_;
+  std::vector<Active*> active_;  ///< at most FetchLimits::max_fetches: looked through
+  Batches batches_{kKeptBatches};
+  Requests requests_{kKeptRequests};
+  std::vector<std::byte> frame_;  ///< of answers without bytes
   bool stopped_ = false;
 };
 

@@ -213,9 +213,10 @@ class FetchUnderFaults : public ClientTest, public testing::WithParamInterface<i
   };
   void launch(Running& running, milliseconds timeout) {
     running.into.resize(running.expected.size());
-    data_loop_.spawn(put_into(
-        core_->fetch(running.match.state(), {whole(0, running.into)}, within(timeout), nullptr),
-        running.result));
+    data_loop_.spawn(
+        put_into(core_->fetch(running.match.state(), std::vector<FetchItem>{whole(0, running.into)},
+                              within(timeout), nullptr),
+                 running.result));
   }
 };
 

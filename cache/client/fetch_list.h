@@ -1,0 +1,46 @@
+// The items of one fetch, as the client keeps them while it is under way.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "cache/client/place.h"
+#include "membrain/client.h"
+
+namespace membrain {
+
+/// One range of one block part, and where it goes.
+struct WantedRange {
+  std::uint32_t block = 0;  ///< index into the lookup's hashes
+  std::uint16_t part = 0;
+  bool sound = true;         ///< no piece is null, or larger than memory can be
+  std::uint32_t offset = 0;  ///< bytes into the part
+  std::uint32_t length = 0;  ///< bytes; 0: to the end of the part
+  Place into;
+};
+
+/// A copy of what the caller asked for, flat: two allocations, however many items and pieces.
+///
+/// Ownership  Owns the lists of pieces, not the memory that they name.
+class FetchList {
+ public:
+  FetchList() = default;
+  FetchList(std::span<const FetchItem> items);  // NOLINT: any list of items is one
+  FetchList(const std::vector<FetchItem>& items)
+      : FetchList(std::span<const FetchItem>(items)) {}  // NOLINT: likewise
+  FetchList(FetchList&&) noexcept = default;
+  FetchList& operator=(FetchList&&) noexcept = default;
+
+  [[nodiscard]] std::size_t size() const noexcept { return ranges_.size(); }
+  [[nodiscard]] const WantedRange& operator[](std::size_t item) const noexcept {
+    return ranges_[item];
+  }
+
+ private:
+  std::vector<WantedRange> ranges_;
+  std::vector<Piece> pieces_;  ///< of all items, one after the other: the places point into it
+};
+
+}  // namespace membrain
