@@ -1,4 +1,5 @@
-# install + find_package(membrain): the public headers, the libraries behind them, the binary.
+# install + find_package(membrain): the public headers, the libraries behind them, the binary and
+# the benchmark programs that `membrain bench` runs.
 include(CMakePackageConfigHelpers)
 
 set(membrain_package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/membrain)
@@ -13,6 +14,12 @@ install(EXPORT membrain NAMESPACE membrain:: FILE membrainTargets.cmake
 if(TARGET membrain)
   install(TARGETS membrain RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
+foreach(program IN ITEMS transfer_bench store_bench metadata_bench layout_bench peer_bench)
+  if(TARGET ${program})
+    install(TARGETS ${program} OPTIONAL
+      RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/membrain)
+  endif()
+endforeach()
 
 configure_package_config_file(cmake/membrainConfig.cmake.in membrainConfig.cmake
   INSTALL_DESTINATION ${membrain_package_folder}

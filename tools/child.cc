@@ -48,12 +48,16 @@ std::vector<char*> pointers_to(std::vector<std::string>& words) {
 }
 
 /// In a group of its own, no signal blocked, SIGPIPE as usual, `socket` as input and output.
-int spawn(pid_t& pid, const std::string& program, int socket, std::vector<std::string> words,
-          std::vector<std::string> variables) {
+int spawn(pid_t& pid, const ChildConfig& config, int socket) {
+  const std::string program = config.program.empty() ? "/proc/self/exe" : config.program;
+  std::vector<std::string> words{config.program.empty() ? "membrain" : config.program};
+  words.insert(words.end(), config.words.begin(), config.words.end());
+  std::vector<std::string> variables = environment_for(config.secret);
   posix_spawn_file_actions_t files;
   posix_spawn_file_actions_init(&files);
   posix_spawn_file_actions_adddup2(&files, socket, STDIN_FILENO);
   posix_spawn_file_actions_adddup2(&files, socket, STDOUT_FILENO);
+  if (config.errors_too) posix_spawn_file_actions_adddup2(&files, socket, STDERR_FILENO);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
   sigset_t none;
@@ -85,11 +89,8 @@ Outcome<std::unique_ptr<Child>> Child::start(const ChildConfig& config) {
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
     return complain("{} cannot be started: {}", config.name, std::strerror(errno));
   }
-  const std::string program = config.program.empty() ? "/proc/self/exe" : config.program;
-  std::vector<std::string> words{config.program.empty() ? "membrain" : config.program};
-  words.insert(words.end(), config.words.begin(), config.words.end());
   pid_t pid = -1;
-  const int failed = spawn(pid, program, ends[1], std::move(words), environment_for(config.secret));
+  const int failed = spawn(pid, config, ends[1]);
   ::close(ends[1]);
   if (failed != 0) {
     ::close(ends[0]);
@@ -195,7 +196,7 @@ void Child::ask_to_end() noexcept {
 }
 
 void Child::kill_now() noexcept {
-  if (!how_ended_) ::kill(pid_, SIGKILL);
+  if (!how_ended_) ::kill(-pid_, SIGKILL);  // it leads its group
 }
 
 void Child::stop(std::chrono::milliseconds grace) {

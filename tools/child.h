@@ -21,6 +21,7 @@ struct ChildConfig {
   std::vector<std::string> words;  ///< the command and its options
   std::string program;             ///< the file to run; empty: this same program
   std::string secret;              ///< travels in the environment; empty for none
+  bool errors_too = false;         ///< its standard error comes in as lines as well
 };
 
 /// One child. Its standard input and output are one socket to us; its standard error is ours. It
@@ -63,6 +64,7 @@ class Child {
   void ask_to_end() noexcept;
   /// Asks it to end, waits for `grace`, and then kills it.
   void stop(std::chrono::milliseconds grace);
+  /// Kills it and whatever it has started within its group.
   void kill_now() noexcept;
 
  private:

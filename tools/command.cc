@@ -32,6 +32,17 @@ Outcome<std::string> parse_text(std::string_view text) {
   return std::string(text);
 }
 
+/// Between commas; empty parts are left out.
+Outcome<std::vector<std::string>> parse_list(std::string_view text) {
+  std::vector<std::string> parts;
+  while (!text.empty()) {
+    const std::size_t comma = std::min(text.find(','), text.size());
+    if (comma > 0) parts.emplace_back(text.substr(0, comma));
+    text.remove_prefix(std::min(comma + 1, text.size()));
+  }
+  return parts;
+}
+
 }  // namespace
 
 Command::Command(std::string name, std::string about, std::function<Exit()> run)
@@ -51,6 +62,14 @@ Command& Command::text(std::string_view name, std::string& value, std::string_vi
   OptionSpec& option = add(name, meta, help);
   option.standard = value;
   option.assign = assign_to(value, parse_text);
+  return *this;
+}
+
+Command& Command::list(std::string_view name, std::vector<std::string>& values,
+                       std::string_view meta, std::string_view help) {
+  OptionSpec& option = add(name, meta, help);
+  option.repeatable = true;
+  option.assign = assign_to(values, parse_list);
   return *this;
 }
 

@@ -18,9 +18,10 @@ struct OptionSpec {
   std::string letter;  ///< one letter for the command line, or none
   std::string meta;    ///< what stands for its value in the help; empty for a switch
   std::string help;    ///< a sentence, without the default
-  std::string standard;    ///< the default as text; empty if there is none
-  bool negatable = false;  ///< a switch that also has --no-NAME
-  bool hidden = false;     ///< for processes that we start ourselves
+  std::string standard;     ///< the default as text; empty if there is none
+  bool negatable = false;   ///< a switch that also has --no-NAME
+  bool repeatable = false;  ///< what it is given each time is joined with commas
+  bool hidden = false;      ///< for processes that we start ourselves
   bool required = false;
   std::function<Outcome<>(std::string_view)> assign;
 };
@@ -32,6 +33,9 @@ class Command {
   Command(std::string name, std::string about, std::function<Exit()> run);
 
   Command& text(std::string_view name, std::string& value, std::string_view meta,
+                std::string_view help);
+  /// May be given several times, or once with commas.
+  Command& list(std::string_view name, std::vector<std::string>& values, std::string_view meta,
                 std::string_view help);
   Command& address(std::string_view name, std::string& value, std::string_view help);
   Command& size(std::string_view name, std::uint64_t& bytes, std::string_view help);

@@ -70,6 +70,7 @@ CLI::Option* declare(CLI::App& app, const OptionSpec& option) {
                                                     : app.add_option_function<std::string>(
                                                           names, [](const std::string&) {}, help);
   if (!option.meta.empty()) declared->type_name(option.meta);
+  if (option.repeatable) declared->multi_option_policy(CLI::MultiOptionPolicy::Join);
   if (option.hidden) declared->group("");
   return declared;
 }
@@ -90,9 +91,12 @@ void declare_all(CLI::App& app, const std::vector<Command>& commands, Bound& bou
   }
 }
 
-std::optional<Setting> from_command_line(const CLI::Option& option) {
-  if (option.count() == 0) return std::nullopt;
-  return Setting{option.results().back(), option.get_name()};
+std::optional<Setting> from_command_line(const OptionSpec& option, const CLI::Option& given) {
+  if (given.count() == 0) return std::nullopt;
+  if (!option.repeatable) return Setting{given.results().back(), given.get_name()};
+  std::string joined;
+  for (const std::string& one : given.results()) joined += (joined.empty() ? "" : ",") + one;
+  return Setting{joined, given.get_name()};
 }
 
 std::optional<Setting> from_environment(const OptionSpec& option, const Environment& environment) {
@@ -140,8 +144,8 @@ Outcome<ConfigFile> load_file(const Command& command, const std::vector<CLI::Opt
                               const Environment& environment) {
   const OptionSpec* const option = command.find("config");
   if (option == nullptr) return ConfigFile{};
-  std::optional<Setting> path =
-      from_command_line(*options[static_cast<std::size_t>(option - command.options().data())]);
+  std::optional<Setting> path = from_command_line(
+      *option, *options[static_cast<std::size_t>(option - command.options().data())]);
   if (!path) path = from_environment(*option, environment);
   if (!path || path->value.empty()) return ConfigFile{};
   Outcome<ConfigFile> file = read_config_file(path->value);
@@ -156,7 +160,7 @@ Outcome<> assign_all(const Command& command, const std::vector<CLI::Option*>& op
                      const Environment& environment, const ConfigFile& file) {
   for (std::size_t index = 0; index < options.size(); ++index) {
     const OptionSpec& option = command.options()[index];
-    std::optional<Setting> setting = from_command_line(*options[index]);
+    std::optional<Setting> setting = from_command_line(option, *options[index]);
     if (!setting) setting = from_environment(option, environment);
     if (!setting) setting = from_file(file, command.name(), option);
     if (!setting) setting = from_file(file, "", option);

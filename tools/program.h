@@ -23,6 +23,7 @@ struct Program {
 [[nodiscard]] Command status_command(Program& program);
 [[nodiscard]] Command replay_command(Program& program);
 [[nodiscard]] Command demo_command(Program& program);
+[[nodiscard]] Command bench_command(Program& program);
 [[nodiscard]] Command engine_command(Program& program);
 
 /// Says `text` on stderr as `command`; the failure to return.
