@@ -40,7 +40,7 @@ std::vector<std::string> plotted_rows(std::uint64_t bytes) {
   return rows;
 }
 
-LinePlot bandwidth_plot(const BenchFigures& figures, const std::string& subtitle) {
+LinePlot bandwidth_plot(const BenchFigures& figures, const std::string& machine) {
   LinePlot plot{"Bandwidth of one client on one host",
                 subtitle,
                 "block size",

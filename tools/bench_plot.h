@@ -15,7 +15,7 @@ namespace membrain {
 [[nodiscard]] std::span<const std::uint64_t> plotted_sizes();
 /// Rows of transfer_bench that are drawn at this size.
 [[nodiscard]] std::vector<std::string> plotted_rows(std::uint64_t bytes);
-/// What was measured of them. `subtitle` says on which machine.
-[[nodiscard]] LinePlot bandwidth_plot(const BenchFigures& figures, const std::string& subtitle);
+/// What was measured of them. `machine` says on which one.
+[[nodiscard]] LinePlot bandwidth_plot(const BenchFigures& figures, const std::string& machine);
 
 }  // namespace membrain

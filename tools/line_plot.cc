@@ -11,7 +11,7 @@ namespace membrain {
 namespace {
 
 // The drawing, in pixels.
-constexpr double kWidth = 860;
+constexpr double kWidth = 890;
 constexpr double kHeight = 480;
 constexpr double kLeft = 70;
 constexpr double kRight = 650;  // labels stand to the right of it
