@@ -41,11 +41,11 @@ std::vector<std::string> plotted_rows(std::uint64_t bytes) {
 }
 
 LinePlot bandwidth_plot(const BenchFigures& figures, const std::string& machine) {
-  LinePlot plot{"Bandwidth of one client on one host",
-                subtitle,
-                "block size",
-                "GB/s, median (hashing declined)",
-                {}};
+  LinePlot plot;
+  plot.title = "Bandwidth of one client on one host";
+  plot.subtitle = machine + " (dashed: what it is held against)";
+  plot.x_title = "block size";
+  plot.y_title = "GB/s, median (hashing declined)";
   for (const Drawn& drawn : kDrawn) {
     PlotLine line{std::string(drawn.label), std::string(drawn.colour), drawn.dashed, {}};
     for (const std::uint64_t bytes : kSizes) {
