@@ -46,28 +46,42 @@ Ref Catalog::find(const BlockName& name) const {
   return find(name, hash(name));
 }
 
+/// Three steps, each a batch further on than the next: the index, the entry, its replica. So some
+/// dozens of names wait for memory at the same time.
 void Catalog::find_all(std::span<const BlockName> names, std::span<Ref> into) const {
-  std::array<std::uint64_t, kProbeBatch> hashes;
-  for (std::size_t begin = 0; begin < names.size(); begin += kProbeBatch) {
-    const std::size_t count = std::min(kProbeBatch, names.size() - begin);
-    for (std::size_t i = 0; i < count; ++i) {
-      hashes[i] = hash(names[begin + i]);
-      by_name_.prefetch(hashes[i]);
+  std::array<std::array<std::uint64_t, kProbeBatch>, 3> ring;
+  const std::size_t batches = (names.size() + kProbeBatch - 1) / kProbeBatch;
+  const auto each_of = [&](std::size_t batch, auto step) {
+    const std::size_t begin = batch * kProbeBatch;
+    const std::size_t end = std::min(begin + kProbeBatch, names.size());
+    std::uint64_t* hashed = ring[batch % ring.size()].data();
+    for (std::size_t i = begin; i < end; ++i) step(i, *hashed++);
+  };
+  for (std::size_t batch = 0; batch < batches + 2; ++batch) {
+    if (batch >= 2) {
+      each_of(batch - 2, [&](std::size_t i, std::uint64_t hashed) {
+        into[i] = find(names[i], hashed);
+        if (into[i] != kNoRef) prefetch_replica(into[i]);
+      });
     }
-    for (std::size_t i = 0; i < count; ++i) {
-      if (const Ref guess = by_name_.guess(hashes[i]); guess != kNoRef) {
-        records_.entries.prefetch(guess);
-      }
+    if (batch < batches) {
+      each_of(batch, [&](std::size_t i, std::uint64_t& hashed) {
+        hashed = hash(names[i]);
+        by_name_.prefetch(hashed);
+      });
     }
-    for (std::size_t i = 0; i < count; ++i) {
-      const Ref found = find(names[begin + i], hashes[i]);
-      into[begin + i] = found;
-      if (found == kNoRef) continue;
-      if (const Ref first = records_.entries[found].replicas; first != kNoRef) {
-        records_.replicas.prefetch(first);
-      }
+    if (batch >= 1 && batch <= batches) {
+      each_of(batch - 1, [&](std::size_t, std::uint64_t hashed) {
+        const Ref guess = by_name_.guess(hashed);
+        if (guess != kNoRef) records_.entries.prefetch(guess);
+      });
     }
   }
+}
+
+void Catalog::prefetch_replica(Ref entry) const noexcept {
+  const Ref first = records_.entries[entry].replicas;
+  if (first != kNoRef) records_.replicas.prefetch(first);
 }
 
 Ref Catalog::find_or_add(const BlockName& name) {

@@ -3,10 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <new>
+#include <type_traits>
 #include <vector>
 
 #include "base/check.h"
+#include "server/reserved_memory.h"
 
 namespace membrain {
 
@@ -14,14 +16,24 @@ namespace membrain {
 using Ref = std::uint32_t;
 inline constexpr Ref kNoRef = 0xffffffff;
 
-/// Records in chunks: growing moves nothing, so it costs one chunk and never a pause.
+/// Records side by side in address space for all that there may ever be: growing moves nothing and
+/// allocates nothing, so it never pauses.
 ///
 /// Ownership  Owns the records. A reference is reused after `give`; who keeps one keeps its record.
 template <class T>
 class Slab {
  public:
-  static constexpr std::uint32_t kChunkBits = 11;
-  static constexpr std::uint32_t kChunkRecords = 1U << kChunkBits;
+  static_assert(std::is_trivially_destructible_v<T>);
+  static constexpr std::size_t kMaxRecords = std::size_t{1} << 30;
+  static constexpr std::size_t kLeastRecords = std::size_t{1}
+                                               << 20;  ///< if the system gives little
+  /// Up to here a slab is small: it takes no page that it does not fill. Beyond, half a huge page
+  /// that waits for records is nothing.
+  static constexpr std::size_t kSmallRecords = std::size_t{1} << 21;
+
+  Slab()
+      : memory_(kMaxRecords * sizeof(T), kLeastRecords * sizeof(T)),
+        records_(static_cast<T*>(memory_.data())) {}
 
   /// A record as a new `T` is. Those given back are used first, so references stay dense.
   [[nodiscard]] Ref take() {
@@ -30,10 +42,9 @@ class Slab {
       free_.pop_back();
       return ref;
     }
-    check(end_ < kNoRef, "a slab is full");
-    if (end_ >> kChunkBits == chunks_.size()) {
-      chunks_.push_back(std::make_unique<T[]>(kChunkRecords));
-    }
+    check((std::size_t{end_} + 1) * sizeof(T) <= memory_.bytes(), "a slab is full");
+    if (end_ >= kSmallRecords) grow_large();
+    new (records_ + end_) T{};
     return end_++;
   }
   void give(Ref ref) {
@@ -41,25 +52,40 @@ class Slab {
     free_.push_back(ref);
   }
 
-  [[nodiscard]] T& operator[](Ref ref) noexcept {
-    return chunks_[ref >> kChunkBits][ref & (kChunkRecords - 1)];
+  [[nodiscard]] T& operator[](Ref ref) noexcept { return records_[ref]; }
+  [[nodiscard]] const T& operator[](Ref ref) const noexcept { return records_[ref]; }
+  /// All lines of the record: many begin in one and end in the next.
+  void prefetch(Ref ref) const noexcept {
+    const auto* record = reinterpret_cast<const std::byte*>(records_ + ref);
+    __builtin_prefetch(record);
+    __builtin_prefetch(record + sizeof(T) - 1);
   }
-  [[nodiscard]] const T& operator[](Ref ref) const noexcept {
-    return chunks_[ref >> kChunkBits][ref & (kChunkRecords - 1)];
-  }
-  void prefetch(Ref ref) const noexcept { __builtin_prefetch(&(*this)[ref]); }
 
   /// One past the highest reference that was ever taken: for walks over all records.
   [[nodiscard]] Ref end() const noexcept { return end_; }
   [[nodiscard]] std::size_t count() const noexcept { return end_ - free_.size(); }
+  /// Of memory in use, to the page.
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return chunks_.size() * kChunkRecords * sizeof(T) + free_.capacity() * sizeof(Ref);
+    const std::size_t page = end_ > kSmallRecords ? ReservedMemory::kHugePage : 4096;
+    return (end_ * sizeof(T) + page - 1) / page * page + free_.capacity() * sizeof(Ref);
   }
 
  private:
-  std::vector<std::unique_ptr<T[]>> chunks_;
+  static constexpr std::size_t kRecordsPerMerge = 4096;
+
+  /// New pages are huge from now on; the small ones become so one by one: 0.2 ms now and then.
+  void grow_large() noexcept {
+    if (end_ == kSmallRecords) memory_.prefer_huge_pages();
+    if (end_ % kRecordsPerMerge != 0 || merged_bytes_ >= kSmallRecords * sizeof(T)) return;
+    memory_.merge_pages(merged_bytes_);
+    merged_bytes_ += ReservedMemory::kHugePage;
+  }
+
+  ReservedMemory memory_;
+  T* records_;
   std::vector<Ref> free_;
   Ref end_ = 0;
+  std::size_t merged_bytes_ = 0;  ///< from the beginning on
 };
 
 }  // namespace membrain
