@@ -23,6 +23,17 @@ static_assert(std::endian::native == std::endian::little,
 
 namespace membrain {
 
+/// Values that lie in memory as they lie on the wire: copied whole, and lists of them at once.
+template <class T>
+inline constexpr bool kAsOnWire = false;
+template <>
+inline constexpr bool kAsOnWire<BlockKey> = sizeof(BlockKey) == 16;
+template <>
+inline constexpr bool kAsOnWire<Checksum> = sizeof(Checksum) == 16;
+template <>
+inline constexpr bool kAsOnWire<Location> = sizeof(Location) == 40;
+static_assert(kAsOnWire<BlockKey> && kAsOnWire<Checksum> && kAsOnWire<Location>);
+
 /// Appends fields to a byte vector that it does not own.
 class Writer {
  public:
@@ -41,12 +52,9 @@ class Writer {
   void put(Id<Tag, Int> id) {
     put(id.value);
   }
-  void put(const BlockKey& key) { put(key.low), put(key.high); }
-  void put(const Checksum& sum) { put(sum.low), put(sum.high); }
-  void put(const Location& at) {
-    put(at.node), put(at.incarnation), put(at.slot), put(at.length);
-    put(at.generation), put(at.checksum);
-  }
+  void put(const BlockKey& key) { raw(&key, sizeof key); }
+  void put(const Checksum& sum) { raw(&sum, sizeof sum); }
+  void put(const Location& at) { raw(&at, sizeof at); }
   template <std::size_t N>
   void put(const std::array<std::byte, N>& bytes) {
     raw(bytes.data(), N);
@@ -58,10 +66,15 @@ class Writer {
     raw(text.data(), size);
   }
   void raw(const void* data, std::size_t size) {
+    std::byte* to = extend(size);
+    if (size != 0) std::memcpy(to, data, size);
+  }
+  /// Room for `size` bytes more, for whoever writes many fields at once. Valid until the next put.
+  [[nodiscard]] std::byte* extend(std::size_t size) {
     // Not insert: g++ 12 warns of overflows there at -O3 that are none.
     const std::size_t at = out_.size();
     out_.resize(at + size);
-    if (size != 0) std::memcpy(out_.data() + at, data, size);
+    return out_.data() + at;
   }
   [[nodiscard]] std::size_t size() const noexcept { return out_.size(); }
 
@@ -95,12 +108,9 @@ class Reader {
   void get(Id<Tag, Int>& id) noexcept {
     get(id.value);
   }
-  void get(BlockKey& key) noexcept { get(key.low), get(key.high); }
-  void get(Checksum& sum) noexcept { get(sum.low), get(sum.high); }
-  void get(Location& at) noexcept {
-    get(at.node), get(at.incarnation), get(at.slot), get(at.length);
-    get(at.generation), get(at.checksum);
-  }
+  void get(BlockKey& key) noexcept { raw(&key, sizeof key); }
+  void get(Checksum& sum) noexcept { raw(&sum, sizeof sum); }
+  void get(Location& at) noexcept { raw(&at, sizeof at); }
   template <std::size_t N>
   void get(std::array<std::byte, N>& bytes) noexcept {
     raw(bytes.data(), N);
@@ -125,13 +135,23 @@ class Reader {
     return number;
   }
   void raw(void* to, std::size_t size) noexcept {
+    if (size == 0) return;
+    if (const std::byte* from = take(size)) {
+      std::memcpy(to, from, size);
+    } else {
+      std::memset(to, 0, size);
+    }
+  }
+  /// The next `size` bytes, for whoever reads many fields at once; null, and spoiled, if there are
+  /// fewer.
+  [[nodiscard]] const std::byte* take(std::size_t size) noexcept {
     if (size > in_.size()) {
       spoil();
-      std::memset(to, 0, size);
-      return;
+      return nullptr;
     }
-    std::memcpy(to, in_.data(), size);
+    const std::byte* from = in_.data();
     in_ = in_.subspan(size);
+    return from;
   }
 
  private:

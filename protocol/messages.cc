@@ -3,30 +3,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "protocol/lists.h"
+
 namespace membrain::wire {
 
 namespace {
-
-/// A u32 count, then the things.
-template <class T, class Put>
-void put_list(Writer& out, const std::vector<T>& list, Put put) {
-  out.put(static_cast<std::uint32_t>(list.size()));
-  for (const T& item : list) put(item);
-}
-
-/// Reads a list of at most `max_count` things of at least `min_bytes` each.
-template <class T, class Get>
-void get_list(Reader& in, std::vector<T>& list, std::size_t max_count, std::size_t min_bytes,
-              Get get) {
-  const std::size_t count = in.count(max_count, min_bytes);
-  list.clear();
-  list.reserve(count);
-  for (std::size_t i = 0; i < count && in.ok(); ++i) {
-    T item{};
-    get(item);
-    list.push_back(std::move(item));
-  }
-}
 
 void put_flag(Writer& out, bool flag) {
   out.put(static_cast<std::uint8_t>(flag));
@@ -36,14 +17,6 @@ void get_flag(Reader& in, bool& flag) {
   std::uint8_t number = 0;
   in.get(number);
   flag = number != 0;
-}
-
-void put_keys(Writer& out, const std::vector<BlockKey>& keys) {
-  put_list(out, keys, [&](const BlockKey& key) { out.put(key); });
-}
-
-void get_keys(Reader& in, std::vector<BlockKey>& keys) {
-  get_list(in, keys, kMaxKeys, 16, [&](BlockKey& key) { in.get(key); });
 }
 
 void put_statuses(Writer& out, const std::vector<ItemStatus>& statuses) {
@@ -157,20 +130,14 @@ void Found::encode(Writer& out) const {
   out.put(lookup);
   put_list(out, sections, [&](const FoundSection& section) {
     out.put(section.era), out.put(section.prefix_blocks);
-    put_list(out, section.bitmap, [&](std::uint8_t bits) { out.put(bits); });
-    put_list(out, section.locations, [&](const FoundLocation& found) {
-      out.put(found.block), out.put(found.part), out.put(found.tier), out.put(found.at);
-    });
+    put_plain(out, section.bitmap), put_locations(out, section.locations);
   });
 }
 void Found::decode(Reader& in) {
   in.get(lookup);
   get_list(in, sections, kMaxSections, 16, [&](FoundSection& section) {
     in.get(section.era), in.get(section.prefix_blocks);
-    get_list(in, section.bitmap, kMaxKeys / 8, 1, [&](std::uint8_t& bits) { in.get(bits); });
-    get_list(in, section.locations, kMaxLocations, 47, [&](FoundLocation& found) {
-      in.get(found.block), in.get(found.part), in.get(found.tier), in.get(found.at);
-    });
+    get_plain(in, section.bitmap, kMaxKeys / 8), get_locations(in, section.locations);
   });
 }
 

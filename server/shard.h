@@ -152,6 +152,7 @@ class Shard {
   Result<> check_section(const Session& session, const wire::LookupSection& section) const;
   Result<> pin_found(Session& session, const wire::Lookup& request, std::vector<Probed>& probed);
   Result<> assert_pins(Session& session, const wire::Lookup& request, std::vector<Probed>& probed);
+  void keep_each_once(std::vector<Ref>& entries);
   Result<> pin_all(Session& session, LookupId lookup, std::vector<Ref> entries,
                    const std::vector<Probed>& probed);
   void mark_pinned(const PinnedLookup& lookup, std::vector<Probed>& probed);

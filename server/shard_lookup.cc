@@ -33,15 +33,6 @@ std::uint32_t prefix_by_rule(const wire::LookupSection& section,
                                             : leading(present);
 }
 
-/// Keeps the first of equal references, and their order.
-void keep_each_once(std::vector<Ref>& entries) {
-  std::vector<Ref> sorted = entries;
-  std::sort(sorted.begin(), sorted.end());
-  if (std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end()) return;
-  std::unordered_set<Ref> seen;
-  std::erase_if(entries, [&](Ref ref) { return !seen.insert(ref).second; });
-}
-
 }  // namespace
 
 Result<wire::Found> Shard::lookup(const wire::Lookup& request, TimePoint now) {
@@ -118,6 +109,7 @@ Result<std::vector<Shard::Probed>> Shard::probe(const Session& session,
 Result<> Shard::pin_found(Session& session, const wire::Lookup& request,
                           std::vector<Probed>& probed) {
   std::vector<Ref> entries;
+  entries.reserve(probed.size() == 1 ? probed.front().refs.size() : 0);
   std::size_t left = wire::kMaxLocations;
   for (std::size_t i = 0; i < probed.size(); ++i) {
     const wire::LookupSection& section = request.sections[i];
@@ -179,6 +171,13 @@ Result<> Shard::assert_pins(Session& session, const wire::Lookup& request,
     }
   }
   return pinned;
+}
+
+/// Keeps the first of equal references, and their order.
+void Shard::keep_each_once(std::vector<Ref>& entries) {
+  std::erase_if(entries,
+                [&](Ref ref) { return std::exchange(records_.entries[ref].marked, true); });
+  for (const Ref ref : entries) records_.entries[ref].marked = false;
 }
 
 Result<> Shard::pin_all(Session& session, LookupId lookup, std::vector<Ref> entries,
@@ -247,6 +246,8 @@ wire::Found Shard::answer(const wire::Lookup& request, const std::vector<Probed>
 
 void Shard::add_locations(const Probed& section, std::uint16_t parts, std::size_t replicas_each,
                           std::size_t& left, wire::FoundSection& into) const {
+  const auto blocks = std::count(section.pinned.begin(), section.pinned.end(), 1);
+  into.locations.reserve(static_cast<std::size_t>(blocks) * parts);
   for (std::uint32_t block = 0; block < section.pinned.size(); ++block) {
     if (section.pinned[block] == 0) continue;
     for (std::uint16_t part = 0; part < parts; ++part) {

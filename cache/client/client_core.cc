@@ -163,8 +163,12 @@ Task<Result<Match>> ClientCore::lookup(OpenedNamespace space, std::vector<BlockH
 
 /// Replicas on nodes that came after the last list are of no use without their addresses.
 Task<> ClientCore::learn_nodes(std::shared_ptr<const Match::State> state, TimePoint deadline) {
-  const auto known = [this](const FoundReplica& replica) {
-    return session_.knows(replica.at.node, replica.at.incarnation);
+  Location last;  // most blocks of a prompt are on few nodes
+  const auto known = [this, &last](const FoundReplica& replica) {
+    const Location& at = replica.at;
+    if (at.node == last.node && at.incarnation == last.incarnation) return true;
+    last = at;
+    return session_.knows(at.node, at.incarnation);
   };
   if (std::all_of(state->replicas.begin(), state->replicas.end(), known)) co_return;
   Task<> refreshed = session_.refresh_nodes(deadline);

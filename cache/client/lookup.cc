@@ -51,13 +51,12 @@ struct Progress {
 };
 
 wire::Lookup next_message(const ShardSession& session, const LookupPlan& plan, LookupId lookup,
-                          std::size_t begin, std::size_t count) {
+                          std::span<const BlockKey> keys) {
   wire::LookupSection section;
   section.space = NamespaceId{plan.space.id};
   section.rule = wire_rule(plan.options.rule);
   section.window_blocks = plan.options.rule == Rule::window ? plan.options.window_blocks : 0;
   section.parts = plan.options.parts;
-  const auto keys = std::span(plan.keys).subspan(begin, count);
   section.keys.assign(keys.begin(), keys.end());
   wire::Lookup request;
   request.session = session.id();
@@ -66,6 +65,10 @@ wire::Lookup next_message(const ShardSession& session, const LookupPlan& plan, L
                                                                : wire::LookupMode::probe;
   request.sections.push_back(std::move(section));
   return request;
+}
+
+bool is_set(const std::vector<std::uint8_t>& bitmap, std::size_t bit) noexcept {
+  return (bitmap[bit / 8] >> (bit % 8) & 1U) != 0;
 }
 
 /// Takes one answer about blocks `begin` to `begin + count`. False if it cannot be one to what was
@@ -78,12 +81,13 @@ bool take_answer(Progress& progress, const LookupPlan& plan, LookupId lookup,
   Match::State& state = *progress.state;
   const std::size_t begin = progress.asked;
   for (std::size_t i = 0; i < count; ++i) {
-    state.there[begin + i] = (section.bitmap[i / 8] >> (i % 8) & 1U) != 0;
+    state.there[begin + i] = is_set(section.bitmap, i);
   }
   if (!state.probe && !section.locations.empty()) {
     state.claims.push_back({lookup, static_cast<std::uint32_t>(begin),
                             static_cast<std::uint32_t>(count), std::nullopt});
   }
+  progress.placed.reserve(progress.placed.size() + section.locations.size());
   for (const wire::FoundLocation& location : section.locations) {
     if (location.block >= count || location.part >= plan.options.parts) return false;
     progress.placed.push_back({static_cast<std::uint32_t>(begin + location.block), location.part,
@@ -106,29 +110,73 @@ void give_back(ShardSession& session, const Match::State& state) {
   session.pins_released();
 }
 
-/// Holds what was found, and gives the rest back: a request that was repeated may have pinned more
-/// the first time, on nodes that have gone since.
-void keep_pins(ShardSession& session, LookupId lookup, HeldPin asked_for,
-               const wire::FoundSection& found) {
-  PinRegistry& pins = session.pins();
-  std::vector<bool> located(asked_for.keys.size());
-  for (const wire::FoundLocation& location : found.locations) located[location.block] = true;
-  HeldPin held{asked_for.space, asked_for.parts, {}};
-  std::vector<BlockKey> surplus;
-  for (std::size_t i = 0; i < located.size(); ++i) {
-    (located[i] ? held.keys : surplus).push_back(asked_for.keys[i]);
+/// By block of a message: is it named in the answer, and how many are.
+struct Located {
+  std::vector<std::uint8_t> blocks;
+  std::size_t count = 0;
+  std::size_t first = 0;
+  std::size_t last = 0;
+};
+
+Located located_in(const wire::FoundSection& found, std::size_t asked) {
+  Located located;
+  located.blocks.assign(asked, 0);
+  for (const wire::FoundLocation& location : found.locations) {
+    std::uint8_t& block = located.blocks[location.block];
+    if (block != 0) continue;
+    block = 1;
+    if (located.count == 0) located.first = location.block;
+    located.first = std::min<std::size_t>(located.first, location.block);
+    located.last = std::max<std::size_t>(located.last, location.block);
+    ++located.count;
   }
-  std::vector<BlockKey> kept = held.keys;  // a key may have been asked for twice
+  return located;
+}
+
+/// What the lookup may pin besides: a request that was repeated may have pinned more the first
+/// time, on nodes that have gone since. The answer says that it is there, and names no place.
+std::vector<BlockKey> surplus_of(const wire::FoundSection& found, const Located& located,
+                                 std::span<const BlockKey> asked) {
+  std::vector<BlockKey> surplus;
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    if (located.blocks[i] == 0 && is_set(found.bitmap, i)) surplus.push_back(asked[i]);
+  }
+  if (surplus.empty()) return surplus;
+  std::vector<BlockKey> kept;  // a key may have been asked for twice
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    if (located.blocks[i] != 0) kept.push_back(asked[i]);
+  }
   std::sort(kept.begin(), kept.end());
   std::erase_if(surplus, [&](const BlockKey& key) {
     return std::binary_search(kept.begin(), kept.end(), key);
   });
-  if (held.keys.empty()) {
+  return surplus;
+}
+
+/// Holds what was found of blocks `begin` to `begin + count`, and gives back what else is pinned.
+void keep_pins(ShardSession& session, const std::shared_ptr<Match::State>& state, LookupId lookup,
+               std::size_t begin, std::size_t count, const wire::FoundSection& found) {
+  const auto asked = std::span<const BlockKey>(state->keys).subspan(begin, count);
+  const Located located = located_in(found, count);
+  std::vector<BlockKey> surplus = surplus_of(found, located, asked);
+  PinRegistry& pins = session.pins();
+  if (located.count == 0) {
+    if (surplus.empty()) return;
     pins.release(lookup);
-  } else {
-    pins.hold(lookup, std::move(held));
-    pins.release(lookup, asked_for.space, std::move(surplus));
+    return session.pins_released();
   }
+  const std::size_t run = located.last + 1 - located.first;
+  if (located.count == run) {
+    pins.hold(lookup, {state->space, state->parts, asked.subspan(located.first, run), state});
+  } else {
+    std::vector<BlockKey> kept;
+    for (std::size_t i = 0; i < count; ++i) {
+      if (located.blocks[i] != 0) kept.push_back(asked[i]);
+    }
+    pins.hold(lookup, HeldPin::with(state->space, state->parts, std::move(kept)));
+  }
+  if (surplus.empty()) return;
+  pins.release(lookup, state->space, std::move(surplus));
   session.pins_released();
 }
 
@@ -136,12 +184,11 @@ void keep_pins(ShardSession& session, LookupId lookup, HeldPin asked_for,
 Task<Result<>> ask_next(ShardSession& session, const LookupPlan& plan, Progress& progress,
                         std::size_t keys_per_message) {
   const std::size_t begin = progress.asked;
-  const std::size_t count = std::min(keys_per_message, plan.keys.size() - begin);
+  const std::span<const BlockKey> keys = progress.state->keys;
+  const std::size_t count = std::min(keys_per_message, keys.size() - begin);
   const LookupId lookup = session.next_lookup();
   const bool pins = plan.options.mode == LookupOptions::Mode::pin;
-  wire::Lookup request = next_message(session, plan, lookup, begin, count);
-  HeldPin asked_for{request.sections.front().space, plan.options.parts,
-                    request.sections.front().keys};
+  wire::Lookup request = next_message(session, plan, lookup, keys.subspan(begin, count));
   Task<Result<wire::Found>> asked = session.ask<wire::Found>(std::move(request), plan.deadline);
   const Result<wire::Found> found = co_await asked;
   const bool fits = found && take_answer(progress, plan, lookup, *found, count);
@@ -154,7 +201,7 @@ Task<Result<>> ask_next(ShardSession& session, const LookupPlan& plan, Progress&
     if (!found) co_return fail(found.error());
     co_return fail(Errc::corrupt, "the answer does not fit the lookup");
   }
-  if (pins) keep_pins(session, lookup, std::move(asked_for), found->sections.front());
+  if (pins) keep_pins(session, progress.state, lookup, begin, count, found->sections.front());
   if (found->sections.front().era.value != plan.space.era) {
     co_return fail(Errc::stale, "the namespace was cleared: open it again");
   }
@@ -182,9 +229,9 @@ Task<Result<std::shared_ptr<Match::State>>> look_up(ShardSession& session,
   state.era = Era{plan.space.era};
   state.parts = parts;
   state.probe = plan.options.mode == LookupOptions::Mode::probe;
-  state.keys = plan.keys;
-  state.there.resize(plan.keys.size());
-  while (progress.asked < plan.keys.size() && !progress.ended) {
+  state.keys = std::move(plan.keys);
+  state.there.resize(state.keys.size());
+  while (progress.asked < state.keys.size() && !progress.ended) {
     Task<Result<>> step = ask_next(session, plan, progress, keys_per_message);
     const Result<> outcome = co_await step;
     if (!outcome) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -16,7 +17,14 @@ namespace membrain {
 struct HeldPin {
   NamespaceId space;
   std::uint16_t parts = 1;
-  std::vector<BlockKey> keys;
+  std::span<const BlockKey> keys;
+  std::shared_ptr<const void> owner;  ///< of the keys: the match that they were found for
+
+  [[nodiscard]] static HeldPin with(NamespaceId space, std::uint16_t parts,
+                                    std::vector<BlockKey> keys) {
+    auto owned = std::make_shared<const std::vector<BlockKey>>(std::move(keys));
+    return {space, parts, *owned, owned};
+  }
 };
 
 /// What the shard must be told that nobody needs.

@@ -133,7 +133,7 @@ Task<Result<>> ShardSession::assert_again(TimePoint deadline) {
     section.space = pin->space;
     section.rule = wire::LookupRule::all;
     section.parts = pin->parts;
-    section.keys = pin->keys;
+    section.keys.assign(pin->keys.begin(), pin->keys.end());
     wire::Lookup request;
     request.session = proof_.session;
     request.lookup = lookup;

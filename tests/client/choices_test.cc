@@ -137,8 +137,8 @@ std::vector<LookupId> lookups_of(const std::vector<Unpinning>& batch) {
 
 TEST(PinRegistry, TellsOfAReleaseUntilItIsAcknowledged) {
   PinRegistry pins;
-  pins.hold(LookupId{1}, {NamespaceId{9}, 1, {key(1)}});
-  pins.hold(LookupId{2}, {NamespaceId{9}, 1, {key(2)}});
+  pins.hold(LookupId{1}, HeldPin::with(NamespaceId{9}, 1, {key(1)}));
+  pins.hold(LookupId{2}, HeldPin::with(NamespaceId{9}, 1, {key(2)}));
   pins.release(LookupId{1});
   pins.release(LookupId{1});
   pins.release(LookupId{3});  // its answer never came
@@ -155,7 +155,7 @@ TEST(PinRegistry, TellsOfAReleaseUntilItIsAcknowledged) {
 
 TEST(PinRegistry, AReleaseOfAllStandsWhenAnEarlierOneOfSomeKeysIsAcknowledged) {
   PinRegistry pins;
-  pins.hold(LookupId{1}, {NamespaceId{9}, 1, {key(1)}});
+  pins.hold(LookupId{1}, HeldPin::with(NamespaceId{9}, 1, {key(1)}));
   pins.release(LookupId{1}, NamespaceId{9}, {key(2), key(3)});
   EXPECT_EQ(pins.held_count(), 1U);
   const std::vector<Unpinning> some = pins.unpinning(10, 10);

@@ -312,8 +312,10 @@ wire::FoundSection FakeShard::find_section(const wire::LookupSection& section,
     const bool there = block != catalog.end() && block->second.size() >= section.parts;
     unbroken = unbroken && there;
     if (unbroken) found.prefix_blocks = i + 1;
+    if (there || ghosts.contains(section.keys[i])) {
+      found.bitmap[i / 8] = static_cast<std::uint8_t>(found.bitmap[i / 8] | 1U << (i % 8));
+    }
     if (!there) continue;
-    found.bitmap[i / 8] = static_cast<std::uint8_t>(found.bitmap[i / 8] | 1U << (i % 8));
     const bool pinned = unbroken || section.rule == wire::LookupRule::all;
     if (mode == wire::LookupMode::probe || !pinned) continue;
     for (std::uint16_t part = 0; part < section.parts; ++part) {

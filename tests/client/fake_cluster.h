@@ -142,6 +142,7 @@ class FakeShard final : public FakeProcess {
   FakeShard(SimNetwork& network, ManualClock& clock);
 
   std::map<BlockKey, std::vector<std::vector<Location>>> catalog;  ///< by key, part, replica
+  std::set<BlockKey> ghosts;  ///< pinned by an answer that was lost; their nodes have gone since
   std::vector<FakeNode*> nodes;
   std::uint32_t ttl_ms = 3000;
   std::uint32_t max_keys = 4096;

@@ -88,6 +88,17 @@ TEST_F(ShardLookupTest, ALookupThatComesAgainIsAnsweredFromWhatItPins) {
   EXPECT_EQ(shard_->pin_count(), 1u);
 }
 
+TEST_F(ShardLookupTest, WhatALookupPinsHasItsBitEvenWhenNoReplicaIsLeft) {
+  publish_prompt(1, 2);
+  EXPECT_EQ(look(session_, 9, {1, 2, 3}).locations.size(), 2u);
+  register_node(1, 2);  // the node has come back without them
+  const auto again = look(session_, 9, {1, 2, 3});
+  EXPECT_TRUE(again.locations.empty());
+  EXPECT_TRUE(has(again, 0) && has(again, 1));
+  EXPECT_FALSE(has(again, 2));
+  EXPECT_EQ(shard_->pin_count(), 2u);
+}
+
 TEST_F(ShardLookupTest, ALookupThatFoundNothingPinsNothingWhenItComesAgain) {
   EXPECT_EQ(look(session_, 9, {1}).prefix_blocks, 0u);
   publish(entry(1));
