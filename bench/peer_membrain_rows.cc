@@ -20,9 +20,9 @@ constexpr std::size_t kPortions = kBatchBytes / kPortionBytes;
 
 /// Where values land: as much memory as is under way, used again and again, as Redis' client uses
 /// its own.
-class Ring {
+class LandingRing {
  public:
-  explicit Ring(const Values& values) : values_(values) {}
+  explicit LandingRing(const Values& values) : values_(values) {}
 
   [[nodiscard]] std::size_t portion() const noexcept { return kPortionBytes / values_.bytes; }
   /// The `nth` portion; its blocks are counted from `block`.
@@ -96,7 +96,7 @@ void membrain_fetch(benchmark::State& state, Rivals& rivals, std::size_t bytes) 
   if (!match || match->prefix_blocks() != values.count) {
     return state.SkipWithError("not every value was found");
   }
-  Ring ring(values);
+  LandingRing ring(values);
   const Result<TransferReport> checked = client->fetch(*match, ring.items(0, 0));
   if (!checked || !ring.intact(0, 0)) return state.SkipWithError("other bytes came");
   if (checked->lane_bytes.begin()->first != "tcp") return state.SkipWithError("another lane");
@@ -123,7 +123,7 @@ void membrain_get(benchmark::State& state, Rivals& rivals, std::size_t bytes) {
   if (!cluster) return state.SkipWithError(cluster.error().text.c_str());
   const std::unique_ptr<Client> client = (*cluster)->connect();
   const OpenedNamespace space = (*cluster)->space_of(*client);
-  Ring ring(values);
+  LandingRing ring(values);
   const auto look_up = [&](std::size_t first) {
     return client->lookup_async(space, hashes_of(values.number(first), ring.portion()));
   };
