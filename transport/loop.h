@@ -71,8 +71,10 @@ class Timer {
 };
 
 struct LoopConfig {
-  /// how long an idle loop polls before it sleeps
-  Duration spin = std::chrono::microseconds(20);
+  /// How long an idle loop polls before it sleeps. Longer than it takes to wake the other end of a
+  /// connection and to hear from it (some 40 us): with less, two ends that wait for each other stay
+  /// asleep between all of their messages (docs/adr/0012).
+  Duration spin = std::chrono::microseconds(50);
   /// UCX wake-ups can be missed: never sleep longer
   Duration longest_sleep = std::chrono::milliseconds(50);
 };

@@ -27,7 +27,7 @@ UcxOperation& OperationPool::take(Connection& connection, Completion* done) {
 }
 
 void OperationPool::give(UcxOperation& operation) noexcept {
-  constexpr std::size_t kKeptBytes = 8192;
+  constexpr std::size_t kKeptBytes = 32768;  // a lookup of 512 keys, and more
   operation.connection = nullptr;
   operation.header.clear();
   operation.pieces.clear();
