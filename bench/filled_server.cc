@@ -44,7 +44,11 @@ class Publisher final : public Receiver {
     const Result<PeerId> peer = co_await connecting;
     check(peer.has_value(), "the bench's node could not connect");
     peer_ = *peer;
-    wire::RegisterNode hello{kNode, kLife, 0, "127.0.0.1:1", "nowhere", {}};
+    wire::RegisterNode hello;
+    hello.node = kNode;
+    hello.incarnation = kLife;
+    hello.address = "127.0.0.1:1";
+    hello.host = "nowhere";
     hello.proof = register_proof(kSecret, kNode, kLife, fabric_.binding(peer_));
     Task<Result<wire::Accepted>> asked =
         calls_.call<wire::Accepted>(peer_, std::move(hello), deadline);
