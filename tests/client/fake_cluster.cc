@@ -218,6 +218,8 @@ FakeShard::FakeShard(SimNetwork& network, ManualClock& clock)
 
 void FakeShard::take(PeerId peer, const wire::Frame& frame, Payload) {
   const OpId op = frame.header.op;
+  const wire::Type type = frame.header.type;
+  if (type != wire::Type::heartbeat && type != wire::Type::nodes) ++requests;
   switch (frame.header.type) {
     case wire::Type::hello:
       return take_hello(peer, op, wire::read_body<wire::Hello>(frame.body).value());

@@ -156,6 +156,7 @@ class FakeShard final : public FakeProcess {
   std::vector<wire::Unpin> unpins;
   std::size_t opened = 0;
   std::size_t node_lists = 0;
+  std::size_t requests = 0;  ///< of all kinds but heartbeats and lists of nodes
   std::set<std::pair<SessionId, LookupId>> pins;
 
  private:

@@ -43,6 +43,22 @@ TEST_F(Fetch, BringsBlocksOfManySizesFromSeveralNodes) {
   EXPECT_EQ(node1_.fetches.size(), 1U) << "one message a node";
 }
 
+TEST_F(Fetch, UnderAHeldPinAsksTheServerNothingHoweverOften) {
+  begin();
+  std::vector<unsigned> numbers;
+  for (unsigned number = 0; number < 20; ++number) {
+    publish(number, 5000, {&node1_});
+    numbers.push_back(number);
+  }
+  const Match match = lookup(numbers).value();
+  const std::size_t requests = shard_.requests;
+  std::vector<std::vector<std::byte>> into(20, std::vector<std::byte>(5000));
+  std::vector<FetchItem> items;
+  for (std::uint32_t block = 0; block < 20; ++block) items.push_back(whole(block, into[block]));
+  for (int round = 0; round < 5; ++round) ASSERT_EQ(fetch(match, items)->ok_count(), 20U);
+  EXPECT_EQ(shard_.requests, requests);
+}
+
 TEST_F(Fetch, ScattersABlockOverThePiecesOfAPagedLayout) {
   begin();
   const std::vector<std::byte> first = publish(1, 6000, {&node1_});

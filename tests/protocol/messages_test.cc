@@ -277,5 +277,44 @@ TEST(Messages, TheLargestOfEachFitsItsFrame) {
   EXPECT_LE(encoded(found).size() + kHeaderBytes, 256u * 1024);
 }
 
+/// Lists of keys and places are copied whole: byte by byte they are what the page says.
+TEST(Messages, APlaceLiesInFoundFieldByField) {
+  Found found;
+  found.sections.resize(1);
+  found.sections[0].bitmap = {3};
+  const Location at{NodeId{0x01020304}, Incarnation{5}, SlotId{6}, 7,
+                    Generation{8},      Checksum{9, 10}};
+  found.sections[0].locations = {{0, 0, 0, at}, {1, 2, 3, at}};
+  std::vector<std::byte> bytes;
+  Writer out(bytes);
+  found.encode(out);
+  std::vector<std::byte> expected;
+  Writer fields(expected);
+  fields.put(std::uint64_t{0}), fields.put(std::uint32_t{1});  // lookup, sections
+  fields.put(std::uint32_t{0}), fields.put(std::uint32_t{0});  // era, prefix
+  fields.put(std::uint32_t{1}), fields.put(std::uint8_t{3});   // bitmap
+  fields.put(std::uint32_t{2});
+  for (const std::uint32_t block : {0U, 1U}) {
+    fields.put(block), fields.put(static_cast<std::uint16_t>(2 * block));
+    fields.put(static_cast<std::uint8_t>(3 * block));
+    fields.put(std::uint32_t{0x01020304}), fields.put(std::uint32_t{5});
+    fields.put(std::uint32_t{6}), fields.put(std::uint32_t{7}), fields.put(std::uint64_t{8});
+    fields.put(std::uint64_t{9}), fields.put(std::uint64_t{10});
+  }
+  EXPECT_EQ(bytes, expected);
+}
+
+TEST(Messages, AListOfPlacesThatIsCutShortIsRefused) {
+  Found found;
+  found.sections.resize(1);
+  found.sections[0].locations.resize(3);
+  std::vector<std::byte> bytes;
+  Writer out(bytes);
+  found.encode(out);
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    EXPECT_FALSE(read_body<Found>(std::span(bytes).first(size))) << size;
+  }
+}
+
 }  // namespace
 }  // namespace membrain::wire
