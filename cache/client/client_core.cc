@@ -286,6 +286,11 @@ Task<Result<TransferReport>> ClientCore::store(OpenedNamespace space, std::vecto
   job.options = std::move(options);
   job.cancel = std::move(cancel);
   job.proof = proof_;
+  job.probe_bytes = config_.probe_store_bytes;
+  job.ask_parts = [this](wire::ProbeParts request, TimePoint patience, wire::ProbedParts& answer,
+                         Completion& answered) {
+    ask_parts(std::move(request), patience, answer, answered);
+  };
   Task<Result<TransferReport>> storing = store_blocks(links_, std::move(job));
   Result<TransferReport> report = co_await storing;
   transfer_ended();
@@ -309,6 +314,28 @@ Task<> ClientCore::refresh_for_data(TimePoint deadline, Completion& renewed) {
   co_await refreshed;
   const auto finish = [&renewed] { renewed.finish({}); };
   Task<> delivered = deliver(control_.loop(), data_.loop(), finish);
+  co_await delivered;
+}
+
+void ClientCore::ask_parts(wire::ProbeParts request, TimePoint deadline, wire::ProbedParts& answer,
+                           Completion& answered) {
+  const auto ask = [this, request = std::move(request), deadline, &answer, &answered] {
+    control_.loop().spawn(probe_for_data(request, deadline, answer, answered));
+  };
+  data_.loop().spawn(deliver(data_.loop(), control_.loop(), ask));
+}
+
+Task<> ClientCore::probe_for_data(wire::ProbeParts request, TimePoint deadline,
+                                  wire::ProbedParts& answer, Completion& answered) {
+  request.session = session_.id();
+  Task<Result<wire::ProbedParts>> asked =
+      session_.ask<wire::ProbedParts>(std::move(request), deadline);
+  const Result<wire::ProbedParts> probed = co_await asked;
+  const auto hand_over = [&answer, &answered, known = probed.value_or(wire::ProbedParts{})] {
+    answer = known;
+    answered.finish({});
+  };
+  Task<> delivered = deliver(control_.loop(), data_.loop(), hand_over);
   co_await delivered;
 }
 

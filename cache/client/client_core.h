@@ -91,6 +91,11 @@ class ClientCore final : private SessionListener {
   /// Data loop: asks for the list of nodes, and waits until it is here.
   Task<> renew_nodes(TimePoint deadline);
   Task<> refresh_for_data(TimePoint deadline, Completion& renewed);
+  /// Data loop: AskParts.
+  void ask_parts(wire::ProbeParts request, TimePoint deadline, wire::ProbedParts& answer,
+                 Completion& answered);
+  Task<> probe_for_data(wire::ProbeParts request, TimePoint deadline, wire::ProbedParts& answer,
+                        Completion& answered);
   void take_released();
   [[nodiscard]] TimePoint deadline_of(Loop& loop, std::chrono::milliseconds timeout) const;
   [[nodiscard]] Result<> transfer_begins();

@@ -4,7 +4,8 @@
 #include <limits>
 #include <utility>
 
-#include "cache/client/place.h"
+#include "base/checksum.h"
+#include "cache/client/next_turn.h"
 
 namespace membrain {
 
@@ -51,7 +52,10 @@ std::uint32_t length_of(std::span<const ConstPiece> pieces) noexcept {
 }  // namespace
 
 Storing::Storing(NodeLinks& links, StoreJob job)
-    : links_(links), job_(std::move(job)), workers_(links.loop().ready()) {}
+    : links_(links),
+      job_(std::move(job)),
+      hashing_(links.loop().ready(), 1),
+      workers_(links.loop().ready()) {}
 
 Task<Result<TransferReport>> Storing::run() {
   const Result<> planned = plan();
@@ -61,8 +65,13 @@ Task<Result<TransferReport>> Storing::run() {
   }
   if (job_.cancel) job_.cancel->on_request([this] { cancel(); });
   if (job_.cancel && job_.cancel->requested()) cancelled_ = true;
-  std::vector<std::size_t> items(job_.items.size());
-  for (std::size_t i = 0; i < items.size(); ++i) items[i] = i;
+  Task<> skipping = skip_known();
+  co_await skipping;
+  std::vector<std::size_t> items;
+  items.reserve(job_.items.size());
+  for (std::size_t i = 0; i < job_.items.size(); ++i) {
+    if (!known_[i]) items.push_back(i);
+  }
   launch(items, NodeId{});
   workers_.finish({});
   const Result<> ended = co_await workers_;
@@ -73,16 +82,18 @@ Task<Result<TransferReport>> Storing::run() {
 }
 
 Result<> Storing::plan() {
-  lengths_.reserve(job_.items.size());
+  places_.reserve(job_.items.size());
   for (const StoreItem& item : job_.items) {
     if (item.hash.empty()) return fail(Errc::invalid_argument, "a block to store has no hash");
     if (item.part >= wire::kMaxParts) return fail(Errc::invalid_argument, "no such part");
-    lengths_.push_back(length_of(item.from));
-    if (lengths_.back() == 0) {
+    places_.emplace_back(std::span<const ConstPiece>(item.from));
+    if (length_of(item.from) == 0) {
       return fail(Errc::invalid_argument, "a block to store has no bytes, or too many");
     }
   }
+  sums_.resize(job_.items.size());
   moved_.resize(job_.items.size());
+  known_.resize(job_.items.size());
   report_.items.resize(job_.items.size());
   return {};
 }
@@ -90,6 +101,86 @@ Result<> Storing::plan() {
 BlockKey Storing::key_of(std::size_t item) const {
   return job_.keys->key(job_.items[item].hash);
 }
+
+// ---- hashing and asking
+
+Task<> Storing::hash_batch(const Batch& batch) {
+  co_await hashing_.take(1);
+  for (const std::size_t item : batch) {
+    if (sums_[item] || cancelled_) continue;
+    Task<> hashed = hash(item);
+    co_await hashed;
+  }
+  hashing_.give(1);
+}
+
+Task<> Storing::hash(std::size_t item) {
+  ChecksumStream stream;
+  const std::uint64_t bytes = length(item);
+  for (std::uint64_t at = 0; at < bytes;) {
+    if (hashed_bytes_ >= kHashSlice) {
+      co_await next_turn(links_.loop().ready());
+      hashed_bytes_ = 0;
+    }
+    const std::uint64_t slice = std::min(bytes - at, kHashSlice - hashed_bytes_);
+    if (slice == bytes) {
+      sums_[item] = checksum_of(places_[item]);  // one slice needs no stream
+    } else {
+      places_[item].for_each_piece(at, slice, [&](const std::byte* data, std::size_t size) {
+        stream.add({data, size});
+      });
+    }
+    at += slice;
+    hashed_bytes_ += slice;
+  }
+  if (!sums_[item]) sums_[item] = stream.finish();
+}
+
+Task<> Storing::skip_known() {
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < places_.size(); ++i) bytes += length(i);
+  if (bytes < job_.probe_bytes || cancelled_) co_return;
+  std::vector<wire::ProbeParts> asked = probes();
+  std::vector<wire::ProbedParts> answers(asked.size());
+  Completion answered(links_.loop().ready(), static_cast<std::uint32_t>(asked.size()));
+  const TimePoint patience = std::min(job_.deadline, links_.loop().now() + kProbePatience);
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    job_.ask_parts(std::move(asked[i]), patience, answers[i], answered);
+  }
+  for (std::size_t i = 0; i < places_.size() && !answered.done() && !cancelled_; ++i) {
+    Task<> hashed = hash(i);
+    co_await hashed;
+  }
+  const Result<> outcome = co_await answered;
+  if (!outcome || cancelled_) co_return;
+  for (std::size_t i = 0; i < answers.size(); ++i) take_known(i * wire::kMaxKeys, answers[i]);
+}
+
+std::vector<wire::ProbeParts> Storing::probes() const {
+  std::vector<wire::ProbeParts> probes;
+  for (std::size_t i = 0; i < job_.items.size(); ++i) {
+    if (i % wire::kMaxKeys == 0) {
+      probes.emplace_back();
+      probes.back().space = NamespaceId{job_.space.id};
+      probes.back().era = Era{job_.space.era};
+    }
+    probes.back().parts.push_back({key_of(i), job_.items[i].part});
+  }
+  return probes;
+}
+
+/// An answer about the items from `first` on. One that is shorter says nothing of the rest.
+void Storing::take_known(std::size_t first, const wire::ProbedParts& answer) {
+  const std::size_t count =
+      std::min({job_.items.size() - first, wire::kMaxKeys, answer.bitmap.size() * 8});
+  for (std::size_t i = 0; i < count; ++i) {
+    if ((answer.bitmap[i / 8] >> (i % 8) & 1U) == 0) continue;
+    known_[first + i] = true;
+    end(first + i, {.ok = true, .duplicate = true});
+  }
+}
+
+// ---- moving
 
 /// Shares items out over the nodes, but for `avoid`, and starts the workers that send them.
 void Storing::launch(const std::vector<std::size_t>& items, NodeId avoid) {
@@ -116,14 +207,14 @@ std::deque<Storing::Batch> Storing::batches_of(const std::vector<std::size_t>& i
   std::uint64_t bytes = 0;
   bool open = false;  // the last batch takes more
   for (const std::size_t item : items) {
-    const bool alone = lengths_[item] >= kAloneBytes;
-    if (alone || !open || bytes + lengths_[item] > kBatchBytes ||
+    const bool alone = length(item) >= kAloneBytes;
+    if (alone || !open || bytes + length(item) > kBatchBytes ||
         batches.back().size() == wire::kMaxStoreItems) {
       batches.emplace_back();
       bytes = 0;
     }
     batches.back().push_back(item);
-    bytes += lengths_[item];
+    bytes += length(item);
     open = !alone;
   }
   return batches;
@@ -153,20 +244,22 @@ wire::Store Storing::message_of(const Batch& batch) const {
     entry.meta.depth = block.depth;
     entry.meta.part = block.part;
     entry.meta.priority = block.priority;
-    entry.length = lengths_[item];
-    entry.checksum = checksum_of(Place(block.from));
+    entry.length = length(item);
+    entry.checksum = *sums_[item];
     message.items.push_back(entry);
   }
   return message;
 }
 
 Task<> Storing::store_batch(NodeId node, Batch batch) {
+  Task<> hashed = hash_batch(batch);
+  co_await hashed;
   if (cancelled_) {
     for (const std::size_t item : batch) end(item, {.why = Errc::cancelled});
     co_return;
   }
   SegmentList payload;
-  for (const std::size_t item : batch) payload.add(Place(job_.items[item].from));
+  for (const std::size_t item : batch) payload.add(places_[item]);
   StoreExchange exchange(links_, node, message_of(batch), std::move(payload), job_.deadline);
   const auto here = active_.insert(active_.end(), &exchange);
   Task<StoreAnswer> exchanged = exchange.run();
@@ -194,8 +287,8 @@ void Storing::settle(NodeId node, const Batch& batch, const StoreAnswer& answer)
   for (std::size_t i = 0; i < batch.size(); ++i) {
     const ItemOutcome outcome = outcome_of(answer.statuses[i]);
     if (outcome.ok && !outcome.duplicate) {
-      report_.bytes += lengths_[batch[i]];
-      report_.lane_bytes[std::string(answer.lane)] += lengths_[batch[i]];
+      report_.bytes += length(batch[i]);
+      report_.lane_bytes[std::string(answer.lane)] += length(batch[i]);
     }
     end(batch[i], outcome);
   }

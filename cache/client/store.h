@@ -4,15 +4,18 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/key.h"
 #include "cache/client/cancel_token.h"
 #include "cache/client/node_links.h"
+#include "cache/client/place.h"
 #include "cache/client/store_exchange.h"
 #include "membrain/client.h"
 #include "membrain/result.h"
@@ -20,6 +23,12 @@
 #include "transport/task.h"
 
 namespace membrain {
+
+/// Asks the shard which parts it knows. Called on the data loop; there, `answered` finishes in any
+/// case, at the latest soon after `deadline`: with a bitmap in `answer`, or without one. Whoever is
+/// asked fills in the session.
+using AskParts = std::function<void(wire::ProbeParts request, TimePoint deadline,
+                                    wire::ProbedParts& answer, Completion& answered)>;
 
 /// What is stored, and within which terms.
 struct StoreJob {
@@ -30,10 +39,14 @@ struct StoreJob {
   std::shared_ptr<CancelToken> cancel;  ///< may be null
   wire::SessionProof proof;
   TimePoint deadline;
+  AskParts ask_parts;
+  std::uint64_t probe_bytes = 0;
 };
 
-/// One store under way. A block of kAloneBytes or more travels alone, smaller ones in batches of up
-/// to kBatchBytes; kWindow messages are under way to a node at once. A node that cannot be reached,
+/// One store under way. If it is of `probe_bytes` or more, the shard is asked first what it knows,
+/// for at most kProbePatience, while the first blocks are hashed: what is there is a duplicate and
+/// does not move. A block of kAloneBytes or more travels alone, smaller ones in batches of up to
+/// kBatchBytes; kWindow messages are under way to a node at once. A node that cannot be reached,
 /// or is lost on the way, is replaced by another one, once.
 ///
 /// Errors  `invalid_argument` before anything moves, `cancelled` when it was taken back; else a
@@ -43,7 +56,10 @@ class Storing {
  public:
   static constexpr std::uint64_t kAloneBytes = 128 * 1024;
   static constexpr std::uint64_t kBatchBytes = 1024 * 1024;
-  static constexpr std::size_t kWindow = 4;
+  static constexpr std::size_t kWindow = 8;
+  static constexpr Duration kProbePatience = std::chrono::milliseconds(5);
+  /// hashed in one turn of the loop: about 30 us, in which nothing else goes on
+  static constexpr std::uint64_t kHashSlice = 1024 * 1024;
 
   Storing(NodeLinks& links, StoreJob job);
 
@@ -58,20 +74,34 @@ class Storing {
   };
 
   Result<> plan();
+  /// Asks, and ends what is there; nothing if that does not pay.
+  Task<> skip_known();
+  [[nodiscard]] std::vector<wire::ProbeParts> probes() const;
+  void take_known(std::size_t first, const wire::ProbedParts& answer);
+  /// Makes `sums_[item]`.
+  Task<> hash(std::size_t item);
   void launch(const std::vector<std::size_t>& items, NodeId avoid);
   Task<> work(std::shared_ptr<Lane> lane);
   Task<> store_batch(NodeId node, Batch batch);
+  Task<> hash_batch(const Batch& batch);
   void settle(NodeId node, const Batch& batch, const StoreAnswer& answer);
   [[nodiscard]] std::deque<Batch> batches_of(const std::vector<std::size_t>& items) const;
   [[nodiscard]] wire::Store message_of(const Batch& batch) const;
   [[nodiscard]] BlockKey key_of(std::size_t item) const;
+  [[nodiscard]] std::uint32_t length(std::size_t item) const noexcept {  ///< bytes
+    return static_cast<std::uint32_t>(places_[item].size_bytes());
+  }
   void cancel();
   void end(std::size_t item, const ItemOutcome& outcome);
 
   NodeLinks& links_;
   StoreJob job_;
-  std::vector<std::uint32_t> lengths_;  ///< bytes by item
-  std::vector<bool> moved_;             ///< by item: it is on its second node
+  std::vector<Place> places_;                  ///< by item; in `job_`
+  std::vector<std::optional<Checksum>> sums_;  ///< by item
+  std::vector<bool> moved_;                    ///< by item: it is on its second node
+  std::vector<bool> known_;                    ///< by item: it is there already
+  std::uint64_t hashed_bytes_ = 0;             ///< in this turn
+  CreditWindow hashing_;                       ///< one batch at a time, so that the first goes soon
   std::list<StoreExchange*> active_;
   Completion workers_;
   TransferReport report_;

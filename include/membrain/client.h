@@ -39,6 +39,9 @@ struct ClientConfig {
   std::uint32_t fetch_window_blocks = 4;             ///< blocks under way from one node at once
   /// hash what arrived and compare with the catalog's checksum
   bool verify_checksums = true;
+
+  /// a store of this many bytes or more first asks the server what is there already
+  std::uint64_t probe_store_bytes = 512 * 1024;
 };
 
 /// One namespace as this client opened it. 0 is none.

@@ -261,6 +261,8 @@ void FakeShard::take_rest(PeerId peer, const wire::Frame& frame) {
     }
     case wire::Type::clear:
       return answer(peer, op, wire::Cleared{Era{++era}});
+    case wire::Type::probe_parts:
+      return take_probe(peer, op, wire::read_body<wire::ProbeParts>(frame.body).value());
     case wire::Type::stats:
       return answer(peer, op, wire::StatsReply{{{"blocks", catalog.size()}}});
     default:
@@ -291,6 +293,21 @@ void FakeShard::take_unpin(PeerId peer, OpId op, const wire::Unpin& unpin) {
   } else {
     answer(peer, op, wire::Unpinned{});
   }
+}
+
+void FakeShard::take_probe(PeerId peer, OpId op, const wire::ProbeParts& probe) {
+  probes.push_back(probe);
+  if (deaf_to_probes) return;
+  wire::ProbedParts known;
+  known.bitmap.resize((probe.parts.size() + 7) / 8);
+  for (std::size_t i = 0; i < probe.parts.size(); ++i) {
+    const auto block = catalog.find(probe.parts[i].key);
+    const bool there = block != catalog.end() && block->second.size() > probe.parts[i].part &&
+                       !block->second[probe.parts[i].part].empty();
+    if (there) known.bitmap[i / 8] = static_cast<std::uint8_t>(known.bitmap[i / 8] | 1U << (i % 8));
+  }
+  if (short_probe_answers) known.bitmap.resize(1);
+  answer(peer, op, known);
 }
 
 wire::Found FakeShard::find(const wire::Lookup& lookup) {

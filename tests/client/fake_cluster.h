@@ -151,6 +151,10 @@ class FakeShard final : public FakeProcess {
   bool deny = false;               ///< refuses Hello
   std::size_t deaf_to_unpins = 0;  ///< so many Unpins are not answered
 
+  bool deaf_to_probes = false;       ///< ProbeParts are not answered
+  bool short_probe_answers = false;  ///< only of the first eight parts
+
+  std::vector<wire::ProbeParts> probes;
   std::vector<wire::Hello> hellos;
   std::vector<wire::Lookup> lookups;
   std::vector<wire::Unpin> unpins;
@@ -164,6 +168,7 @@ class FakeShard final : public FakeProcess {
   void take_hello(PeerId peer, OpId op, const wire::Hello& hello);
   void take_unpin(PeerId peer, OpId op, const wire::Unpin& unpin);
   void take_rest(PeerId peer, const wire::Frame& frame);
+  void take_probe(PeerId peer, OpId op, const wire::ProbeParts& probe);
   wire::Found find(const wire::Lookup& lookup);
   wire::FoundSection find_section(const wire::LookupSection& section, wire::LookupMode mode);
 

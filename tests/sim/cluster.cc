@@ -39,6 +39,7 @@ ClientConfig client_config() {
   ClientConfig config;
   config.server = kServer;
   config.connect_timeout = std::chrono::milliseconds(3000);
+  config.probe_store_bytes = 32 * 1024;  // the longer ones ask first
   return config;
 }
 
