@@ -16,6 +16,7 @@
 #include "cache/client/cancel_token.h"
 #include "cache/client/client_core.h"
 #include "cache/client/operation.h"
+#include "cache/client/store.h"
 #include "protocol/messages.h"
 #include "transport/loop.h"
 #include "transport/task.h"
@@ -274,6 +275,36 @@ Operation<TransferReport> Client::store_async(const OpenedNamespace& space,
 Result<TransferReport> Client::store(const OpenedNamespace& space, std::span<const StoreItem> items,
                                      TransferOptions options) {
   return store_async(space, items, std::move(options)).wait();
+}
+
+Result<std::uint64_t> Client::offer(const OpenedNamespace& space, std::vector<StoreItem> items,
+                                    std::function<void(const TransferReport&)> done) {
+  if (const Result<> fine = check_store_items(items); !fine) return fail(fine.error());
+  BackgroundStore& background = runtime_->core->background();
+  StoreOffer offer;
+  offer.space = space;
+  offer.items = std::move(items);
+  offer.done = std::move(done);
+  if (const Result<> admitted = background.admit(offer); !admitted) return fail(admitted.error());
+  const std::uint64_t id = offer.id;
+  auto shared = std::make_shared<StoreOffer>(std::move(offer));
+  const auto take = [&background, shared] { background.take(std::move(*shared)); };
+  if (const Result<> posted = runtime_->data_loop().inbox().post(take); !posted) {
+    background.refuse(*shared);
+    return fail(posted.error());
+  }
+  return id;
+}
+
+void Client::withdraw(std::uint64_t offer) {
+  BackgroundStore& background = runtime_->core->background();
+  // An inbox that is full loses the wish: the offer ends like any other.
+  [[maybe_unused]] const Result<> posted =
+      runtime_->data_loop().inbox().post([&background, offer] { background.withdraw(offer); });
+}
+
+BackgroundStats Client::background_stats() const {
+  return runtime_->core->background().stats();
 }
 
 Result<OpenedNamespace> Client::clear(const OpenedNamespace& space) {

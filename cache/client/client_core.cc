@@ -40,7 +40,17 @@ ClientCore::ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::
       })),
       session_(control, config_, *this),
       links_(data, std::move(host), config_.connect_timeout),
-      drain_signal_(data.loop().ready()) {}
+      drain_signal_(data.loop().ready()),
+      background_(
+          data.loop(), config_.background_store_bytes, background_call(),
+          [this] { return fetches_ != 0; }, [this] { drain_signal_.raise(); }) {}
+
+BackgroundStore::Store ClientCore::background_call() {
+  return [this](OpenedNamespace space, std::vector<StoreItem> items,
+                std::shared_ptr<CancelToken> cancel) {
+    return store(space, std::move(items), {}, std::move(cancel));
+  };
+}
 
 ClientCore::~ClientCore() {
   check(!started_, "a ClientCore was destroyed before it was stopped");
@@ -259,8 +269,10 @@ Task<Result<TransferReport>> ClientCore::fetch(std::shared_ptr<const Match::Stat
   job.proof = proof_;
   job.window = config_.fetch_window_blocks;
   job.verify = config_.verify_checksums;
+  ++fetches_;
   Task<Result<TransferReport>> fetching = fetch_blocks(links_, std::move(job));
   Result<TransferReport> report = co_await fetching;
+  if (--fetches_ == 0) background_.fetch_ended();
   transfer_ended();
   co_return std::move(report);
 }
@@ -341,7 +353,8 @@ Task<> ClientCore::probe_for_data(wire::ProbeParts request, TimePoint deadline,
 
 Task<> ClientCore::drain_transfers(Completion& drained) {
   draining_ = true;
-  while (transfers_ != 0) co_await drain_signal_;
+  background_.close();
+  while (transfers_ != 0 || !background_.idle()) co_await drain_signal_;
   Task<> stopped = links_.stop();
   co_await stopped;
   const auto finish = [&drained] { drained.finish({}); };

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/key.h"
+#include "cache/client/background_store.h"
 #include "cache/client/cancel_token.h"
 #include "cache/client/fetch_list.h"
 #include "cache/client/match_state.h"
@@ -71,6 +72,9 @@ class ClientCore final : private SessionListener {
   Task<Result<TransferReport>> store(OpenedNamespace space, std::vector<StoreItem> items,
                                      TransferOptions options, std::shared_ptr<CancelToken> cancel);
 
+  /// Stores that nobody waits for: `take` and `withdraw` here, `admit` and `stats` on any thread.
+  [[nodiscard]] BackgroundStore& background() noexcept { return background_; }
+
   // ---- any thread
 
   [[nodiscard]] Loop& control_loop() noexcept { return control_.loop(); }
@@ -90,6 +94,7 @@ class ClientCore final : private SessionListener {
   Task<> learn_nodes(std::shared_ptr<const Match::State> state, TimePoint deadline);
   /// Data loop: asks for the list of nodes, and waits until it is here.
   Task<> renew_nodes(TimePoint deadline);
+  [[nodiscard]] BackgroundStore::Store background_call();
   Task<> refresh_for_data(TimePoint deadline, Completion& renewed);
   /// Data loop: AskParts.
   void ask_parts(wire::ProbeParts request, TimePoint deadline, wire::ProbedParts& answer,
@@ -118,7 +123,9 @@ class ClientCore final : private SessionListener {
   bool server_here_ = false;
   bool draining_ = false;
   std::uint32_t transfers_ = 0;
+  std::uint32_t fetches_ = 0;  ///< of these
   Signal drain_signal_;
+  BackgroundStore background_;
 };
 
 }  // namespace membrain

@@ -81,15 +81,22 @@ Task<Result<TransferReport>> Storing::run() {
   co_return std::move(report_);
 }
 
-Result<> Storing::plan() {
-  places_.reserve(job_.items.size());
-  for (const StoreItem& item : job_.items) {
+Result<> check_store_items(std::span<const StoreItem> items) noexcept {
+  for (const StoreItem& item : items) {
     if (item.hash.empty()) return fail(Errc::invalid_argument, "a block to store has no hash");
     if (item.part >= wire::kMaxParts) return fail(Errc::invalid_argument, "no such part");
-    places_.emplace_back(std::span<const ConstPiece>(item.from));
     if (length_of(item.from) == 0) {
       return fail(Errc::invalid_argument, "a block to store has no bytes, or too many");
     }
+  }
+  return {};
+}
+
+Result<> Storing::plan() {
+  if (const Result<> fine = check_store_items(job_.items); !fine) return fine;
+  places_.reserve(job_.items.size());
+  for (const StoreItem& item : job_.items) {
+    places_.emplace_back(std::span<const ConstPiece>(item.from));
   }
   sums_.resize(job_.items.size());
   moved_.resize(job_.items.size());

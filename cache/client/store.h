@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/clock.h"
@@ -107,6 +108,9 @@ class Storing {
   TransferReport report_;
   bool cancelled_ = false;
 };
+
+/// What every store of these items would refuse: `invalid_argument`.
+[[nodiscard]] Result<> check_store_items(std::span<const StoreItem> items) noexcept;
 
 /// `Storing(links, job).run()`, owned.
 [[nodiscard]] Task<Result<TransferReport>> store_blocks(NodeLinks& links, StoreJob job);

@@ -42,6 +42,8 @@ struct ClientConfig {
 
   /// a store of this many bytes or more first asks the server what is there already
   std::uint64_t probe_store_bytes = 512 * 1024;
+  /// what `offer` may keep waiting; beyond it offers are shed
+  std::uint64_t background_store_bytes = std::uint64_t{256} << 20;
 };
 
 /// One namespace as this client opened it. 0 is none.
@@ -147,6 +149,16 @@ struct TransferReport {
   [[nodiscard]] std::size_t ok_count() const noexcept;
 };
 
+/// What became of what was offered (`Client::offer`), in items, since the client was opened.
+struct BackgroundStats {
+  std::uint64_t queued_items = 0;  ///< waiting, or under way
+  std::uint64_t queued_bytes = 0;  ///< of these
+  std::uint64_t stored = 0;
+  std::uint64_t duplicates = 0;  ///< were there already
+  std::uint64_t shed = 0;        ///< did not fit
+  std::uint64_t failed = 0;      ///< not kept, for another reason
+};
+
 /// An operation under way. Destroying it does not stop it (destinations must still live until it is
 /// reported): `cancel` and `wait` do.
 ///
@@ -223,6 +235,21 @@ class Client {
                                         TransferOptions options = {});
   Result<TransferReport> store(const OpenedNamespace& space, std::span<const StoreItem> items,
                                TransferOptions options = {});
+
+  /// Stores in the background: returns at once, whatever the cluster does. The blocks' memory is
+  /// lent until `done` is called, once, on the data loop's thread (or inside `poll`); like
+  /// `on_item`, it must not block and must not call the client. Offers are stored in their order, a
+  /// little at a time, and stand aside for fetches. Those that wait when the client is destroyed
+  /// are given back as `cancelled`. Returns the offer's number.
+  ///
+  /// Errors  At once, without a call of `done`: `out_of_capacity` when the offer was shed because
+  ///         it would exceed `background_store_bytes` or 65,536 blocks that wait;
+  ///         `invalid_argument` for what `store` refuses.
+  Result<std::uint64_t> offer(const OpenedNamespace& space, std::vector<StoreItem> items,
+                              std::function<void(const TransferReport&)> done = {});
+  /// Takes an offer back if it has not ended; the memory comes back with `done`, not with the call.
+  void withdraw(std::uint64_t offer);
+  [[nodiscard]] BackgroundStats background_stats() const;
 
   /// Forgets every block of a namespace, for everyone. Returns the namespace in its new era.
   Result<OpenedNamespace> clear(const OpenedNamespace& space);
