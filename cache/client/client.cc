@@ -103,6 +103,9 @@ struct Client::Runtime {
   std::shared_ptr<Outcome<TransferReport>> run_transfer(Task<Result<TransferReport>> work,
                                                         std::shared_ptr<CancelToken> cancel);
 
+  /// A transfer that ended before it began.
+  Operation<TransferReport> refused(const Error& why);
+
   ~Runtime();
 };
 
@@ -178,6 +181,12 @@ std::shared_ptr<Outcome<TransferReport>> Client::Runtime::run_transfer(
   };
   submit(data_loop(), std::move(work), outcome);
   return outcome;
+}
+
+Operation<TransferReport> Client::Runtime::refused(const Error& why) {
+  std::shared_ptr<Outcome<TransferReport>> outcome = new_outcome<TransferReport>();
+  outcome->finish(fail(why));
+  return Operation<TransferReport>(std::move(outcome));
 }
 
 Client::Runtime::~Runtime() {
@@ -267,8 +276,8 @@ Operation<TransferReport> Client::store_async(const OpenedNamespace& space,
                                               std::span<const StoreItem> items,
                                               TransferOptions options) {
   auto cancel = std::make_shared<CancelToken>();
-  Task<Result<TransferReport>> work =
-      runtime_->core->store(space, {items.begin(), items.end()}, std::move(options), cancel);
+  Task<Result<TransferReport>> work = runtime_->core->store(
+      space, std::vector<StoreItem>(items.begin(), items.end()), std::move(options), cancel);
   return Operation<TransferReport>(runtime_->run_transfer(std::move(work), std::move(cancel)));
 }
 
@@ -279,11 +288,12 @@ Result<TransferReport> Client::store(const OpenedNamespace& space, std::span<con
 
 Result<std::uint64_t> Client::offer(const OpenedNamespace& space, std::vector<StoreItem> items,
                                     std::function<void(const TransferReport&)> done) {
-  if (const Result<> fine = check_store_items(items); !fine) return fail(fine.error());
+  StoreList list(std::move(items));
+  if (const Result<> fine = check_store(list); !fine) return fail(fine.error());
   BackgroundStore& background = runtime_->core->background();
   StoreOffer offer;
   offer.space = space;
-  offer.items = std::move(items);
+  offer.items = std::move(list.items);
   offer.done = std::move(done);
   if (const Result<> admitted = background.admit(offer); !admitted) return fail(admitted.error());
   const std::uint64_t id = offer.id;
@@ -305,6 +315,43 @@ void Client::withdraw(std::uint64_t offer) {
 
 BackgroundStats Client::background_stats() const {
   return runtime_->core->background().stats();
+}
+
+Result<RegisteredLayout> Client::register_layout(const Layout& layout) {
+  const Result<std::shared_ptr<const LayoutGeometry>> geometry = LayoutGeometry::check(layout);
+  if (!geometry) return fail(geometry.error());
+  return RegisteredLayout(*geometry);
+}
+
+Operation<TransferReport> Client::fetch_async(const Match& match, const RegisteredLayout& into,
+                                              const LayoutFetch& fetch, TransferOptions options) {
+  Result<FetchList> list = FetchList::of(into, fetch);
+  if (!list) return runtime_->refused(list.error());
+  auto cancel = std::make_shared<CancelToken>();
+  Task<Result<TransferReport>> work =
+      runtime_->core->fetch(match.state(), std::move(*list), std::move(options), cancel);
+  return Operation<TransferReport>(runtime_->run_transfer(std::move(work), std::move(cancel)));
+}
+
+Result<TransferReport> Client::fetch(const Match& match, const RegisteredLayout& into,
+                                     const LayoutFetch& fetch, TransferOptions options) {
+  return fetch_async(match, into, fetch, std::move(options)).wait();
+}
+
+Operation<TransferReport> Client::store_async(const OpenedNamespace& space,
+                                              const RegisteredLayout& from,
+                                              const LayoutStore& blocks, TransferOptions options) {
+  Result<StoreList> list = StoreList::of(from, blocks);
+  if (!list) return runtime_->refused(list.error());
+  auto cancel = std::make_shared<CancelToken>();
+  Task<Result<TransferReport>> work =
+      runtime_->core->store(space, std::move(*list), std::move(options), cancel);
+  return Operation<TransferReport>(runtime_->run_transfer(std::move(work), std::move(cancel)));
+}
+
+Result<TransferReport> Client::store(const OpenedNamespace& space, const RegisteredLayout& from,
+                                     const LayoutStore& blocks, TransferOptions options) {
+  return store_async(space, from, blocks, std::move(options)).wait();
 }
 
 Result<OpenedNamespace> Client::clear(const OpenedNamespace& space) {

@@ -48,7 +48,7 @@ ClientCore::ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::
 BackgroundStore::Store ClientCore::background_call() {
   return [this](OpenedNamespace space, std::vector<StoreItem> items,
                 std::shared_ptr<CancelToken> cancel) {
-    return store(space, std::move(items), {}, std::move(cancel));
+    return store(space, StoreList(std::move(items)), {}, std::move(cancel));
   };
 }
 
@@ -277,7 +277,7 @@ Task<Result<TransferReport>> ClientCore::fetch(std::shared_ptr<const Match::Stat
   co_return std::move(report);
 }
 
-Task<Result<TransferReport>> ClientCore::store(OpenedNamespace space, std::vector<StoreItem> items,
+Task<Result<TransferReport>> ClientCore::store(OpenedNamespace space, StoreList list,
                                                TransferOptions options,
                                                std::shared_ptr<CancelToken> cancel) {
   const auto maker = data_keys_.find(NamespaceId{space.id});
@@ -294,7 +294,7 @@ Task<Result<TransferReport>> ClientCore::store(OpenedNamespace space, std::vecto
   }
   job.space = space;
   job.keys = maker->second;
-  job.items = std::move(items);
+  job.list = std::move(list);
   job.options = std::move(options);
   job.cancel = std::move(cancel);
   job.proof = proof_;

@@ -19,6 +19,7 @@
 #include "cache/client/node_links.h"
 #include "cache/client/pin_desk.h"
 #include "cache/client/session.h"
+#include "cache/client/store_list.h"
 #include "membrain/block.h"
 #include "membrain/client.h"
 #include "membrain/result.h"
@@ -69,8 +70,8 @@ class ClientCore final : private SessionListener {
   /// `items` are copied; their pieces are the caller's until this ends. `cancel` may be null.
   Task<Result<TransferReport>> fetch(std::shared_ptr<const Match::State> match, FetchList items,
                                      TransferOptions options, std::shared_ptr<CancelToken> cancel);
-  Task<Result<TransferReport>> store(OpenedNamespace space, std::vector<StoreItem> items,
-                                     TransferOptions options, std::shared_ptr<CancelToken> cancel);
+  Task<Result<TransferReport>> store(OpenedNamespace space, StoreList list, TransferOptions options,
+                                     std::shared_ptr<CancelToken> cancel);
 
   /// Stores that nobody waits for: `take` and `withdraw` here, `admit` and `stats` on any thread.
   [[nodiscard]] BackgroundStore& background() noexcept { return background_; }

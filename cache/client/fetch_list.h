@@ -3,11 +3,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "cache/client/place.h"
 #include "membrain/client.h"
+#include "membrain/layout.h"
+#include "membrain/result.h"
 
 namespace membrain {
 
@@ -30,6 +33,8 @@ class FetchList {
   FetchList(std::span<const FetchItem> items);  // NOLINT: any list of items is one
   FetchList(const std::vector<FetchItem>& items)
       : FetchList(std::span<const FetchItem>(items)) {}  // NOLINT: likewise
+  /// Blocks by their ids in a layout: one allocation. `invalid_argument` for what does not fit.
+  static Result<FetchList> of(const RegisteredLayout& into, const LayoutFetch& fetch);
   FetchList(FetchList&&) noexcept = default;
   FetchList& operator=(FetchList&&) noexcept = default;
 
@@ -40,6 +45,7 @@ class FetchList {
 
  private:
   std::vector<WantedRange> ranges_;
+  std::shared_ptr<const LayoutGeometry> layout_;  ///< of the places, if they are in one
   std::vector<Piece> pieces_;  ///< of all items, one after the other: the places point into it
 };
 

@@ -6,15 +6,16 @@
 #include <span>
 
 #include "base/checksum.h"
+#include "cache/client/layout_geometry.h"
 #include "membrain/block.h"
 
 namespace membrain {
 
-/// The concatenation of a list of pieces, as a value: the destination of a fetch or the source of a
+/// The concatenation of a list of pieces, or a range of a block in a layout, as a value: the destination of a fetch or the source of a
 /// store. What a source's runs point to is only read, although they are handed out as mutable:
 /// segments of the fabric are.
 ///
-/// Ownership  The memory and the list of pieces belong to whoever made it, and outlive it.
+/// Ownership  The memory and the list of pieces, or the layout, belong to whoever made it, and outlive it.
 /// Cost       A few words; copied freely, never allocates. Making one reads the list once.
 class Place {
  public:
@@ -23,6 +24,10 @@ class Place {
       : into_(pieces), size_bytes_(total(pieces)) {}
   explicit Place(std::span<const ConstPiece> pieces) noexcept
       : from_(pieces), size_bytes_(total(pieces)) {}
+  /// `length` bytes of block `id` from `offset` on.
+  Place(const LayoutGeometry& layout, std::uint32_t id, std::uint64_t offset,
+        std::uint64_t length) noexcept
+      : layout_(&layout), layout_offset_(offset), size_bytes_(length), id_(id) {}
 
   [[nodiscard]] std::uint64_t size_bytes() const noexcept { return size_bytes_; }
 
@@ -48,7 +53,10 @@ class Place {
 
   std::span<const Piece> into_;
   std::span<const ConstPiece> from_;
+  const LayoutGeometry* layout_ = nullptr;
+  std::uint64_t layout_offset_ = 0;
   std::uint64_t size_bytes_ = 0;
+  std::uint32_t id_ = 0;  ///< of the block in the layout
 };
 
 template <class Pieces, class Take>
@@ -81,8 +89,12 @@ void Place::for_each_piece(std::uint64_t offset, std::uint64_t length, Each&& ea
     run = data;
     run_bytes = size;
   };
-  walk(into_, offset, length, take);
-  walk(from_, offset, length, take);  // one of the two lists is empty
+  if (layout_ != nullptr) {
+    layout_->walk(id_, layout_offset_ + offset, length, take);
+  } else {
+    walk(into_, offset, length, take);
+    walk(from_, offset, length, take);  // one of the two lists is empty
+  }
   if (run_bytes != 0) each(run, run_bytes);
 }
 

@@ -68,8 +68,8 @@ Task<Result<TransferReport>> Storing::run() {
   Task<> skipping = skip_known();
   co_await skipping;
   std::vector<std::size_t> items;
-  items.reserve(job_.items.size());
-  for (std::size_t i = 0; i < job_.items.size(); ++i) {
+  items.reserve(job_.list.items.size());
+  for (std::size_t i = 0; i < job_.list.items.size(); ++i) {
     if (!known_[i]) items.push_back(i);
   }
   launch(items, NodeId{});
@@ -81,11 +81,11 @@ Task<Result<TransferReport>> Storing::run() {
   co_return std::move(report_);
 }
 
-Result<> check_store_items(std::span<const StoreItem> items) noexcept {
-  for (const StoreItem& item : items) {
+Result<> check_store(const StoreList& list) noexcept {
+  for (const StoreItem& item : list.items) {
     if (item.hash.empty()) return fail(Errc::invalid_argument, "a block to store has no hash");
     if (item.part >= wire::kMaxParts) return fail(Errc::invalid_argument, "no such part");
-    if (length_of(item.from) == 0) {
+    if (!list.layout && length_of(item.from) == 0) {
       return fail(Errc::invalid_argument, "a block to store has no bytes, or too many");
     }
   }
@@ -93,20 +93,18 @@ Result<> check_store_items(std::span<const StoreItem> items) noexcept {
 }
 
 Result<> Storing::plan() {
-  if (const Result<> fine = check_store_items(job_.items); !fine) return fine;
-  places_.reserve(job_.items.size());
-  for (const StoreItem& item : job_.items) {
-    places_.emplace_back(std::span<const ConstPiece>(item.from));
-  }
-  sums_.resize(job_.items.size());
-  moved_.resize(job_.items.size());
-  known_.resize(job_.items.size());
-  report_.items.resize(job_.items.size());
+  if (const Result<> fine = check_store(job_.list); !fine) return fine;
+  places_.reserve(job_.list.items.size());
+  for (std::size_t i = 0; i < job_.list.items.size(); ++i) places_.push_back(job_.list.place(i));
+  sums_.resize(job_.list.items.size());
+  moved_.resize(job_.list.items.size());
+  known_.resize(job_.list.items.size());
+  report_.items.resize(job_.list.items.size());
   return {};
 }
 
 BlockKey Storing::key_of(std::size_t item) const {
-  return job_.keys->key(job_.items[item].hash);
+  return job_.keys->key(job_.list.items[item].hash);
 }
 
 // ---- hashing and asking
@@ -165,13 +163,13 @@ Task<> Storing::skip_known() {
 
 std::vector<wire::ProbeParts> Storing::probes() const {
   std::vector<wire::ProbeParts> probes;
-  for (std::size_t i = 0; i < job_.items.size(); ++i) {
+  for (std::size_t i = 0; i < job_.list.items.size(); ++i) {
     if (i % wire::kMaxKeys == 0) {
       probes.emplace_back();
       probes.back().space = NamespaceId{job_.space.id};
       probes.back().era = Era{job_.space.era};
     }
-    probes.back().parts.push_back({key_of(i), job_.items[i].part});
+    probes.back().parts.push_back({key_of(i), job_.list.items[i].part});
   }
   return probes;
 }
@@ -179,7 +177,7 @@ std::vector<wire::ProbeParts> Storing::probes() const {
 /// An answer about the items from `first` on. One that is shorter says nothing of the rest.
 void Storing::take_known(std::size_t first, const wire::ProbedParts& answer) {
   const std::size_t count =
-      std::min({job_.items.size() - first, wire::kMaxKeys, answer.bitmap.size() * 8});
+      std::min({job_.list.items.size() - first, wire::kMaxKeys, answer.bitmap.size() * 8});
   for (std::size_t i = 0; i < count; ++i) {
     if ((answer.bitmap[i / 8] >> (i % 8) & 1U) == 0) continue;
     known_[first + i] = true;
@@ -242,7 +240,7 @@ wire::Store Storing::message_of(const Batch& batch) const {
   message.proof = job_.proof;
   message.items.reserve(batch.size());
   for (const std::size_t item : batch) {
-    const StoreItem& block = job_.items[item];
+    const StoreItem& block = job_.list.items[item];
     wire::StoreItem entry;
     entry.meta.space = NamespaceId{job_.space.id};
     entry.meta.era = Era{job_.space.era};

@@ -18,6 +18,7 @@
 #include "cache/client/node_links.h"
 #include "cache/client/place.h"
 #include "cache/client/store_exchange.h"
+#include "cache/client/store_list.h"
 #include "membrain/client.h"
 #include "membrain/result.h"
 #include "transport/completion.h"
@@ -35,7 +36,7 @@ using AskParts = std::function<void(wire::ProbeParts request, TimePoint deadline
 struct StoreJob {
   OpenedNamespace space;
   std::shared_ptr<const KeyMaker> keys;
-  std::vector<StoreItem> items;
+  StoreList list;
   TransferOptions options;
   std::shared_ptr<CancelToken> cancel;  ///< may be null
   wire::SessionProof proof;
@@ -109,8 +110,8 @@ class Storing {
   bool cancelled_ = false;
 };
 
-/// What every store of these items would refuse: `invalid_argument`.
-[[nodiscard]] Result<> check_store_items(std::span<const StoreItem> items) noexcept;
+/// What every store of this list would refuse: `invalid_argument`.
+[[nodiscard]] Result<> check_store(const StoreList& list) noexcept;
 
 /// `Storing(links, job).run()`, owned.
 [[nodiscard]] Task<Result<TransferReport>> store_blocks(NodeLinks& links, StoreJob job);

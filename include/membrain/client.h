@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "membrain/block.h"
+#include "membrain/layout.h"
 #include "membrain/result.h"
 
 namespace membrain {
@@ -235,6 +236,22 @@ class Client {
                                         TransferOptions options = {});
   Result<TransferReport> store(const OpenedNamespace& space, std::span<const StoreItem> items,
                                TransferOptions options = {});
+
+  /// Checks a layout, once, so that calls by block ids need no descriptors: `invalid_argument` with
+  /// the reason for pieces that are empty, overlap or lie beyond all memory.
+  static Result<RegisteredLayout> register_layout(const Layout& layout);
+  /// Fetches blocks of `match` into a layout, all planes or some. As `fetch`; also
+  /// `invalid_argument` before anything moves for ids or planes that the layout does not have, and
+  /// for an id that comes twice. Items of the report are in the order of the ids.
+  Operation<TransferReport> fetch_async(const Match& match, const RegisteredLayout& into,
+                                        const LayoutFetch& fetch, TransferOptions options = {});
+  Result<TransferReport> fetch(const Match& match, const RegisteredLayout& into,
+                               const LayoutFetch& fetch, TransferOptions options = {});
+  /// Stores blocks from a layout. As `store`.
+  Operation<TransferReport> store_async(const OpenedNamespace& space, const RegisteredLayout& from,
+                                        const LayoutStore& blocks, TransferOptions options = {});
+  Result<TransferReport> store(const OpenedNamespace& space, const RegisteredLayout& from,
+                               const LayoutStore& blocks, TransferOptions options = {});
 
   /// Stores in the background: returns at once, whatever the cluster does. The blocks' memory is
   /// lent until `done` is called, once, on the data loop's thread (or inside `poll`); like

@@ -123,8 +123,9 @@ TEST_F(Background, StandsAsideWhileFetchesAreUnderWayButNotForEver) {
   TransferOptions options;
   options.timeout = milliseconds(200);
   node1_.mood = Mood::hang;
-  data_loop_.spawn(
-      put_into(core_->fetch(match.state(), {whole(0, into)}, options, nullptr), fetched));
+  data_loop_.spawn(put_into(
+      core_->fetch(match.state(), std::vector<FetchItem>{whole(0, into)}, options, nullptr),
+      fetched));
   step_until([&] { return !node1_.fetches.empty(); });
   const TimePoint before = clock_.now();
   ASSERT_TRUE(offer({block(2, 1000)}));
@@ -141,7 +142,8 @@ TEST_F(Background, GoesOnAtOnceWhenTheFetchHasEnded) {
   const Match match = lookup({1}).value();
   std::vector<std::byte> into(1000);
   std::optional<Result<TransferReport>> fetched;
-  data_loop_.spawn(put_into(core_->fetch(match.state(), {whole(0, into)}, {}, nullptr), fetched));
+  data_loop_.spawn(put_into(
+      core_->fetch(match.state(), std::vector<FetchItem>{whole(0, into)}, {}, nullptr), fetched));
   const TimePoint before = clock_.now();
   ASSERT_TRUE(offer({block(2, 1000)}));
   step_until([&] { return fetched.has_value(); });

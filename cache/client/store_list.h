@@ -1,0 +1,39 @@
+// The blocks of one store, as the client keeps them while it is under way.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "cache/client/layout_geometry.h"
+#include "cache/client/place.h"
+#include "membrain/client.h"
+#include "membrain/layout.h"
+#include "membrain/result.h"
+
+namespace membrain {
+
+/// Items with their pieces or, with a layout, with the engine's block ids.
+///
+/// Ownership  Owns the lists of pieces, not the memory that they name.
+struct StoreList {
+  StoreList() = default;
+  StoreList(std::vector<StoreItem> list) : items(std::move(list)) {}  // NOLINT: a list is one
+  StoreList(std::initializer_list<StoreItem> list) : items(list) {}   // NOLINT: likewise
+  /// `invalid_argument` for what does not fit the layout.
+  static Result<StoreList> of(const RegisteredLayout& from, const LayoutStore& blocks);
+
+  [[nodiscard]] Place place(std::size_t item) const noexcept {
+    if (!layout) return Place(std::span<const ConstPiece>(items[item].from));
+    return Place(*layout, ids[item], 0, layout->block_bytes());
+  }
+
+  std::vector<StoreItem> items;
+  std::shared_ptr<const LayoutGeometry> layout;
+  std::vector<std::uint32_t> ids;  ///< by item, in `layout`
+};
+
+}  // namespace membrain
