@@ -11,11 +11,12 @@
 
 namespace membrain {
 
-/// The concatenation of a list of pieces, or a range of a block in a layout, as a value: the destination of a fetch or the source of a
-/// store. What a source's runs point to is only read, although they are handed out as mutable:
-/// segments of the fabric are.
+/// The concatenation of a list of pieces, or a range of a block in a layout, as a value: the
+/// destination of a fetch or the source of a store. What a source's runs point to is only read,
+/// although they are handed out as mutable: segments of the fabric are.
 ///
-/// Ownership  The memory and the list of pieces, or the layout, belong to whoever made it, and outlive it.
+/// Ownership  The memory and the list of pieces, or the layout, belong to whoever made it, and
+///            outlive it.
 /// Cost       A few words; copied freely, never allocates. Making one reads the list once.
 class Place {
  public:
