@@ -153,6 +153,18 @@ void copy_bytes(std::byte* to, std::span<const std::byte> from, CopyWay way) noe
   fence();
 }
 
+void stream_run(std::byte* to, std::span<const std::byte> from) noexcept {
+  if (can_stream(CopyWay::streamed)) {
+    stream_bytes(to, from);
+  } else if (!from.empty()) {
+    std::memcpy(to, from.data(), from.size());
+  }
+}
+
+void fence_streams() noexcept {
+  fence();
+}
+
 void HashedCopy::add(std::byte* to, std::span<const std::byte> from) noexcept {
   alignas(kLineBytes) std::array<std::byte, kChunkBytes> chunk;
   if (!can_stream(way_)) return copy_hashed(to, from, chunk, sum_);

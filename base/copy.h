@@ -26,6 +26,10 @@ enum class CopyWay : unsigned char { cached, streamed };
 /// afterwards by any of the usual means: streamed stores are fenced.
 void copy_bytes(std::byte* to, std::span<const std::byte> from, CopyWay way) noexcept;
 
+/// `copy_bytes` past the caches but for its fence: for many runs, then `fence_streams` once.
+void stream_run(std::byte* to, std::span<const std::byte> from) noexcept;
+void fence_streams() noexcept;
+
 /// Copies run after run and hashes the bytes that it delivered: each chunk is read from the source
 /// once, and goes to its destination and into a buffer that stays in the nearest cache, where it is
 /// hashed. A source that changes meanwhile is delivered as it was hashed.

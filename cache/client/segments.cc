@@ -1,6 +1,6 @@
 #include "cache/client/segments.h"
 
-#include <cstring>
+#include "base/gather.h"
 
 namespace membrain {
 
@@ -44,21 +44,13 @@ std::span<const Segment> SegmentList::to_receive() {
 
 void SegmentList::scatter() const noexcept {
   if (!bounced_) return;
-  const std::byte* from = buffer_.get();
-  for (const Segment& segment : segments_) {
-    std::memcpy(segment.data, from, segment.size);
-    from += segment.size;
-  }
+  membrain::scatter(std::span<const Segment>(segments_), buffer_.get());
 }
 
 std::span<const Segment> SegmentList::to_send() {
   if (segments_.size() <= Fabric::kMaxSegments) return segments_;
   bounce();
-  std::byte* to = buffer_.get();
-  for (const Segment& segment : segments_) {
-    std::memcpy(to, segment.data, segment.size);
-    to += segment.size;
-  }
+  gather(buffer_.get(), std::span<const Segment>(segments_));
   return {&whole_, 1};
 }
 
