@@ -15,6 +15,10 @@
 #include "base/clock.h"
 #include "cache/client/cancel_token.h"
 #include "cache/client/client_core.h"
+#include "cache/client/copy_pool.h"
+#include "cache/client/door_opener.h"
+#include "cache/client/mapped_fetch.h"
+#include "cache/client/mapped_view.h"
 #include "cache/client/operation.h"
 #include "cache/client/store.h"
 #include "protocol/messages.h"
@@ -28,6 +32,8 @@ namespace membrain {
 namespace {
 
 using detail::Outcome;
+
+constexpr std::uint32_t kMaxCopyThreads = 64;
 
 /// Equal on all processes of a host, and on no two hosts.
 std::string host_id() {
@@ -48,6 +54,7 @@ Result<> check_config(const ClientConfig& config) {
     return bad("ClientConfig: a time-out must be positive");
   }
   if (config.fetch_window_blocks == 0) return bad("ClientConfig::fetch_window_blocks is 0");
+  if (config.copy_threads > kMaxCopyThreads) return bad("ClientConfig::copy_threads is above 64");
   return {};
 }
 
@@ -61,6 +68,32 @@ Task<Result<>> stop_core(ClientCore& core) {
   Task<> stopping = core.stop();
   co_await stopping;
   co_return Result<>{};
+}
+
+/// The checked parts of one operation, for whoever takes it back. The data loop's.
+struct CheckedParts {
+  std::vector<std::shared_ptr<CancelToken>> tokens;
+  bool cancelled = false;
+
+  std::shared_ptr<CancelToken> add() {
+    tokens.push_back(std::make_shared<CancelToken>());
+    if (cancelled) tokens.back()->request();
+    return tokens.back();
+  }
+  void cancel() {
+    cancelled = true;
+    for (const std::shared_ptr<CancelToken>& token : tokens) token->request();
+  }
+};
+
+Task<> fetch_part(ClientCore& core, std::shared_ptr<const Match::State> match,
+                  std::vector<FetchItem> items, TransferOptions options,
+                  std::shared_ptr<CancelToken> cancel, MixedFetch::Reported reported) {
+  FetchList list(items);
+  Task<Result<TransferReport>> fetching =
+      core.fetch(std::move(match), std::move(list), std::move(options), std::move(cancel));
+  Result<TransferReport> report = co_await fetching;
+  reported(std::move(report));
 }
 
 std::jthread run_thread(Loop& loop, const char* name) {
@@ -81,6 +114,7 @@ struct Client::Runtime {
   std::unique_ptr<Fabric> control;
   std::unique_ptr<Fabric> data;
   std::unique_ptr<ClientCore> core;
+  std::unique_ptr<CopyPool> copies;
   bool started = false;
   std::jthread control_thread;
   std::jthread data_thread;
@@ -103,6 +137,18 @@ struct Client::Runtime {
   std::shared_ptr<Outcome<TransferReport>> run_transfer(Task<Result<TransferReport>> work,
                                                         std::shared_ptr<CancelToken> cancel);
 
+  /// A fetch of which some is mapped; what it reports will be in the outcome. Null if nothing is.
+  /// `keep_items`: they may go before it is reported.
+  struct Mixed {
+    std::shared_ptr<MixedFetch> fetch;
+    std::shared_ptr<Outcome<TransferReport>> outcome;
+  };
+  Mixed mix(const Match& match, std::span<const FetchItem> items, TransferOptions& options,
+            bool keep_items);
+  /// Starts a part of one that goes the checked way.
+  void start_checked(std::shared_ptr<const Match::State> match, std::vector<FetchItem> items,
+                     TransferOptions options, std::shared_ptr<CheckedParts> parts,
+                     MixedFetch::Reported reported);
   /// A transfer that ended before it began.
   Operation<TransferReport> refused(const Error& why);
 
@@ -183,6 +229,51 @@ std::shared_ptr<Outcome<TransferReport>> Client::Runtime::run_transfer(
   return outcome;
 }
 
+void Client::Runtime::start_checked(std::shared_ptr<const Match::State> match,
+                                    std::vector<FetchItem> items, TransferOptions options,
+                                    std::shared_ptr<CheckedParts> parts,
+                                    MixedFetch::Reported reported) {
+  Loop& loop = data_loop();
+  auto job = [this, &loop, match = std::move(match), items = std::move(items),
+              options = std::move(options), parts = std::move(parts), reported]() mutable {
+    loop.spawn(fetch_part(*core, std::move(match), std::move(items), std::move(options),
+                          parts->add(), std::move(reported)));
+  };
+  const Result<> posted = loop.inbox().post(std::move(job));
+  if (!posted) reported(fail(posted.error()));
+}
+
+Client::Runtime::Mixed Client::Runtime::mix(const Match& match, std::span<const FetchItem> items,
+                                            TransferOptions& options, bool keep_items) {
+  if (!match.state()) return {};
+  std::optional<MappedPlan> plan = plan_mapped(*match.state(), items, core->arenas());
+  if (!plan) return {};
+  Mixed mixed;
+  mixed.outcome = new_outcome<TransferReport>();
+  MixedFetch::Job job;
+  job.match = match.state();
+  if (keep_items) job.kept.assign(items.begin(), items.end());
+  job.items = keep_items ? job.kept : items;
+  job.options = std::move(options);
+  if (job.options.timeout.count() <= 0) job.options.timeout = core->config().default_timeout;
+  job.plan = std::move(*plan);
+  job.verify = core->config().verify_checksums;
+  job.clock = &clock;
+  auto parts = std::make_shared<CheckedParts>();
+  job.checked = [this, state = match.state(), parts](auto wanted, auto terms, auto reported) {
+    start_checked(state, std::move(wanted), std::move(terms), parts, std::move(reported));
+  };
+  job.reported = [outcome = mixed.outcome](Result<TransferReport> report) {
+    outcome->finish(std::move(report));
+  };
+  mixed.fetch = std::make_shared<MixedFetch>(std::move(job));
+  mixed.outcome->take_back = [&loop = data_loop(), fetch = std::weak_ptr(mixed.fetch), parts] {
+    if (const auto still = fetch.lock()) still->cancel();
+    [[maybe_unused]] const Result<> posted = loop.inbox().post([parts] { parts->cancel(); });
+  };
+  return mixed;
+}
+
 Operation<TransferReport> Client::Runtime::refused(const Error& why) {
   std::shared_ptr<Outcome<TransferReport>> outcome = new_outcome<TransferReport>();
   outcome->finish(fail(why));
@@ -190,6 +281,7 @@ Operation<TransferReport> Client::Runtime::refused(const Error& why) {
 }
 
 Client::Runtime::~Runtime() {
+  if (copies) copies->stop();
   while (started) {
     const Result<> stopped = run(control_loop, stop_core(*core));
     started = !stopped;  // a full inbox drains meanwhile
@@ -207,8 +299,10 @@ Result<std::unique_ptr<Client>> Client::open(ClientConfig config) {
   auto runtime = std::make_unique<Runtime>();
   runtime->caller_drives = config.threads == ClientConfig::Threads::caller;
   if (const Result<> made = runtime->make_fabrics(config); !made) return fail(made.error());
-  runtime->core =
-      std::make_unique<ClientCore>(*runtime->control, *runtime->data, std::move(config), host_id());
+  runtime->copies = std::make_unique<CopyPool>(config.copy_threads);
+  auto opener = config.mapped ? std::make_unique<DoorOpener>(runtime->control_loop) : nullptr;
+  runtime->core = std::make_unique<ClientCore>(*runtime->control, *runtime->data, std::move(config),
+                                               host_id(), std::move(opener));
   if (const Result<> begun = runtime->start_threads(); !begun) return fail(begun.error());
   const Result<> started = runtime->run(runtime->control_loop, runtime->core->start());
   if (!started) return fail(started.error());
@@ -261,6 +355,16 @@ Result<Match> Client::adopt(std::span<const std::byte> grant) {
 
 Operation<TransferReport> Client::fetch_async(const Match& match, std::span<const FetchItem> items,
                                               TransferOptions options) {
+  TransferOptions untouched = options;
+  if (const Runtime::Mixed mixed = runtime_->mix(match, items, options, true); mixed.fetch) {
+    const bool here = runtime_->caller_drives;
+    if (here || runtime_->copies->post([fetch = mixed.fetch] { fetch->copy(); })) {
+      mixed.fetch->start();
+      if (here) mixed.fetch->copy();
+      return Operation<TransferReport>(mixed.outcome);
+    }
+  }
+  options = std::move(untouched);
   auto cancel = std::make_shared<CancelToken>();
   Task<Result<TransferReport>> work =
       runtime_->core->fetch(match.state(), FetchList(items), std::move(options), cancel);
@@ -269,7 +373,20 @@ Operation<TransferReport> Client::fetch_async(const Match& match, std::span<cons
 
 Result<TransferReport> Client::fetch(const Match& match, std::span<const FetchItem> items,
                                      TransferOptions options) {
-  return fetch_async(match, items, std::move(options)).wait();
+  const Runtime::Mixed mixed = runtime_->mix(match, items, options, false);
+  if (!mixed.fetch) return fetch_async(match, items, std::move(options)).wait();
+  mixed.fetch->start();
+  mixed.fetch->copy();
+  mixed.outcome->await();
+  return mixed.outcome->take();
+}
+
+Result<std::vector<View>> Client::fetch_view(const Match& match,
+                                             std::span<const FetchItem> items) const {
+  if (!match.state()) return fail(Errc::invalid_argument, "a match of nothing");
+  const std::shared_ptr<const ArenaSet> arenas = runtime_->core->arenas();
+  if (!arenas) return fail(Errc::unavailable, "no node of this host is mapped");
+  return view_mapped(*match.state(), items, *arenas, runtime_->core->config().verify_checksums);
 }
 
 Operation<TransferReport> Client::store_async(const OpenedNamespace& space,

@@ -31,7 +31,8 @@ OpenedNamespace opened_from(const wire::NamespaceOpened& opened) noexcept {
 
 }  // namespace
 
-ClientCore::ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::string host)
+ClientCore::ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::string host,
+                       std::unique_ptr<ArenaOpener> opener)
     : control_(control),
       data_(data),
       config_(std::move(config)),
@@ -39,6 +40,7 @@ ClientCore::ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::
         return control_.loop().inbox().post([this] { take_released(); }).has_value();
       })),
       session_(control, config_, *this),
+      mapped_(control.loop(), std::move(opener), host),
       links_(data, std::move(host), config_.connect_timeout),
       drain_signal_(data.loop().ready()),
       background_(
@@ -67,6 +69,8 @@ Task<Result<>> ClientCore::start() {
   Task<Result<>> begun = session_.start();
   const Result<> outcome = co_await begun;
   started_ = outcome.has_value();
+  Task<> mapped = mapped_.settle();
+  co_await mapped;
   Task<> settled = settle_data();
   co_await settled;
   co_return outcome;
@@ -83,6 +87,8 @@ Task<> ClientCore::stop() {
   check(outcome.has_value(), "draining does not fail");
   Task<> stopped = session_.stop();
   co_await stopped;
+  Task<> unmapped = mapped_.stop();
+  co_await unmapped;
   desk_->close();
   Task<> settled = settle_data();  // nothing of ours is left in either inbox
   co_await settled;
@@ -115,6 +121,7 @@ void ClientCore::on_away() {
 }
 
 void ClientCore::on_nodes(const std::vector<wire::NodeEntry>& nodes) {
+  mapped_.update(nodes);
   const auto job = [this, nodes] { links_.update(nodes); };
   control_.loop().spawn(deliver(control_.loop(), data_.loop(), job));
 }

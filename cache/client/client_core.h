@@ -15,6 +15,7 @@
 #include "cache/client/background_store.h"
 #include "cache/client/cancel_token.h"
 #include "cache/client/fetch_list.h"
+#include "cache/client/mapped_nodes.h"
 #include "cache/client/match_state.h"
 #include "cache/client/node_links.h"
 #include "cache/client/pin_desk.h"
@@ -40,7 +41,9 @@ class ClientCore final : private SessionListener {
   static constexpr std::uint32_t kMaxTransfers = 65536;  ///< fetches and stores under way
 
   /// `host` names this machine (equal text = the same host); empty: never the same.
-  ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::string host);
+  /// `opener` maps arenas of this host; null: none.
+  ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::string host,
+             std::unique_ptr<ArenaOpener> opener = nullptr);
   ~ClientCore();
   ClientCore(const ClientCore&) = delete;
   ClientCore& operator=(const ClientCore&) = delete;
@@ -81,6 +84,9 @@ class ClientCore final : private SessionListener {
   [[nodiscard]] Loop& control_loop() noexcept { return control_.loop(); }
   [[nodiscard]] Loop& data_loop() noexcept { return data_.loop(); }
   [[nodiscard]] PinDesk& pin_desk() noexcept { return *desk_; }
+  /// What of this host's arenas is mapped now; null if nothing is.
+  [[nodiscard]] std::shared_ptr<const ArenaSet> arenas() const { return mapped_.arenas(); }
+  [[nodiscard]] const ClientConfig& config() const noexcept { return config_; }
 
  private:
   using KeysById = std::map<NamespaceId, std::shared_ptr<const KeyMaker>>;
@@ -115,6 +121,7 @@ class ClientCore final : private SessionListener {
   // control loop
   ShardSession session_;
   KeysById keys_;
+  MappedNodes mapped_;
   bool started_ = false;
 
   // data loop

@@ -15,6 +15,7 @@
 #include "membrain/block.h"
 #include "membrain/layout.h"
 #include "membrain/result.h"
+#include "membrain/view.h"
 
 namespace membrain {
 
@@ -40,6 +41,11 @@ struct ClientConfig {
   std::uint32_t fetch_window_blocks = 4;             ///< blocks under way from one node at once
   /// hash what arrived and compare with the catalog's checksum
   bool verify_checksums = true;
+  /// read blocks of nodes on this host where they lie, if a node of the same user lets us
+  bool mapped = true;
+  /// threads ("mb-copy", from the first use on) on which `fetch_async` copies such blocks; 0: it
+  /// asks the node. With `Threads::caller` it copies inside the call.
+  std::uint32_t copy_threads = 1;
 
   /// a store of this many bytes or more first asks the server what is there already
   std::uint64_t probe_store_bytes = 512 * 1024;
@@ -138,15 +144,16 @@ struct ItemOutcome {
 
 struct TransferOptions {
   std::chrono::milliseconds timeout{0};  ///< 0: the client's default
-  /// Told of each item as it ends, before the operation does. On the data loop's thread (or inside
-  /// `poll`): it must not block and must not call the client.
+  /// Told of each item as it ends, before the operation does; never of two at once. On the data
+  /// loop's thread (or inside `poll`), or the one that copies: the caller of `fetch`, or a copy
+  /// thread. It must not block and must not call the client.
   std::function<void(std::size_t item, const ItemOutcome& outcome)> on_item;
 };
 
 struct TransferReport {
   std::vector<ItemOutcome> items;                   ///< as many as were asked for, in their order
   std::uint64_t bytes = 0;                          ///< moved and accepted
-  std::map<std::string, std::uint64_t> lane_bytes;  ///< by lane: "tcp", "shm", ...
+  std::map<std::string, std::uint64_t> lane_bytes;  ///< by lane: "tcp", "shm", "mapped", ...
   [[nodiscard]] std::size_t ok_count() const noexcept;
 };
 
@@ -224,11 +231,18 @@ class Client {
   Result<Match> adopt(std::span<const std::byte> grant);
 
   /// Fetches from `match`. An item that fails does not disturb the others; a failed one is retried
-  /// on another replica, then reported as a miss. The Match must outlive the operation.
+  /// on another replica, then reported as a miss. The Match must outlive the operation. What a node
+  /// on this host holds is copied straight from its memory, in `fetch` by the calling thread.
   Operation<TransferReport> fetch_async(const Match& match, std::span<const FetchItem> items,
                                         TransferOptions options = {});
   Result<TransferReport> fetch(const Match& match, std::span<const FetchItem> items,
                                TransferOptions options = {});
+
+  /// Views of `items` (whose `into` is not looked at) in the memory of a node on this host: no
+  /// copy, no message, no other thread. All of them or none: `unavailable` if one is not on a node
+  /// that is mapped (fetch them then), `not_found`, or `invalid_argument`. With `verify_checksums`
+  /// `View::finish` hashes. The Match must outlive that.
+  Result<std::vector<View>> fetch_view(const Match& match, std::span<const FetchItem> items) const;
 
   /// Keeps blocks that are not there yet. Never waits for space: an item is `out_of_capacity` then.
   Operation<TransferReport> store_async(const OpenedNamespace& space,

@@ -1,0 +1,99 @@
+// MappedNodes: which arenas of this host this client has mapped.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "cache/client/mapped_arena.h"
+#include "cache/client/signal.h"
+#include "membrain/result.h"
+#include "protocol/messages.h"
+#include "transport/loop.h"
+#include "transport/task.h"
+
+namespace membrain {
+
+/// Gets the arena of a node of this host: at its door, or, in the simulator, from the process.
+class ArenaOpener {
+ public:
+  virtual ~ArenaOpener() = default;
+  virtual Task<Result<std::shared_ptr<const MappedArena>>> open(wire::NodeEntry node,
+                                                                TimePoint deadline) = 0;
+};
+
+/// Arenas by node: immutable, shared by whoever reads.
+class ArenaSet {
+ public:
+  using Arena = std::shared_ptr<const MappedArena>;
+
+  void add(Arena arena) { arenas_.push_back(std::move(arena)); }
+  /// Null if that node's arena is not mapped.
+  [[nodiscard]] const Arena* find(NodeId node) const noexcept {
+    for (const Arena& arena : arenas_) {  // as many as nodes on one host: few
+      if (arena->node() == node) return &arena;
+    }
+    return nullptr;
+  }
+
+ private:
+  std::vector<Arena> arenas_;
+};
+
+/// Follows the shard's list of nodes: one that is alive, on this host, and has a door is mapped,
+/// once in each of its lives. One that is not is forgotten; its memory is unmapped when the last
+/// reader has let go of it. What cannot be mapped is tried again with the next list.
+///
+/// Threads  The control loop's, but for `arenas`: any.
+class MappedNodes {
+ public:
+  static constexpr Duration kPatience = std::chrono::seconds(1);  ///< with one door
+
+  /// Without an opener, or a host, nothing is ever mapped.
+  MappedNodes(Loop& loop, std::unique_ptr<ArenaOpener> opener, std::string host);
+  ~MappedNodes();
+  MappedNodes(const MappedNodes&) = delete;
+  MappedNodes& operator=(const MappedNodes&) = delete;
+
+  void update(const std::vector<wire::NodeEntry>& nodes);
+  /// Waits until no door is being knocked at. One waiter.
+  Task<> settle();
+  /// Maps nothing more, forgets all; ends when nothing runs.
+  Task<> stop();
+
+  /// What is mapped now. Null if nothing is.
+  [[nodiscard]] std::shared_ptr<const ArenaSet> arenas() const;
+
+ private:
+  struct Neighbour {
+    Incarnation life;
+    std::string door;
+    bool opening = false;
+    bool told = false;  ///< why it cannot be mapped has been logged
+    std::shared_ptr<const MappedArena> arena;
+  };
+
+  [[nodiscard]] bool mappable(const wire::NodeEntry& node) const noexcept;
+  Task<> open(wire::NodeEntry node);
+  void publish();
+
+  Loop& loop_;
+  const std::unique_ptr<ArenaOpener> opener_;
+  const std::string host_;
+  std::map<NodeId, Neighbour> neighbours_;
+  std::uint32_t opening_ = 0;
+  bool stopped_ = false;
+  Signal settled_;
+
+  std::atomic<bool> any_ = false;
+  mutable std::mutex mutex_;
+  std::shared_ptr<const ArenaSet> arenas_;  ///< guarded by the mutex
+};
+
+}  // namespace membrain

@@ -1,0 +1,224 @@
+// Fetches from a node of this host whose arena is mapped: a server, a node in a file of its own, and
+// clients, over UCX and over the node's door.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "membrain/client.h"
+#include "tools/running_node.h"
+#include "tools/running_server.h"
+#include "tools/signals.h"
+
+namespace membrain {
+namespace {
+
+using Threads = ClientConfig::Threads;
+
+constexpr const char* kSecret = "mapped";
+constexpr unsigned kBlocks = 40;
+
+std::vector<std::byte> content(std::size_t size, unsigned seed) {
+  std::vector<std::byte> bytes(size);
+  std::uint32_t state = seed * 2654435761U + 1;
+  for (std::byte& one : bytes) {
+    state = state * 1664525 + 1013904223;
+    one = static_cast<std::byte>(state >> 24);
+  }
+  return bytes;
+}
+
+std::size_t size_of(unsigned number) {
+  constexpr std::size_t kSizes[] = {16'384, 4096, 65'536, 300'000, 1'048'576, 300};
+  return kSizes[number % std::size(kSizes)];
+}
+
+BlockHash hash_of(unsigned number) {
+  return BlockHash::from(std::as_bytes(std::span(&number, 1))).value();
+}
+
+/// A server and a node, and clients in the mode of the parameter.
+class MappedEndToEnd : public testing::TestWithParam<Threads> {
+ protected:
+  MappedEndToEnd() {
+    ServerOptions server;
+    server.listen = "127.0.0.1:0";
+    server.no_admin = true;
+    server.secret = kSecret;
+    server.temporary = true;
+    server_ = std::move(*RunningServer::start(server, context_));
+    start_node("first");
+  }
+  void start_node(const char* name) {
+    NodeOptions node;
+    node.server = server_->address();
+    node.secret = kSecret;
+    node.name = std::string("mapped-test-") + name;
+    node.capacity_bytes = 64 << 20;
+    node.temporary = true;
+    node_ = std::move(*RunningNode::start(node, context_));
+    ASSERT_TRUE(node_->wait_connected(SteadyClock().now() + std::chrono::seconds(20), signals_));
+  }
+  std::unique_ptr<Client> client(bool mapped = true) {
+    ClientConfig config;
+    config.server = server_->address();
+    config.secret = kSecret;
+    config.threads = GetParam();
+    config.mapped = mapped;
+    return std::move(Client::open(config).value());
+  }
+  static OpenedNamespace open(Client& client) {
+    Namespace space;
+    space.model = "mapped";
+    return client.open_namespace(space).value();
+  }
+  static void store(Client& client, const OpenedNamespace& space) {
+    std::vector<std::vector<std::byte>> memory;
+    std::vector<StoreItem> items;
+    for (unsigned number = 0; number < kBlocks; ++number) {
+      memory.push_back(content(size_of(number), number));
+      items.emplace_back().hash = hash_of(number);
+      items.back().depth = number;
+      items.back().from = {{memory.back().data(), memory.back().size()}};
+    }
+    const Result<TransferReport> report = client.store(space, items);
+    ASSERT_TRUE(report) << report.error().context;
+    ASSERT_EQ(report->ok_count(), kBlocks);
+  }
+  static Match look_up(Client& client, const OpenedNamespace& space) {
+    std::vector<BlockHash> hashes;
+    for (unsigned number = 0; number < kBlocks; ++number) hashes.push_back(hash_of(number));
+    return std::move(client.lookup(space, hashes).value());
+  }
+  /// Items for all of the match, and memory for them.
+  std::vector<FetchItem> items() {
+    memory_.clear();
+    std::vector<FetchItem> items;
+    for (unsigned number = 0; number < kBlocks; ++number) {
+      memory_.emplace_back(size_of(number));
+      items.emplace_back().block = number;
+      items.back().into = {{memory_.back().data(), memory_.back().size()}};
+    }
+    return items;
+  }
+  void expect_all(const Result<TransferReport>& report, const std::string& lane) const {
+    ASSERT_TRUE(report) << report.error().context;
+    EXPECT_EQ(report->ok_count(), kBlocks);
+    for (unsigned number = 0; number < kBlocks; ++number) {
+      ASSERT_EQ(memory_[number], content(size_of(number), number)) << number;
+    }
+    EXPECT_EQ(report->lane_bytes.contains("mapped"), lane == "mapped");
+    if (lane == "mapped") {
+      EXPECT_EQ(report->lane_bytes.at("mapped"), report->bytes);
+    }
+  }
+
+  std::shared_ptr<UcxContext> context_ = UcxContext::create().value();
+  Signals signals_;
+  std::unique_ptr<RunningServer> server_;
+  std::unique_ptr<RunningNode> node_;
+  std::vector<std::vector<std::byte>> memory_;
+};
+
+TEST_P(MappedEndToEnd, EveryByteComesFromTheArenaItself) {
+  const auto client = this->client();
+  const OpenedNamespace space = open(*client);
+  store(*client, space);
+  const Match match = look_up(*client, space);
+  const std::vector<FetchItem> wanted = items();
+  const std::uint64_t asked = node_->status().fetches;
+  expect_all(client->fetch(match, wanted), "mapped");
+  memory_.assign(memory_.size(), {});
+  const std::vector<FetchItem> again = items();
+  expect_all(client->fetch_async(match, again).wait(), "mapped");
+  EXPECT_EQ(node_->status().fetches, asked) << "nobody was asked";
+}
+
+TEST_P(MappedEndToEnd, BlocksAreViewedWhereTheyLie) {
+  const auto client = this->client();
+  const OpenedNamespace space = open(*client);
+  store(*client, space);
+  const Match match = look_up(*client, space);
+  const std::vector<FetchItem> wanted = items();
+  const Result<std::vector<View>> views = client->fetch_view(match, wanted);
+  ASSERT_TRUE(views) << views.error().context;
+  for (unsigned number = 0; number < kBlocks; ++number) {
+    const std::vector<std::byte> bytes = content(size_of(number), number);
+    EXPECT_TRUE(std::ranges::equal((*views)[number].bytes(), bytes)) << number;
+    EXPECT_TRUE((*views)[number].finish());
+  }
+  const auto afar = this->client(false);
+  EXPECT_EQ(afar->fetch_view(match, wanted).error().code, Errc::unavailable);
+}
+
+TEST_P(MappedEndToEnd, AClientThatDeclinesItAsksTheNode) {
+  const auto client = this->client(false);
+  const OpenedNamespace space = open(*client);
+  store(*client, space);
+  const Match match = look_up(*client, space);
+  const std::vector<FetchItem> wanted = items();
+  expect_all(client->fetch(match, wanted), "checked");
+}
+
+TEST_P(MappedEndToEnd, OnItemIsToldOfEveryItemOnce) {
+  const auto client = this->client();
+  const OpenedNamespace space = open(*client);
+  store(*client, space);
+  const Match match = look_up(*client, space);
+  const std::vector<FetchItem> wanted = items();
+  std::vector<int> told(kBlocks);
+  TransferOptions options;
+  options.on_item = [&](std::size_t item, const ItemOutcome& outcome) {
+    told[item] += outcome.ok ? 1 : 100;
+  };
+  expect_all(client->fetch_async(match, wanted, options).wait(), "mapped");
+  EXPECT_EQ(told, std::vector<int>(kBlocks, 1));
+}
+
+TEST_P(MappedEndToEnd, ANodeThatIsGoneIsNotReadAnyMore) {
+  const auto client = this->client();
+  const OpenedNamespace space = open(*client);
+  store(*client, space);
+  const Match match = look_up(*client, space);
+  node_.reset();
+  start_node("second");
+  store(*client, space);
+  const Match fresh = look_up(*client, space);
+  ASSERT_EQ(fresh.prefix_blocks(), kBlocks);
+  const std::vector<FetchItem> wanted = items();
+  const Result<TransferReport> report = client->fetch(fresh, wanted);
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->ok_count(), kBlocks);
+  for (unsigned number = 0; number < kBlocks; ++number) {
+    ASSERT_EQ(memory_[number], content(size_of(number), number)) << number;
+  }
+}
+
+TEST_P(MappedEndToEnd, AClientMayEndWithCopiesUnderWay) {
+  auto client = this->client();
+  const OpenedNamespace space = open(*client);
+  store(*client, space);
+  Match match = look_up(*client, space);
+  const std::vector<FetchItem> wanted = items();
+  std::vector<Operation<TransferReport>> operations;
+  for (int i = 0; i < 20; ++i) operations.push_back(client->fetch_async(match, wanted));
+  operations.back().cancel();
+  match.release();
+  match = Match();
+  client.reset();
+  for (Operation<TransferReport>& operation : operations) EXPECT_TRUE(operation.done());
+}
+
+INSTANTIATE_TEST_SUITE_P(WithThreads, MappedEndToEnd,
+                         testing::Values(Threads::own, Threads::caller),
+                         [](const auto& mode) -> std::string {
+                           return mode.param == Threads::own ? "OfItsOwn" : "OfTheCaller";
+                         });
+
+}  // namespace
+}  // namespace membrain
