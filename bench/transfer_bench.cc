@@ -6,6 +6,7 @@
 // hashes nothing) and fetch_verified/LANE/BYTES (hashing on: the default). One iteration moves a
 // batch of 32 MiB, at least 8 and at most 512 blocks, four under way. Rows of one size follow each
 // other, so that a machine whose speed drifts drifts for all of them.
+// What is read from a mapped arena is told in mapped_rows.h.
 //
 // With /b16 one iteration is one call for 16 blocks, one call at a time (the raw loop answers with
 // a message a block, which over TCP is faster than one for all). roundtrip/LANE/BYTES is one call
@@ -29,6 +30,7 @@
 
 #include "base/log.h"
 #include "bench/local_cluster.h"
+#include "bench/mapped_rows.h"
 #include "bench/page_memory.h"
 #include "bench/raw_get.h"
 #include "bench/soak.h"
@@ -198,6 +200,7 @@ int main(int argc, char** argv) {
   benchmark::AddCustomContext("membrain_build", "with assertions: not for figures");
 #endif
   membrain::register_rows();
+  membrain::register_mapped_rows();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   benchmark::RunSpecifiedBenchmarks();

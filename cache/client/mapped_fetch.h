@@ -51,8 +51,8 @@ struct MappedPlan {
 /// Copies one item. False: it goes the checked way.
 [[nodiscard]] bool copy_item(const MappedItem& mapped, const FetchItem& item, bool verify) noexcept;
 
-/// One fetch, part of which is copied and part of which goes the checked way, at the same time. What
-/// could not be copied after all goes the checked way too. Reports once, when all has ended.
+/// One fetch, part of which is copied and part of which goes the checked way, at the same time.
+/// What could not be copied after all goes the checked way too. Reports once, when all has ended.
 ///
 /// Threads  `copy` on any one thread; checked parts end on the data loop's. `on_item` is told by
 ///          both, never at once.

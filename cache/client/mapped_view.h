@@ -28,9 +28,9 @@ struct ViewedPart {
 
 }  // namespace detail
 
-/// Views of all `items` (their pieces are not looked at), or of none: `invalid_argument` for a range
-/// outside a block, or of a match that pins nothing; `not_found` for a block that was not found;
-/// `unavailable` if one is not mapped, or its slot has changed.
+/// Views of all `items` (their pieces are not looked at), or of none: `invalid_argument` for a
+/// range outside a block, or of a match that pins nothing; `not_found` for a block that was not
+/// found; `unavailable` if one is not mapped, or its slot has changed.
 [[nodiscard]] Result<std::vector<View>> view_mapped(const Match::State& match,
                                                     std::span<const FetchItem> items,
                                                     const ArenaSet& arenas, bool verify);

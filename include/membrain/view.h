@@ -37,8 +37,8 @@ class View {
   [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return {data_, length_}; }
 
   /// Success: what was read since is the block that was looked up. `stale`: the slot or the node
-  /// has begun another life meanwhile. `corrupt`: the bytes there now are not the block's: fetch it,
-  /// so that the node is asked. May be called again.
+  /// has begun another life meanwhile. `corrupt`: the bytes there now are not the block's: fetch
+  /// it, so that the node is asked. May be called again.
   [[nodiscard]] Result<> finish() const noexcept;
 
  private:

@@ -1,5 +1,5 @@
-// Fetches from a node of this host whose arena is mapped: a server, a node in a file of its own, and
-// clients, over UCX and over the node's door.
+// Fetches from a node of this host whose arena is mapped: a server, a node with a file of its own,
+// and clients, over UCX and over the node's door.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -77,7 +77,7 @@ class MappedEndToEnd : public testing::TestWithParam<Threads> {
     space.model = "mapped";
     return client.open_namespace(space).value();
   }
-  static void store(Client& client, const OpenedNamespace& space) {
+  static std::size_t stored(Client& client, const OpenedNamespace& space) {
     std::vector<std::vector<std::byte>> memory;
     std::vector<StoreItem> items;
     for (unsigned number = 0; number < kBlocks; ++number) {
@@ -87,8 +87,10 @@ class MappedEndToEnd : public testing::TestWithParam<Threads> {
       items.back().from = {{memory.back().data(), memory.back().size()}};
     }
     const Result<TransferReport> report = client.store(space, items);
-    ASSERT_TRUE(report) << report.error().context;
-    ASSERT_EQ(report->ok_count(), kBlocks);
+    return report ? report->ok_count() : 0;
+  }
+  static void store(Client& client, const OpenedNamespace& space) {
+    ASSERT_EQ(stored(client, space), kBlocks);
   }
   static Match look_up(Client& client, const OpenedNamespace& space) {
     std::vector<BlockHash> hashes;
@@ -187,16 +189,24 @@ TEST_P(MappedEndToEnd, ANodeThatIsGoneIsNotReadAnyMore) {
   const Match match = look_up(*client, space);
   node_.reset();
   start_node("second");
-  store(*client, space);
-  const Match fresh = look_up(*client, space);
-  ASSERT_EQ(fresh.prefix_blocks(), kBlocks);
-  const std::vector<FetchItem> wanted = items();
-  const Result<TransferReport> report = client->fetch(fresh, wanted);
-  ASSERT_TRUE(report);
-  EXPECT_EQ(report->ok_count(), kBlocks);
-  for (unsigned number = 0; number < kBlocks; ++number) {
-    ASSERT_EQ(memory_[number], content(size_of(number), number)) << number;
+  // The server forgets the first node, and the client hears of the second, in their own time: until
+  // then there are misses, and never a wrong byte.
+  const TimePoint patience = SteadyClock().now() + std::chrono::seconds(30);
+  std::size_t right = 0;
+  while (right < kBlocks && SteadyClock().now() < patience) {
+    static_cast<void>(stored(*client, space));
+    const Match fresh = look_up(*client, space);
+    const std::vector<FetchItem> wanted = items();
+    const Result<TransferReport> report = client->fetch(fresh, wanted);
+    ASSERT_TRUE(report) << report.error().context;
+    right = 0;
+    for (unsigned number = 0; number < kBlocks; ++number) {
+      if (!report->items[number].ok) continue;
+      ASSERT_EQ(memory_[number], content(size_of(number), number)) << number;
+      ++right;
+    }
   }
+  EXPECT_EQ(right, kBlocks);
 }
 
 TEST_P(MappedEndToEnd, AClientMayEndWithCopiesUnderWay) {
