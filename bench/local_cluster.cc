@@ -36,12 +36,12 @@ class Awaited {
   }
   /// As the client does it with Threads::caller.
   Result<T> drive(Loop& loop) {
-    constexpr Duration kSpin = std::chrono::microseconds(20);
+    const Duration spin = LoopConfig().spin;
     TimePoint busy = loop.clock().now();
     while (!value_) {
       if (loop.turn()) {
         busy = loop.now();
-      } else if (loop.now() - busy >= kSpin) {
+      } else if (loop.now() - busy >= spin) {
         loop.wait(std::chrono::milliseconds(50));
         busy = loop.clock().now();
       }

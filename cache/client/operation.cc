@@ -11,7 +11,7 @@ namespace detail {
 namespace {
 
 /// How long a caller's loop polls before it sleeps: a sleep and a wake-up cost more than a message.
-constexpr Duration kSpin = std::chrono::microseconds(20);
+const Duration kSpin = LoopConfig().spin;
 constexpr Duration kLongestSleep = std::chrono::milliseconds(50);
 
 }  // namespace

@@ -159,7 +159,7 @@ class Fetched {
 };
 
 /// `whole_process`: UCX's allocations are looked at too. It makes one for each message that comes
-/// with its bytes in more than one TCP segment (docs/adr/0011), which ours of small blocks never do.
+/// with its bytes in more than one TCP segment (docs/adr/0011): messages of small blocks fit one.
 void expect_no_growth(std::size_t block_bytes, std::size_t pieces, bool caller_drives,
                       bool whole_process = true) {
   set_log_level(LogLevel::error);
