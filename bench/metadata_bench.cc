@@ -246,11 +246,7 @@ void register_rows(Stage& stage) {
 int main(int argc, char** argv) {
   ::setenv("UCX_TLS", "tcp,self", 1);  // clients would choose shared memory on one host
   membrain::set_log_level(membrain::LogLevel::error);
-#ifdef NDEBUG
-  benchmark::AddCustomContext("membrain_build", "optimised");
-#else
-  benchmark::AddCustomContext("membrain_build", "with assertions: not for figures");
-#endif
+  benchmark::AddCustomContext("membrain_build", MEMBRAIN_BENCH_BUILD);
   membrain::Stage stage;
   membrain::register_rows(stage);
   benchmark::Initialize(&argc, argv);

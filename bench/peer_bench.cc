@@ -65,11 +65,7 @@ void describe() {
                                   ", 4 MiB of values under way (2 to 32 commands), MGET "
                                   "of up to 4 values and EXISTS of 512 names two at a time");
   benchmark::AddCustomContext("ucx", ucp_get_version_string());
-#ifdef NDEBUG
-  benchmark::AddCustomContext("membrain_build", "optimised");
-#else
-  benchmark::AddCustomContext("membrain_build", "with assertions: not for figures");
-#endif
+  benchmark::AddCustomContext("membrain_build", MEMBRAIN_BENCH_BUILD);
 }
 
 }  // namespace

@@ -83,11 +83,7 @@ void register_rows(bool caller_drives) {
 
 int main(int argc, char** argv) {
   membrain::set_log_level(membrain::LogLevel::error);
-#ifdef NDEBUG
-  benchmark::AddCustomContext("membrain_build", "optimised");
-#else
-  benchmark::AddCustomContext("membrain_build", "with assertions: not for figures");
-#endif
+  benchmark::AddCustomContext("membrain_build", MEMBRAIN_BENCH_BUILD);
   benchmark::Initialize(&argc, argv);
   // --own_threads: clients with threads of their own instead of Threads::caller
   const bool own_threads = argc == 2 && std::string(argv[1]) == "--own_threads";

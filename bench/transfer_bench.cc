@@ -194,11 +194,7 @@ int main(int argc, char** argv) {
   }
   membrain::default_get = membrain::RawGet::fork({});
   benchmark::AddCustomContext("ucx", ucp_get_version_string());
-#ifdef NDEBUG
-  benchmark::AddCustomContext("membrain_build", "optimised");
-#else
-  benchmark::AddCustomContext("membrain_build", "with assertions: not for figures");
-#endif
+  benchmark::AddCustomContext("membrain_build", MEMBRAIN_BENCH_BUILD);
   membrain::register_rows();
   membrain::register_mapped_rows();
   benchmark::Initialize(&argc, argv);
