@@ -201,11 +201,16 @@ Match InProcessCluster::lookup(std::uint64_t first, std::size_t count) {
 }
 
 bool InProcessCluster::fetch(const Match& match, const std::vector<FetchItem>& items) {
+  return fetch(match, FetchList(items));
+}
+
+bool InProcessCluster::fetch(const Match& match, FetchList list) {
+  const std::size_t count = list.size();
   const Result<TransferReport> report = wait_for<TransferReport>(
-      *client_data_, [&] { return client_->fetch(match.state(), items, {}, nullptr); });
+      *client_data_, [&] { return client_->fetch(match.state(), std::move(list), {}, nullptr); });
   if (!report) return false;
   if (!report->lane_bytes.empty()) lane_ = report->lane_bytes.begin()->first;
-  return report->ok_count() == items.size();
+  return report->ok_count() == count;
 }
 
 }  // namespace membrain

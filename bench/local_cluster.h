@@ -44,6 +44,8 @@ class InProcessCluster {
   Match lookup(std::uint64_t first, std::size_t count);
   /// Fetches all of `match`, one run of memory a block; true if every block came.
   bool fetch(const Match& match, const std::vector<FetchItem>& items);
+  /// The same for any list of ranges, of a layout for example.
+  bool fetch(const Match& match, FetchList list);
   [[nodiscard]] const std::string& lane() const noexcept { return lane_; }
   /// What `store` put into block `number`.
   [[nodiscard]] static std::byte content(std::uint64_t number, std::size_t offset) noexcept;
