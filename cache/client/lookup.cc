@@ -134,14 +134,13 @@ Located located_in(const wire::FoundSection& found, std::size_t asked) {
 }
 
 /// What the lookup may pin besides: a request that was repeated may have pinned more the first
-/// time, on nodes that have gone since. The answer says that it is there, and names no place.
-std::vector<BlockKey> surplus_of(const wire::FoundSection& found, const Located& located,
-                                 std::span<const BlockKey> asked) {
+/// time, on nodes that have gone since, or may pin more when its copy arrives, after this answer.
+std::vector<BlockKey> surplus_of(const Located& located, std::span<const BlockKey> asked) {
   std::vector<BlockKey> surplus;
+  if (located.count == asked.size()) return surplus;
   for (std::size_t i = 0; i < asked.size(); ++i) {
-    if (located.blocks[i] == 0 && is_set(found.bitmap, i)) surplus.push_back(asked[i]);
+    if (located.blocks[i] == 0) surplus.push_back(asked[i]);
   }
-  if (surplus.empty()) return surplus;
   std::vector<BlockKey> kept;  // a key may have been asked for twice
   for (std::size_t i = 0; i < asked.size(); ++i) {
     if (located.blocks[i] != 0) kept.push_back(asked[i]);
@@ -158,10 +157,9 @@ void keep_pins(ShardSession& session, const std::shared_ptr<Match::State>& state
                std::size_t begin, std::size_t count, const wire::FoundSection& found) {
   const auto asked = std::span<const BlockKey>(state->keys).subspan(begin, count);
   const Located located = located_in(found, count);
-  std::vector<BlockKey> surplus = surplus_of(found, located, asked);
+  std::vector<BlockKey> surplus = surplus_of(located, asked);
   PinRegistry& pins = session.pins();
   if (located.count == 0) {
-    if (surplus.empty()) return;
     pins.release(lookup);
     return session.pins_released();
   }
