@@ -13,8 +13,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# GoogleTest prints "file:line: Skipped", then the reason.
-SKIP_REASON = re.compile(r":\d+: Skipped\n(?P<reason>.*?)(?:\n\n|\n\[|\Z)", re.DOTALL)
+# GoogleTest prints "file:line: Skipped", then the reason; unittest "... skipped 'the reason'".
+SKIP_REASONS = (
+    re.compile(r":\d+: Skipped\n(?P<reason>.*?)(?:\n\n|\n\[|\Z)", re.DOTALL),
+    re.compile(r" \.\.\. skipped (?P<quote>['\"])(?P<reason>.*)(?P=quote)$", re.MULTILINE),
+)
 
 
 @dataclass
@@ -54,9 +57,9 @@ class Tally:
 def skip_reason(case: ElementTree.Element) -> str:
     """What a skipped test lacks; empty if it was not skipped but could not run."""
     output = case.findtext("system-out") or ""
-    found = SKIP_REASON.search(output)
-    if found:
-        return " ".join(found["reason"].split()) or "no reason given"
+    for pattern in SKIP_REASONS:
+        if found := pattern.search(output):
+            return " ".join(found["reason"].split()) or "no reason given"
     return "no reason given" if "[  SKIPPED ]" in output else ""
 
 

@@ -19,6 +19,11 @@ no GPU here
 
 [  SKIPPED ] A.D (0 ms)
 </system-out></testcase>"""
+UNITTEST_SKIPPED = """<testcase name="A.E" status="notrun"><skipped message="SKIP_RETURN_CODE=77"/>
+<system-out>test_e (__main__.A.test_e) ... skipped 'no GPU here'
+
+OK (skipped=1)
+</system-out></testcase>"""
 MISSING = """<testcase name="a_NOT_BUILT" status="notrun"><skipped message="Unable to find it"/>
 <system-out></system-out></testcase>"""
 
@@ -47,9 +52,11 @@ class Summarize(unittest.TestCase):
         self.assertIn("failed        tidy", lines)
 
     def test_a_skip_says_what_is_missing(self) -> None:
-        status, lines = self.summary({"dev.xml": PASSED + SKIPPED})
-        self.assertEqual(status, 0)
-        self.assertEqual(lines, ["skipped    1  dev: no GPU here", "1 passed, 0 failed, 1 skipped"])
+        for skipped in (SKIPPED, UNITTEST_SKIPPED):
+            status, lines = self.summary({"dev.xml": PASSED + skipped})
+            self.assertEqual(status, 0)
+            self.assertEqual(lines[0], "skipped    1  dev: no GPU here")
+            self.assertEqual(lines[1], "1 passed, 0 failed, 1 skipped")
 
     def test_a_test_that_was_not_built_has_failed(self) -> None:
         status, lines = self.summary({"dev.xml": PASSED + MISSING})
