@@ -34,6 +34,8 @@ using Epoch = Id<struct EpochTag, std::uint64_t>;        ///< one term of a shar
 using SessionId = Id<struct SessionTag, std::uint64_t>;  ///< one client's life with one shard
 /// one lookup of a session; never repeats
 using LookupId = Id<struct LookupTag, std::uint64_t>;
+/// a writable mapping of an arena; random, so not guessable
+using WriterId = Id<struct WriterTag, std::uint64_t>;
 using OpId = Id<struct OpTag, std::uint64_t>;        ///< one request on a connection
 using ShardId = Id<struct ShardTag, std::uint32_t>;  ///< index of a shard (0 is a shard)
 

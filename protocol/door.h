@@ -11,16 +11,17 @@
 
 namespace membrain::wire {
 
-/// One packet of 16 bytes either way: {u32 magic, u16 kind, u16 zero, u32 node, u32 incarnation}.
-/// An answer `here` brings the arena's open file.
+/// One packet of 24 bytes either way: {u32 magic, u16 kind, u16 zero, u32 node, u32 incarnation,
+/// u64 writer}. An answer `here` brings the arena's open file.
 struct DoorFrame {
   static constexpr std::uint32_t kMagic = 0x3144424d;  ///< "MBD1" in memory order
-  static constexpr std::size_t kBytes = 16;
+  static constexpr std::size_t kBytes = 24;
   enum class Kind : std::uint16_t { read = 1, write, here, refused };
 
   Kind kind = Kind::read;
   NodeId node;  ///< as the caller knows it: another one is not meant
   Incarnation incarnation;
+  WriterId writer = {};  ///< in the answer to `write`: who the caller is from now on; else 0
 
   [[nodiscard]] std::array<std::byte, kBytes> encode() const noexcept;
   /// Nothing if these bytes are no such packet.

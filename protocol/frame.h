@@ -47,6 +47,10 @@ enum class Type : std::uint8_t {
   stored = 36,
   suspect = 37,
   suspect_noted = 38,
+  reserve_slots = 39,
+  reserved_slots = 40,
+  seal_slots = 41,  ///< answered by stored
+  give_back_slots = 42,
 
   register_node = 64,
   accepted = 65,

@@ -1,4 +1,4 @@
-// How messages write and read their lists. For messages.cc.
+// How messages write and read their lists. For messages.cc and slot_messages.cc.
 #pragma once
 
 #include <cstddef>
@@ -81,6 +81,18 @@ inline void get_locations(Reader& in, std::vector<FoundLocation>& locations) {
     std::memcpy(&found.at, from + 7, sizeof found.at);
     from += kFoundLocationBytes;
   }
+}
+
+inline constexpr std::size_t kSlotRefBytes = 12;
+
+inline void put_slots(Writer& out, const std::vector<SlotRef>& slots) {
+  put_list(out, slots, [&](const SlotRef& at) { out.put(at.slot), out.put(at.generation); });
+}
+
+inline void get_slots(Reader& in, std::vector<SlotRef>& slots,
+                      std::size_t max_count = kMaxFreeItems) {
+  get_list(in, slots, max_count, kSlotRefBytes,
+           [&](SlotRef& at) { in.get(at.slot), in.get(at.generation); });
 }
 
 }  // namespace membrain::wire

@@ -28,17 +28,7 @@ void get_statuses(Reader& in, std::vector<ItemStatus>& statuses) {
            [&](ItemStatus& status) { in.get(status, kLastItemStatus); });
 }
 
-constexpr std::size_t kSlotRefBytes = 12;
 constexpr std::size_t kSlotEntryBytes = 88;
-
-void put_slots(Writer& out, const std::vector<SlotRef>& slots) {
-  put_list(out, slots, [&](const SlotRef& at) { out.put(at.slot), out.put(at.generation); });
-}
-
-void get_slots(Reader& in, std::vector<SlotRef>& slots) {
-  get_list(in, slots, kMaxFreeItems, kSlotRefBytes,
-           [&](SlotRef& at) { in.get(at.slot), in.get(at.generation); });
-}
 
 void put_entries(Writer& out, const std::vector<SlotEntry>& entries) {
   put_list(out, entries, [&](const SlotEntry& entry) { entry.encode(out); });

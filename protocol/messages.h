@@ -29,6 +29,7 @@ inline constexpr std::size_t kMaxFetchItems = 1024;  ///< items of one Fetch
 /// items of one Data (its frame fits kMaxFrameWithPayloadBytes)
 inline constexpr std::size_t kMaxDataItems = 256;
 inline constexpr std::size_t kMaxStoreItems = 32;      ///< items of one Store (likewise)
+inline constexpr std::size_t kMaxReserveItems = 256;   ///< items of one ReserveSlots or SealSlots
 inline constexpr std::size_t kMaxPublishItems = 1024;  ///< items of one Publish or Report
 inline constexpr std::size_t kMaxFreeItems = 4096;     ///< items of one FreeSlots or Freed
 inline constexpr std::size_t kMaxClasses = 128;        ///< size classes of a node
@@ -388,6 +389,73 @@ struct Stored {
   void decode(Reader& in);
 };
 
+/// One use of a slot.
+struct SlotRef {
+  SlotId slot;
+  Generation generation;
+  bool operator==(const SlotRef&) const = default;
+};
+
+struct ReserveItem {
+  BlockMeta meta;
+  std::uint32_t length = 0;  ///< bytes
+};
+
+/// Asks for slots that a writer of this host fills in place. If-absent; never waits for space. A
+/// reservation ends with `SealSlots` or `GiveBackSlots`, else it is lost at the deadline, or with
+/// its connection: nothing can be sealed in it any more, and the slot stays out of use until it is
+/// given back, or the writer's mapping of the arena is gone.
+struct ReserveSlots {
+  static constexpr Type kType = Type::reserve_slots;
+  SessionProof proof;
+  std::uint32_t deadline_ms = 0;  ///< from now
+  WriterId writer;                ///< as the node's door named it
+  std::vector<ReserveItem> items;
+  void encode(Writer& out) const;
+  void decode(Reader& in);
+};
+
+struct ReservedItem {
+  ItemStatus status = ItemStatus::unavailable;
+  SlotRef at;  ///< if `ok`
+};
+
+struct ReservedSlots {
+  static constexpr Type kType = Type::reserved_slots;
+  std::vector<ReservedItem> items;  ///< as many as were asked for
+  /// slots that this writer has lost, or some of them: it gives back those that it does not write
+  /// to any more
+  std::vector<SlotRef> lost;
+  void encode(Writer& out) const;
+  void decode(Reader& in);
+};
+
+struct SealItem {
+  SlotRef at;
+  Checksum checksum;  ///< as the writer has it: what differs is `corrupt`, not kept
+};
+
+/// What was reserved has been written, and will not be written to again, whatever the answer is
+/// (`Stored`). A slot that is not this writer's, or was lost, is `stale`.
+struct SealSlots {
+  static constexpr Type kType = Type::seal_slots;
+  SessionProof proof;
+  std::uint32_t deadline_ms = 0;  ///< from now
+  WriterId writer;
+  std::vector<SealItem> items;
+  void encode(Writer& out) const;
+  void decode(Reader& in);
+};
+
+/// These will not be written to again. Not answered: what got lost is in the next `ReservedSlots`.
+struct GiveBackSlots {
+  static constexpr Type kType = Type::give_back_slots;
+  WriterId writer;
+  std::vector<SlotRef> items;
+  void encode(Writer& out) const;
+  void decode(Reader& in);
+};
+
 /// A reader's checksum failed. The node hashes the slot itself; it alone decides `Corrupt`.
 struct Suspect {
   static constexpr Type kType = Type::suspect;
@@ -457,12 +525,6 @@ struct Published {
   std::vector<ItemStatus> statuses;  ///< as many as items
   void encode(Writer& out) const;
   void decode(Reader& in);
-};
-
-struct SlotRef {
-  SlotId slot;
-  Generation generation;
-  bool operator==(const SlotRef&) const = default;
 };
 
 /// Asks for victims: `count` slots of a size class, and/or all unpinned ones of `candidates` (to

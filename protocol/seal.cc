@@ -19,7 +19,12 @@ std::uint64_t self_check_of(const Seal& seal, SlotId slot) noexcept {
   std::array<std::byte, kTo - kFrom + sizeof(slot.value)> bytes;
   std::memcpy(bytes.data(), reinterpret_cast<const std::byte*>(&seal) + kFrom, kTo - kFrom);
   std::memcpy(bytes.data() + (kTo - kFrom), &slot.value, sizeof(slot.value));
-  return checksum(bytes).low;
+  return checksum(bytes).low ^ seal.writer;
+}
+
+void finish_seal(Seal& seal, SlotId slot, Seal::State state) noexcept {
+  seal.self_check = self_check_of(seal, slot);
+  seal.state.store(state, std::memory_order_release);
 }
 
 }  // namespace
@@ -41,8 +46,32 @@ void write_seal(Seal& seal, const SealContent& content) noexcept {
   seal.priority = entry.meta.priority;
   seal.intent = static_cast<std::uint8_t>(entry.meta.intent);
   seal.slab = content.slab;
-  seal.self_check = self_check_of(seal, entry.slot);
-  seal.state.store(Seal::sealed, std::memory_order_release);
+  seal.writer = 0;
+  finish_seal(seal, entry.slot, Seal::sealed);
+}
+
+void write_lent(Seal& seal, const LentContent& content) noexcept {
+  seal.state.store(Seal::writing, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_release);
+  seal.generation.store(content.generation.value, std::memory_order_relaxed);
+  seal.length = content.length;
+  seal.slot_bytes = content.slot_bytes;
+  seal.slab = content.slab;
+  seal.writer = content.writer.value;
+  finish_seal(seal, content.slot, Seal::lent);
+}
+
+std::optional<LentContent> read_lent(const Seal& seal, SlotId slot) noexcept {
+  if (seal.state.load(std::memory_order_acquire) != Seal::lent) return std::nullopt;
+  if (seal.self_check != self_check_of(seal, slot)) return std::nullopt;
+  LentContent content;
+  content.slot = slot;
+  content.generation = Generation{seal.generation.load(std::memory_order_relaxed)};
+  content.length = seal.length;
+  content.slot_bytes = seal.slot_bytes;
+  content.slab = seal.slab;
+  content.writer = WriterId{seal.writer};
+  return content;
 }
 
 std::optional<SealContent> read_seal(const Seal& seal, SlotId slot) noexcept {

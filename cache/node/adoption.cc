@@ -26,6 +26,7 @@ std::size_t Adoption::take(SlotId slot) {
   Arena& arena = table_.arena();
   Seal& seal = arena.seal(slot);
   if (seal.state.load(std::memory_order_relaxed) == Seal::free) return 0;
+  if (take_lent(slot)) return 0;
   const std::optional<SealContent> content = read_seal(seal, slot);
   if (!content) {
     ++torn_;
@@ -33,8 +34,7 @@ std::size_t Adoption::take(SlotId slot) {
     return 0;
   }
   const wire::SlotEntry& entry = content->entry;
-  std::atomic<std::uint64_t>& generations = arena.generations();
-  generations.store(std::max(generations.load(), entry.generation.value));
+  arena.know(entry.generation);
   const std::uint64_t offset = std::uint64_t{slot.value} * kPageBytes;
   const bool inside = entry.length <= arena.capacity_bytes() - offset;
   const bool sound = inside && checksum(arena.memory(slot, entry.length)) == entry.checksum;
@@ -46,6 +46,18 @@ std::size_t Adoption::take(SlotId slot) {
     clear_seal(seal, arena.next_generation());
   }
   return inside ? entry.length : 0;
+}
+
+/// True if the slot is lent to a writer who may still write to it.
+bool Adoption::take_lent(SlotId slot) {
+  Arena& arena = table_.arena();
+  const std::optional<LentContent> content = read_lent(arena.seal(slot), slot);
+  if (!content || !arena.writer_alive(content->writer)) return false;
+  arena.know(content->generation);
+  const Result<SlotClaim> claim = table_.adopt_lent(*content);
+  if (!claim) return false;
+  lent_(*claim, content->writer);
+  return true;
 }
 
 }  // namespace membrain

@@ -4,19 +4,25 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <functional>
+#include <utility>
+
 #include "cache/node/block_table.h"
 #include "cache/node/node_status.h"
 
 namespace membrain {
 
 /// Walks all seals once. A slot whose seal and checksum agree is adopted; torn and damaged ones are
-/// freed. Nothing else may touch the table meanwhile.
+/// freed. One that was lent to a writer who is still there stays claimed, and is told to `lent`;
+/// other lent ones are freed. Nothing else may touch the table meanwhile.
 ///
 /// Cost  A step hashes at most about `most_bytes`; the whole costs as much as hashing what is used.
 class Adoption {
  public:
-  explicit Adoption(BlockTable& table, NodeCounters& counters) noexcept
-      : table_(table), counters_(counters) {}
+  using Lent = std::function<void(const SlotClaim& claim, WriterId writer)>;
+
+  Adoption(BlockTable& table, NodeCounters& counters, Lent lent) noexcept
+      : table_(table), counters_(counters), lent_(std::move(lent)) {}
 
   /// One step; true when all is done.
   bool step(std::size_t most_bytes);
@@ -29,9 +35,11 @@ class Adoption {
 
  private:
   std::size_t take(SlotId slot);
+  [[nodiscard]] bool take_lent(SlotId slot);
 
   BlockTable& table_;
   NodeCounters& counters_;
+  Lent lent_;
   std::size_t next_ = 0;
   std::uint64_t adopted_ = 0;
   std::uint64_t torn_ = 0;

@@ -30,6 +30,19 @@ constexpr std::size_t kHeaderBytes = sizeof(ArenaHeader);
 constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, Linux 5.14: faults pages in, or fails
 constexpr int kMaxOpenTries = 8;    // of a file that keeps being replaced under us
 
+/// Writers' locks lie behind any byte that an arena could have.
+constexpr std::uint64_t kWriterMask = (std::uint64_t{1} << 62) - 1;
+constexpr off_t kWriterLocks = off_t{1} << 62;
+
+struct flock writer_lock(WriterId writer, short type) noexcept {
+  struct flock lock {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = kWriterLocks + static_cast<off_t>(writer.value);
+  lock.l_len = 1;
+  return lock;
+}
+
 std::uint64_t rounded_up(std::uint64_t bytes, std::uint64_t to) noexcept {
   return (bytes + to - 1) / to * to;
 }
@@ -250,13 +263,35 @@ Result<> Arena::adopt(const Layout& layout, const std::string& path) {
   return {};
 }
 
-Result<Descriptor> Arena::share(bool writable) const {
+Result<Descriptor> Arena::open_again(bool writable) const {
   if (!file_) return fail(Errc::unavailable, "an anonymous arena has no file");
   // Opened anew: a duplicate would share the lock.
   const std::string path = "/proc/self/fd/" + std::to_string(file_.fd());
   Descriptor shared(::open(path.c_str(), (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC));
   if (!shared) return fail(Errc::unavailable, "the arena's file cannot be opened again", errno);
   return shared;
+}
+
+Result<Arena::Writable> Arena::share_writable() const {
+  Result<Descriptor> file = open_again(true);
+  if (!file) return fail(file.error());
+  WriterId writer;
+  while (!writer) writer = WriterId{random_u64() & kWriterMask};
+  struct flock lock = writer_lock(writer, F_RDLCK);
+  if (::fcntl(file->fd(), F_OFD_SETLK, &lock) != 0) {
+    return fail(Errc::unavailable, "a writer's lock on the arena", errno);
+  }
+  return Writable{std::move(*file), writer};
+}
+
+bool Arena::writer_alive(WriterId writer) const noexcept {
+  if (!file_ || !writer || (writer.value & ~kWriterMask) != 0) return false;
+  struct flock lock = writer_lock(writer, F_WRLCK);
+  return ::fcntl(file_.fd(), F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
+}
+
+void Arena::know(Generation given) noexcept {
+  generations().store(std::max(generations().load(), given.value));
 }
 
 NodeId Arena::node() const noexcept {

@@ -63,15 +63,27 @@ class Arena {
   /// An earlier life may have left sealed slots.
   [[nodiscard]] bool adopted() const noexcept { return adopted_; }
 
-  /// The file, opened once more and without the lock, for another process to map. `unavailable` for
-  /// an anonymous arena.
-  [[nodiscard]] Result<Descriptor> share(bool writable) const;
+  /// The file, opened once more and without the lock, for another process to read: `unavailable`
+  /// for an anonymous arena.
+  [[nodiscard]] Result<Descriptor> share() const { return open_again(false); }
+  /// The same for writing, by a new writer: it is alive until nobody has this file, nor a mapping
+  /// made from it, whatever becomes of this process (the file's description holds a lock).
+  struct Writable {
+    Descriptor file;
+    WriterId writer;
+  };
+  [[nodiscard]] Result<Writable> share_writable() const;
+  /// Somebody may still write by what that writer was given, in this life or an earlier one.
+  [[nodiscard]] bool writer_alive(WriterId writer) const noexcept;
   /// All of it, as others map it.
   [[nodiscard]] std::span<const std::byte> mapping() const noexcept { return mapping_; }
 
   /// Every slot use takes the next one; none is ever given twice.
   [[nodiscard]] std::atomic<std::uint64_t>& generations() noexcept;
   [[nodiscard]] Generation next_generation() noexcept { return {generations().fetch_add(1) + 1}; }
+
+  /// An earlier life has given this one.
+  void know(Generation given) noexcept;
 
   [[nodiscard]] std::uint64_t capacity_bytes() const noexcept { return slots_.size(); }
   [[nodiscard]] std::span<std::byte> slots() const noexcept { return slots_; }
@@ -84,6 +96,7 @@ class Arena {
   struct Layout;
   Arena() = default;
 
+  [[nodiscard]] Result<Descriptor> open_again(bool writable) const;
   Result<> create(const Layout& layout, const ArenaConfig& config);
   Result<> map(int fd, const Layout& layout);
   Result<> reserve(const Layout& layout, const ArenaConfig& config);

@@ -42,7 +42,7 @@ ArenaDoor::~ArenaDoor() {
 }
 
 Result<> ArenaDoor::open() {
-  if (const Result<Descriptor> shared = arena_.share(false); !shared) return fail(shared.error());
+  if (const Result<Descriptor> shared = arena_.share(); !shared) return fail(shared.error());
   std::string name = fmt::format("membrain-{:08x}-{:016x}{:016x}", arena_.node().value,
                                  random_u64(), random_u64());
   Result<Descriptor> listener = local::listen(name);
@@ -93,16 +93,21 @@ bool ArenaDoor::answer(const Descriptor& socket) const {
   wire::DoorFrame reply{Kind::refused, arena_.node(), arena_.incarnation()};
   Descriptor file;
   if (meant) {
-    Result<Descriptor> shared = arena_.share(asked->kind == Kind::write);
-    if (shared) {
-      file = std::move(*shared);
-      reply.kind = Kind::here;
-    }
+    file = asked->kind == Kind::write ? lend(reply.writer) : arena_.share().value_or(Descriptor());
+    if (file) reply.kind = Kind::here;
   }
   if (!local::send(socket, reply.encode(), file)) {
     log(LogLevel::debug, "node: a caller at the door went away");
   }
   return true;
+}
+
+/// The file for a new writer; nothing if it cannot be had.
+Descriptor ArenaDoor::lend(WriterId& writer) const {
+  Result<Arena::Writable> shared = arena_.share_writable();
+  if (!shared) return {};
+  writer = shared->writer;
+  return std::move(shared->file);
 }
 
 void ArenaDoor::drop(std::uint64_t caller) noexcept {

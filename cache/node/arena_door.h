@@ -44,6 +44,7 @@ class ArenaDoor final : private FdHandler {
   void on_ready(std::uint32_t epoll_events) override;
   void admit(Descriptor socket);
   [[nodiscard]] bool answer(const Descriptor& socket) const;
+  [[nodiscard]] Descriptor lend(WriterId& writer) const;
   void drop(std::uint64_t caller) noexcept;
   void expire();
   void set_alarm();

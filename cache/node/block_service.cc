@@ -27,10 +27,14 @@ BlockService::BlockService(Fabric& fabric, Arena& arena, NodeCounters& counters,
       data_{fabric, table_, authority_, peers_, counters, nullptr},
       announcer_(table_),
       space_(fabric.loop(), table_, announcer_),
-      stores_(data_, announcer_, space_, limits.store),
+      reservations_(arena.capacity_bytes(), limits.reserve),
+      stores_(data_, announcer_, space_, reservations_, limits.store),
+      reserves_(data_, space_, reservations_),
       fetches_(data_, limits.fetch),
       suspects_(fabric.loop(), table_, [this](const wire::SlotRef& at) { announcer_.corrupt(at); }),
-      adoption_(table_, counters),
+      adoption_(
+          table_, counters,
+          [this](const SlotClaim& claim, WriterId writer) { reserves_.adopt(claim, writer); }),
       door_(fabric.loop(), *this),
       own_door_(fabric.loop(), *this) {}
 
@@ -102,6 +106,21 @@ bool BlockService::dispatch(PeerId peer, const wire::Frame& frame, Payload& payl
       if (store) stores_.on_store(peer, op, std::move(*store), std::move(payload));
       return store.has_value();
     }
+    case wire::Type::reserve_slots: {
+      const auto reserve = wire::read_body<wire::ReserveSlots>(frame.body);
+      if (reserve) reserves_.on_reserve(peer, op, *reserve);
+      return reserve.has_value();
+    }
+    case wire::Type::seal_slots: {
+      const auto seal = wire::read_body<wire::SealSlots>(frame.body);
+      if (seal) stores_.on_seal(peer, op, *seal);
+      return seal.has_value();
+    }
+    case wire::Type::give_back_slots: {
+      const auto back = wire::read_body<wire::GiveBackSlots>(frame.body);
+      if (back) reserves_.on_give_back(*back);
+      return back.has_value();
+    }
     case wire::Type::suspect: {
       const auto suspect = wire::read_body<wire::Suspect>(frame.body);
       if (!suspect) return false;
@@ -130,6 +149,7 @@ void BlockService::on_lost(PeerId peer, const Error&) {
 
 void BlockService::gone(PeerId peer) {
   stores_.on_lost(peer);
+  reserves_.on_lost(peer);
   fetches_.on_lost(peer);
 }
 
@@ -171,6 +191,7 @@ void BlockService::lost(LinkNumber link) {
 void BlockService::stop() {
   if (std::exchange(stopped_, true)) return;
   stores_.stop();
+  reserves_.stop();
   fetches_.stop();
   space_.stop();
   suspects_.stop();

@@ -15,6 +15,8 @@
 #include "cache/node/node_status.h"
 #include "cache/node/pause.h"
 #include "cache/node/peers.h"
+#include "cache/node/reservations.h"
+#include "cache/node/reserve_service.h"
 #include "cache/node/sides.h"
 #include "cache/node/space_watch.h"
 #include "cache/node/store_service.h"
@@ -26,10 +28,12 @@ namespace membrain {
 struct BlockLimits {
   StoreLimits store;
   FetchLimits fetch;
+  ReserveLimits reserve;
   std::size_t adoption_step_bytes = 16 << 20;  ///< hashed in one turn after a restart
 };
 
-/// Receives what clients send {Fetch, CancelFetch, Store, Suspect} and does what the shard decided.
+/// Receives what clients send {Fetch, CancelFetch, Store, ReserveSlots, SealSlots, GiveBackSlots,
+/// Suspect} and does what the shard decided.
 /// A frame that does not decode closes its connection.
 ///
 /// Ownership  Arena, fabric and counters outlive it. Destroy it after `ShardSide::slots_quiet`, or
@@ -75,7 +79,9 @@ class BlockService final : public Receiver, public SlotSide {
   DataLoop data_;
   Announcer announcer_;
   SpaceWatch space_;
+  Reservations reservations_;
   StoreService stores_;
+  ReserveService reserves_;
   FetchService fetches_;
   Suspects suspects_;
   Adoption adoption_;

@@ -70,6 +70,32 @@ void BlockTable::abandon(const SlotClaim& claim) {
   release(at);
 }
 
+void BlockTable::lend(const SlotClaim& claim, WriterId writer) {
+  LentContent content;
+  content.slot = claim.slot.id;
+  content.generation = claim.slot.generation;
+  content.length = static_cast<std::uint32_t>(claim.memory.size());
+  content.slot_bytes = claim.slot.slot_bytes;
+  content.slab = claim.slot.slab;
+  content.writer = writer;
+  write_lent(arena_.seal(content.slot), content);
+}
+
+Result<SlotClaim> BlockTable::adopt_lent(const LentContent& content) {
+  if (content.length == 0 || content.length > content.slot_bytes) {
+    return fail(Errc::corrupt, "a lent block larger than its slot");
+  }
+  const Slot slot{content.slot, content.generation, content.slot_bytes, content.slab};
+  const Result<Slot> adopted = pool_.adopt(slot);
+  if (!adopted) return fail(adopted.error());
+  Record record;
+  record.generation = content.generation;
+  record.length = content.length;
+  records_.insert_or_assign(content.slot.value, record);
+  count_space();
+  return SlotClaim{*adopted, arena_.memory(content.slot, content.length)};
+}
+
 std::optional<BlockTable::Known> BlockTable::find(const wire::BlockMeta& meta) const {
   const auto found = index_.find(name_of(meta));
   if (found == index_.end()) return std::nullopt;

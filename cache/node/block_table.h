@@ -49,6 +49,13 @@ class BlockTable {
   /// Gives a claimed slot back; nothing may land in it any more.
   void abandon(const SlotClaim& claim);
 
+  /// A claimed slot is filled in place by a process of this host: writes that down, so that the
+  /// node's next life knows it too.
+  void lend(const SlotClaim& claim, WriterId writer);
+  /// Claims a slot that an earlier life lent; nothing may be sealed in it. `corrupt` if it fits
+  /// nowhere.
+  Result<SlotClaim> adopt_lent(const LentContent& content);
+
   /// Where a block is sealed here, if it is.
   struct Known {
     wire::SlotRef at;

@@ -55,8 +55,12 @@ struct StoreService::Active {
 };
 
 StoreService::StoreService(DataLoop& data, Announcer& announcer, SpaceWatch& space,
-                           StoreLimits limits)
-    : data_(data), announcer_(announcer), space_(space), limits_(limits) {}
+                           Reservations& reservations, StoreLimits limits)
+    : data_(data),
+      announcer_(announcer),
+      space_(space),
+      reservations_(reservations),
+      limits_(limits) {}
 
 StoreService::~StoreService() {
   check(active_.empty(), "a store service was destroyed under a store");
@@ -72,8 +76,7 @@ void StoreService::on_store(PeerId peer, OpId op, wire::Store request, Payload p
     return;
   }
   ItemStatus verdict = data_.authority.check(request.proof);
-  const bool shed = stopped_ || active_.size() >= limits_.max_stores ||
-                    receiving_bytes_ + payload.size() > limits_.max_receiving_bytes;
+  const bool shed = full() || receiving_bytes_ + payload.size() > limits_.max_receiving_bytes;
   if (verdict == ItemStatus::ok && shed) verdict = ItemStatus::unavailable;
   if (verdict == ItemStatus::ok && payload.size() > kMaxPayloadBytes) {
     verdict = ItemStatus::too_large;
@@ -94,7 +97,8 @@ Task<> StoreService::serve(PeerId peer, OpId op, wire::Store request, Payload pa
     Task<Result<>> receiving = receive(peer, request, claims, std::move(payload), deadline);
     const Result<> received = co_await receiving;
     if (received) {
-      seal(request, claims, store);
+      Task<> publishing = publish(request, claims, store);
+      co_await publishing;
     } else {
       for (const std::optional<SlotClaim>& claim : claims) {
         if (claim) data_.table.abandon(*claim);
@@ -104,12 +108,89 @@ Task<> StoreService::serve(PeerId peer, OpId op, wire::Store request, Payload pa
   } else {
     const Payload discarded = std::move(payload);
   }
+  Task<> waiting = await_verdicts(store, deadline);
+  co_await waiting;
+  answer(peer, op, std::move(store.statuses));
+}
+
+Task<> StoreService::await_verdicts(Active& store, TimePoint deadline) {
   while (store.left > 0 && !store.over && !stopped_ && data_.loop().now() < deadline) {
     Task<> waiting = store.news.until(deadline);
     co_await waiting;
   }
   unwatch(store);
+}
+
+void StoreService::on_seal(PeerId peer, OpId op, const wire::SealSlots& request) {
+  if (active_.contains({peer, op})) return;  // repeated: the answer will come
+  NodeCounters::add(data_.counters.stores);
+  ItemStatus verdict = data_.authority.check(request.proof);
+  if (verdict == ItemStatus::ok && full()) verdict = ItemStatus::unavailable;
+  wire::Store store;
+  store.deadline_ms = request.deadline_ms;
+  Claims claims;
+  take_lent(request, store, claims);
+  if (verdict == ItemStatus::ok) {
+    return data_.loop().spawn(serve_sealed(peer, op, std::move(store), std::move(claims)));
+  }
+  for (const std::optional<SlotClaim>& claim : claims) {
+    if (claim) data_.table.abandon(*claim);
+  }
+  answer(peer, op, std::vector<ItemStatus>(claims.size(), verdict));
+}
+
+/// Makes a store of what can still be sealed; what cannot is free at once.
+void StoreService::take_lent(const wire::SealSlots& request, wire::Store& store, Claims& claims) {
+  for (const wire::SealItem& item : request.items) {
+    wire::StoreItem& made = store.items.emplace_back();
+    std::optional<SlotClaim>& claim = claims.emplace_back();
+    const std::optional<LentSlot> slot = reservations_.take(request.writer, item.at);
+    if (!slot) continue;
+    if (slot->lost || slot->until <= data_.loop().now()) {
+      data_.table.abandon(slot->claim);
+      continue;
+    }
+    made.meta = slot->meta;
+    made.length = static_cast<std::uint32_t>(slot->claim.memory.size());
+    made.checksum = item.checksum;
+    claim = slot->claim;
+  }
+}
+
+Task<> StoreService::serve_sealed(PeerId peer, OpId op, wire::Store request, Claims claims) {
+  Active store(*this, peer, op, request.items.size(), 0);
+  const Duration asked = std::chrono::milliseconds(request.deadline_ms);
+  const TimePoint deadline = data_.loop().now() + std::min(asked, limits_.longest);
+  for (std::size_t i = 0; i < claims.size(); ++i) {
+    if (!claims[i]) store.statuses[i] = ItemStatus::stale;
+  }
+  Task<> publishing = publish(request, claims, store);
+  co_await publishing;
+  Task<> waiting = await_verdicts(store, deadline);
+  co_await waiting;
   answer(peer, op, std::move(store.statuses));
+}
+
+/// The bytes are in their slots: verifies, seals, tells.
+Task<> StoreService::publish(const wire::Store& request, const Claims& claims, Active& store) {
+  std::vector<Checksum> sums(claims.size());
+  Task<> hashing = hash(claims, sums, store);
+  co_await hashing;
+  seal(request, claims, sums, store);
+}
+
+Task<> StoreService::hash(const Claims& claims, std::vector<Checksum>& sums, Active& store) {
+  std::uint64_t hashed = 0;
+  for (std::size_t i = 0; i < claims.size(); ++i) {
+    if (!claims[i]) continue;
+    if (hashed > 0 && hashed + claims[i]->memory.size() > kHashSlice) {
+      Task<> next_turn = store.news.until(data_.loop().now());
+      co_await next_turn;
+      hashed = 0;
+    }
+    sums[i] = checksum(claims[i]->memory);
+    hashed += claims[i]->memory.size();
+  }
 }
 
 /// Decides each item: a slot, or at once an answer, or the slot of an earlier store. True if any
@@ -167,13 +248,14 @@ std::vector<Segment> StoreService::segments_for(const wire::Store& request, cons
   return segments;
 }
 
-void StoreService::seal(const wire::Store& request, const Claims& claims, Active& store) {
+void StoreService::seal(const wire::Store& request, const Claims& claims,
+                        const std::vector<Checksum>& sums, Active& store) {
   std::vector<wire::SlotEntry> sealed;
   for (std::size_t i = 0; i < claims.size(); ++i) {
     if (!claims[i]) continue;
     const SlotClaim& claim = *claims[i];
     const wire::BlockMeta& meta = request.items[i].meta;
-    const Checksum sum = checksum(claim.memory);
+    const Checksum sum = sums[i];
     NodeCounters::add(data_.counters.bytes_in, claim.memory.size());
     if (sum != request.items[i].checksum) {
       data_.table.abandon(claim);

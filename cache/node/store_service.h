@@ -16,6 +16,7 @@
 #include "cache/node/node_status.h"
 #include "cache/node/pause.h"
 #include "cache/node/peers.h"
+#include "cache/node/reservations.h"
 #include "cache/node/space_watch.h"
 #include "protocol/messages.h"
 #include "transport/fabric.h"
@@ -56,12 +57,18 @@ class StoreService {
  public:
   /// A receive that hangs is ended so long after the deadline, by closing its peer.
   static constexpr Duration kDrain = std::chrono::seconds(1);
+  /// hashed in one turn of the loop, or one item if that is more
+  static constexpr std::uint64_t kHashSlice = std::uint64_t{4} << 20;
   static constexpr std::uint64_t kMaxPayloadBytes = kLargestSlotBytes;
 
-  StoreService(DataLoop& data, Announcer& announcer, SpaceWatch& space, StoreLimits limits);
+  StoreService(DataLoop& data, Announcer& announcer, SpaceWatch& space, Reservations& reservations,
+               StoreLimits limits);
   ~StoreService();
 
   void on_store(PeerId peer, OpId op, wire::Store request, Payload payload);
+  /// What a writer has filled in place is a received store from here on. Its slots are the node's
+  /// again whatever becomes of them: the writer has said that it is done.
+  void on_seal(PeerId peer, OpId op, const wire::SealSlots& request);
   /// The shard's verdict on a slot: stores that wait for it go on.
   void settle(const wire::SlotRef& at, wire::ItemStatus verdict);
   /// Stores of this peer need no answer any more.
@@ -82,18 +89,28 @@ class StoreService {
   using Claims = std::vector<std::optional<SlotClaim>>;
 
   Task<> serve(PeerId peer, OpId op, wire::Store request, Payload payload);
+  Task<> serve_sealed(PeerId peer, OpId op, wire::Store request, Claims claims);
+  void take_lent(const wire::SealSlots& request, wire::Store& store, Claims& claims);
+  Task<> publish(const wire::Store& request, const Claims& claims, Active& store);
+  Task<> await_verdicts(Active& store, TimePoint deadline);
   bool place(const wire::Store& request, Active& store, Claims& claims);
   Task<Result<>> receive(PeerId peer, const wire::Store& request, const Claims& claims,
                          Payload payload, TimePoint deadline);
   std::vector<Segment> segments_for(const wire::Store& request, const Claims& claims);
-  void seal(const wire::Store& request, const Claims& claims, Active& store);
+  Task<> hash(const Claims& claims, std::vector<Checksum>& sums, Active& store);
+  void seal(const wire::Store& request, const Claims& claims, const std::vector<Checksum>& sums,
+            Active& store);
   void watch(const wire::SlotRef& at, Active& store, std::size_t item, bool joined);
   void unwatch(const Active& store);
+  [[nodiscard]] bool full() const noexcept {
+    return stopped_ || active_.size() >= limits_.max_stores;
+  }
   void answer(PeerId peer, OpId op, std::vector<wire::ItemStatus> statuses);
 
   DataLoop& data_;
   Announcer& announcer_;
   SpaceWatch& space_;
+  Reservations& reservations_;
   StoreLimits limits_;
   std::map<Name, Active*> active_;
   std::unordered_multimap<std::uint32_t, Waiting> waiting_;  ///< by slot

@@ -22,6 +22,11 @@
 namespace membrain {
 namespace {
 
+/// No slot is lent.
+void nobody(const SlotClaim&, WriterId) {
+  ADD_FAILURE() << "a lent slot";
+}
+
 constexpr std::uint64_t kMiB = 1 << 20;
 
 class ArenaTest : public ::testing::Test {
@@ -171,7 +176,7 @@ TEST(Seal, SaysWhatWasWrittenInItsOwnPlaceOnly) {
 TEST(Seal, DoesNotReadWithAnyBitFlipped) {
   SealContent content;
   content.entry = {meta_of(9), SlotId{4}, Generation{11}, 5000, 8192, {1, 2}};
-  for (std::size_t bit = 0; bit < offsetof(Seal, reserved) * 8; ++bit) {
+  for (std::size_t bit = 0; bit < (offsetof(Seal, writer) + sizeof(Seal::writer)) * 8; ++bit) {
     Seal seal{};
     write_seal(seal, content);
     reinterpret_cast<unsigned char*>(&seal)[bit / 8] ^= static_cast<unsigned char>(1u << (bit % 8));
@@ -213,7 +218,7 @@ TEST(Adoption, TakesOverWhatIsSoundAndFreesTornAndFlippedOnes) {
   arena->memory(slots[7].slot, 10)[3] ^= std::byte{1};
   arena->begin_life();
   BlockTable table(*arena, counters);
-  Adoption adoption(table, counters);
+  Adoption adoption(table, counters, nobody);
   int steps = 1;
   while (!adoption.step(200'000)) ++steps;
   EXPECT_GT(steps, 2);
@@ -241,7 +246,7 @@ TEST(Adoption, OfACopyLeavesTheOriginalAlone) {
   EXPECT_EQ(copy->node(), arena->node());
   arena->memory(at.slot, 1)[0] ^= std::byte{1};
   BlockTable adopted(*copy, counters);
-  Adoption adoption(adopted, counters);
+  Adoption adoption(adopted, counters, nobody);
   EXPECT_TRUE(copy->adopted());
   EXPECT_TRUE(adoption.step(kMiB));
   EXPECT_EQ(adoption.adopted(), 1u);
@@ -256,7 +261,7 @@ TEST(Adoption, NeverRepeatsAGenerationEvenIfTheCounterWasDamaged) {
   }
   arena->generations().store(0);
   BlockTable table(*arena, counters);
-  Adoption adoption(table, counters);
+  Adoption adoption(table, counters, nobody);
   while (!adoption.step(1 << 20)) {
   }
   EXPECT_GT(table.claim(16384)->slot.generation.value, 5u);

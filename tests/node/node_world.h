@@ -255,6 +255,8 @@ class FakeClient final : public Receiver {
     const std::uint64_t op = frame->header.op.value;
     if (frame->header.type == wire::Type::stored) {
       stored[op] = wire::read_body<wire::Stored>(frame->body)->statuses;
+    } else if (frame->header.type == wire::Type::reserved_slots) {
+      reserved[op] = *wire::read_body<wire::ReservedSlots>(frame->body);
     } else if (frame->header.type == wire::Type::refused) {
       refused[op] = wire::read_body<wire::Refused>(frame->body)->code;
     } else if (frame->header.type == wire::Type::data) {
@@ -276,6 +278,7 @@ class FakeClient final : public Receiver {
   std::vector<Payload> held;
   int messages_with_bytes = 0;
   std::map<std::uint64_t, std::vector<ItemStatus>> stored;
+  std::map<std::uint64_t, wire::ReservedSlots> reserved;
   std::map<std::uint64_t, Errc> refused;
   std::map<std::uint64_t, std::map<std::uint32_t, ItemStatus>> fetched;  ///< by op, then tag
   std::map<std::uint32_t, std::vector<std::byte>> bytes;                 ///< by tag
@@ -365,7 +368,9 @@ class NodeProcess {
 class NodeWorld : public ::testing::Test {
  protected:
   explicit NodeWorld(std::uint64_t capacity = 1 << 20, SimFaults faults = {})
-      : network(clock, 42, faults), arena(*Arena::anonymous(capacity, NodeId{77})) {}
+      : NodeWorld(*Arena::anonymous(capacity, NodeId{77}), faults) {}
+  explicit NodeWorld(std::unique_ptr<Arena> memory, SimFaults faults = {})
+      : network(clock, 42, faults), arena(std::move(memory)) {}
   ~NodeWorld() override { stop_node(); }
 
   [[nodiscard]] static NodeConfig config() {

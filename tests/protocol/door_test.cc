@@ -10,7 +10,7 @@ namespace {
 TEST(DoorFrame, ComesBackAsItWasSent) {
   for (const auto kind : {DoorFrame::Kind::read, DoorFrame::Kind::write, DoorFrame::Kind::here,
                           DoorFrame::Kind::refused}) {
-    const DoorFrame sent{kind, NodeId{0x01020304}, Incarnation{9}};
+    const DoorFrame sent{kind, NodeId{0x01020304}, Incarnation{9}, WriterId{1ULL << 61 | 7}};
     EXPECT_EQ(DoorFrame::decode(sent.encode()), sent);
   }
 }

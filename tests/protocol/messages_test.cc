@@ -136,6 +136,26 @@ Stored sample() {
   return {{ItemStatus::ok, ItemStatus::full}};
 }
 template <>
+ReserveSlots sample() {
+  return {proof(), 1, WriterId{2}, {{meta(), 3}, {meta(), 4}}};
+}
+template <>
+ReservedSlots sample() {
+  return {{{ItemStatus::ok, {SlotId{1}, Generation{2}}}, {ItemStatus::full, {}}},
+          {{SlotId{3}, Generation{4}}, {SlotId{5}, Generation{6}}}};
+}
+template <>
+SealSlots sample() {
+  return {proof(),
+          1,
+          WriterId{2},
+          {{{SlotId{1}, Generation{2}}, {3, 4}}, {{SlotId{5}, Generation{6}}, {7, 8}}}};
+}
+template <>
+GiveBackSlots sample() {
+  return {WriterId{1}, {{SlotId{2}, Generation{3}}, {SlotId{4}, Generation{5}}}};
+}
+template <>
 Suspect sample() {
   return {SlotId{1}, Generation{2}};
 }
@@ -195,12 +215,12 @@ std::vector<std::byte> encoded(const Message& message) {
 template <class Message>
 class EveryMessage : public ::testing::Test {};
 
-using All =
-    ::testing::Types<Refused, Hello, Welcome, OpenNamespace, NamespaceOpened, Heartbeat, Alive,
-                     Lookup, Found, Unpin, Grant, Granted, Clear, Cleared, ProbeParts, ProbedParts,
-                     StatsReply, NodeList, Fetch, Data, CancelFetch, Store, Stored, Suspect,
-                     RegisterNode, Accepted, Publish, Published, NeedSlots, FreeSlots, Freed,
-                     Report, Reported, Corrupt, NodeHeartbeat>;
+using All = ::testing::Types<Refused, Hello, Welcome, OpenNamespace, NamespaceOpened, Heartbeat,
+                             Alive, Lookup, Found, Unpin, Grant, Granted, Clear, Cleared,
+                             ProbeParts, ProbedParts, StatsReply, NodeList, Fetch, Data,
+                             CancelFetch, Store, Stored, ReserveSlots, ReservedSlots, SealSlots,
+                             GiveBackSlots, Suspect, RegisterNode, Accepted, Publish, Published,
+                             NeedSlots, FreeSlots, Freed, Report, Reported, Corrupt, NodeHeartbeat>;
 TYPED_TEST_SUITE(EveryMessage, All);
 
 TYPED_TEST(EveryMessage, EncodesToTheSameBytesAfterDecoding) {
@@ -245,6 +265,12 @@ TEST(Messages, ListsAboveTheirBoundAreCorrupt) {
   Stored many;
   many.statuses.assign(kMaxPublishItems + 1, ItemStatus::ok);
   EXPECT_FALSE(read_body<Stored>(encoded(many)));
+  ReservedSlots reserved;
+  reserved.lost.resize(kMaxReserveItems + 1);
+  EXPECT_FALSE(read_body<ReservedSlots>(encoded(reserved)));
+  SealSlots seal;
+  seal.items.resize(kMaxReserveItems + 1);
+  EXPECT_FALSE(read_body<SealSlots>(encoded(seal)));
   Lookup lookup = sample<Lookup>();
   lookup.sections[0].keys.assign(kMaxKeys - 1, BlockKey{1, 1});
   EXPECT_FALSE(read_body<Lookup>(encoded(lookup)));  // 4095 + 2 keys over two sections
@@ -267,6 +293,9 @@ TEST(Messages, TheLargestOfEachFitsItsFrame) {
   Data data;
   data.items.assign(kMaxDataItems, DataItem{1, ItemStatus::ok, 1});
   EXPECT_LE(encoded(data).size() + kHeaderBytes, 4096u);
+  ReserveSlots reserve = sample<ReserveSlots>();
+  reserve.items.assign(kMaxReserveItems, reserve.items[0]);
+  EXPECT_LE(encoded(reserve).size() + kHeaderBytes, 256u * 1024);
   Publish publish = sample<Publish>();
   publish.items.assign(kMaxPublishItems, publish.items[0]);
   EXPECT_LE(encoded(publish).size() + kHeaderBytes, 256u * 1024);
