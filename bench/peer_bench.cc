@@ -3,7 +3,8 @@
 //
 //   peer_bench --benchmark_repetitions=5 --benchmark_enable_random_interleaving=true
 //
-// Each side has its server in processes of its own, talks TCP over loopback and has one client
+// Each side has its server in processes of its own, talks TCP over loopback (rows "mapped": copies
+// from the memory of the node, which lies on this host) and has one client
 // thread in this process. Values are distinct and make up more memory than the caches hold. A value
 // counts as fetched when it lies whole in the memory of the client's process: for Redis in a reply
 // object of hiredis, for Membrain in the destination, with its checksum verified. Names are asked
@@ -35,19 +36,32 @@ void add(const std::string& name, Body body) {
       ->MinTime(0.3);
 }
 
-using ValueRow = void (*)(benchmark::State& state, Rivals& rivals, std::size_t bytes);
+using RedisRow = void (*)(benchmark::State& state, Rivals& rivals, std::size_t bytes);
+using MembrainRow = void (*)(benchmark::State& state, Rivals& rivals, std::size_t bytes, Path path);
+
+constexpr std::pair<const char*, RedisRow> kRedisRows[] = {
+    {"redis_get", redis_get}, {"redis_mget", redis_mget}, {"redis_set", redis_set}};
+constexpr std::pair<const char*, MembrainRow> kMembrainRows[] = {
+    {"membrain_fetch", membrain_fetch},
+    {"membrain_get", membrain_get},
+    {"membrain_store", membrain_store}};
+constexpr std::pair<const char*, Path> kPaths[] = {{"/tcp", Path::tcp}, {"/mapped", Path::mapped}};
 
 void register_rows(Rivals& rivals) {
-  const std::pair<const char*, ValueRow> rows[] = {
-      {"redis_get", redis_get},           {"redis_mget", redis_mget},
-      {"redis_set", redis_set},           {"membrain_fetch/tcp", membrain_fetch},
-      {"membrain_get/tcp", membrain_get}, {"membrain_store/tcp", membrain_store}};
   for (const std::size_t kib : {64, 1024, 2048}) {
     const std::size_t bytes = kib << 10;
     const std::string size = std::string("/").append(std::to_string(bytes));
-    for (const auto& [name, row] : rows) {
+    for (const auto& [name, row] : kRedisRows) {
       add(name + size,
           [&rivals, row = row, bytes](benchmark::State& state) { row(state, rivals, bytes); });
+    }
+    for (const auto& [name, row] : kMembrainRows) {
+      for (const auto& [lane, path] : kPaths) {
+        add(std::string(name).append(lane).append(size),
+            [&rivals, row = row, bytes, path = path](benchmark::State& state) {
+              row(state, rivals, bytes, path);
+            });
+      }
     }
     add("socket" + size, [bytes](benchmark::State& state) { socket_read(state, bytes); });
   }

@@ -84,12 +84,14 @@ Outcome<std::unique_ptr<PeerCluster>> PeerCluster::start(std::uint64_t capacity_
   return cluster;
 }
 
-std::unique_ptr<Client> caller_driven_client(const std::string& server, const std::string& secret) {
+std::unique_ptr<Client> caller_driven_client(const std::string& server, const std::string& secret,
+                                             Path path) {
   ClientConfig config;
   config.server = server;
   config.secret = secret;
   config.label = "peer_bench";
   config.threads = ClientConfig::Threads::caller;
+  config.mapped = path == Path::mapped;
   Result<std::unique_ptr<Client>> client = Client::open(std::move(config));
   check(client.has_value(), "the benchmark's cluster does not answer");
   return std::move(*client);

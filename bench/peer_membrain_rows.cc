@@ -79,6 +79,11 @@ std::vector<BlockHash> hashes_of(std::uint64_t first, std::size_t count) {
   return hashes;
 }
 
+bool came_by(Path path, const TransferReport& report) {
+  const auto lane = report.lane_bytes.find(path == Path::tcp ? "tcp" : "mapped");
+  return lane != report.lane_bytes.end() && lane->second == report.bytes;
+}
+
 bool all_there(Operation<Match>& probe) {
   const Result<Match> match = probe.wait();
   return match && match->prefix_blocks() == kKeysAtOnce;
@@ -86,11 +91,11 @@ bool all_there(Operation<Match>& probe) {
 
 }  // namespace
 
-void membrain_fetch(benchmark::State& state, Rivals& rivals, std::size_t bytes) {
+void membrain_fetch(benchmark::State& state, Rivals& rivals, std::size_t bytes, Path path) {
   const Values values(bytes);
   const Outcome<PeerCluster*> cluster = rivals.membrain_with(values);
   if (!cluster) return state.SkipWithError(cluster.error().text.c_str());
-  const std::unique_ptr<Client> client = (*cluster)->connect();
+  const std::unique_ptr<Client> client = (*cluster)->connect(path);
   const OpenedNamespace space = (*cluster)->space_of(*client);
   const Result<Match> match = client->lookup(space, hashes_of(values.number(0), values.count));
   if (!match || match->prefix_blocks() != values.count) {
@@ -99,7 +104,7 @@ void membrain_fetch(benchmark::State& state, Rivals& rivals, std::size_t bytes) 
   LandingRing ring(values);
   const Result<TransferReport> checked = client->fetch(*match, ring.items(0, 0));
   if (!checked || !ring.intact(0, 0)) return state.SkipWithError("other bytes came");
-  if (checked->lane_bytes.begin()->first != "tcp") return state.SkipWithError("another lane");
+  if (!came_by(path, *checked)) return state.SkipWithError("bytes came by another lane");
   std::vector<std::vector<FetchItem>> portions;
   for (std::size_t first = 0; first < values.count; first += ring.portion()) {
     portions.push_back(ring.items(portions.size(), first));
@@ -117,11 +122,11 @@ void membrain_fetch(benchmark::State& state, Rivals& rivals, std::size_t bytes) 
   count_bytes(state);
 }
 
-void membrain_get(benchmark::State& state, Rivals& rivals, std::size_t bytes) {
+void membrain_get(benchmark::State& state, Rivals& rivals, std::size_t bytes, Path path) {
   const Values values(bytes);
   const Outcome<PeerCluster*> cluster = rivals.membrain_with(values);
   if (!cluster) return state.SkipWithError(cluster.error().text.c_str());
-  const std::unique_ptr<Client> client = (*cluster)->connect();
+  const std::unique_ptr<Client> client = (*cluster)->connect(path);
   const OpenedNamespace space = (*cluster)->space_of(*client);
   LandingRing ring(values);
   const auto look_up = [&](std::size_t first) {
@@ -153,11 +158,11 @@ void membrain_get(benchmark::State& state, Rivals& rivals, std::size_t bytes) {
   count_bytes(state);
 }
 
-void membrain_store(benchmark::State& state, Rivals& rivals, std::size_t bytes) {
+void membrain_store(benchmark::State& state, Rivals& rivals, std::size_t bytes, Path path) {
   const Values values(bytes);
   const Outcome<PeerCluster*> cluster = rivals.membrain_for_stores();
   if (!cluster) return state.SkipWithError(cluster.error().text.c_str());
-  const std::unique_ptr<Client> client = (*cluster)->connect();
+  const std::unique_ptr<Client> client = (*cluster)->connect(path);
   const OpenedNamespace space = (*cluster)->space_of(*client);
   PageMemory memory(kBatchBytes);
   values.fill(0, memory);
@@ -180,7 +185,7 @@ void membrain_store(benchmark::State& state, Rivals& rivals, std::size_t bytes) 
 void membrain_contains(benchmark::State& state, Rivals& rivals) {
   FilledServer& server = rivals.membrain_with_keys();
   const std::unique_ptr<Client> client =
-      caller_driven_client(server.address(), std::string(bench_secret()));
+      caller_driven_client(server.address(), std::string(bench_secret()), Path::tcp);
   const OpenedNamespace space = client->open_namespace(bench_namespace()).value();
   const std::vector<std::vector<BlockHash>> batches = present_batches();
   LookupOptions options;

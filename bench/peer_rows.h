@@ -22,11 +22,11 @@ void redis_get(benchmark::State& state, Rivals& rivals, std::size_t bytes);
 void redis_mget(benchmark::State& state, Rivals& rivals, std::size_t bytes);
 void redis_set(benchmark::State& state, Rivals& rivals, std::size_t bytes);
 /// One prompt of all values, looked up before; its blocks fetched in turn.
-void membrain_fetch(benchmark::State& state, Rivals& rivals, std::size_t bytes);
+void membrain_fetch(benchmark::State& state, Rivals& rivals, std::size_t bytes, Path path);
 /// As Redis' GET, from the names: prompts of 32 MiB are looked up, fetched and released in turn.
-void membrain_get(benchmark::State& state, Rivals& rivals, std::size_t bytes);
+void membrain_get(benchmark::State& state, Rivals& rivals, std::size_t bytes, Path path);
 /// Blocks that nobody has stored; the node makes room by what nobody has used for longest.
-void membrain_store(benchmark::State& state, Rivals& rivals, std::size_t bytes);
+void membrain_store(benchmark::State& state, Rivals& rivals, std::size_t bytes, Path path);
 /// What the kernel carries: one socket, the same bytes, received where they shall lie.
 void socket_read(benchmark::State& state, std::size_t bytes);
 

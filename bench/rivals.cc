@@ -64,7 +64,7 @@ Outcome<PeerCluster*> Rivals::membrain_with(const Values& values) {
     membrain_ = std::move(*cluster);
   }
   if (!in_membrain_.insert(values.bytes).second) return membrain_.get();
-  const std::unique_ptr<Client> client = membrain_->connect();
+  const std::unique_ptr<Client> client = membrain_->connect(Path::tcp);
   if (!membrain_->store(*client, values.number(0), values.count, values.bytes)) {
     return complain("the benchmark's values were not stored");
   }
