@@ -1,8 +1,11 @@
-// What the kernel carries over TCP on loopback: bytes through one plain socket, a value a call.
+// What the kernel carries over TCP on loopback: bytes through one plain socket, a value a call,
+// asked for by portions of which two are under way. Neither side sleeps: a wake-up costs more than
+// a value.
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -14,12 +17,16 @@
 namespace membrain {
 namespace {
 
-constexpr std::size_t kRingBytes = std::size_t{8} << 20;  // where values land, again and again
+constexpr std::size_t kPortionBytes = std::size_t{4} << 20;
+constexpr std::uint32_t kPortionsUnderWay = 2;
+constexpr std::uint32_t kPortions = kBatchBytes / kPortionBytes;       // of an iteration
+constexpr std::size_t kRingBytes = kPortionsUnderWay * kPortionBytes;  // where values land
 constexpr std::uint32_t kEnd = ~std::uint32_t{0};
 
 bool send_all(int fd, const std::byte* bytes, std::size_t size) {
   while (size > 0) {
-    const ssize_t sent = ::send(fd, bytes, size, MSG_NOSIGNAL);
+    const ssize_t sent = ::send(fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && errno == EAGAIN) continue;
     if (sent <= 0) return false;
     bytes += sent;
     size -= static_cast<std::size_t>(sent);
@@ -29,7 +36,8 @@ bool send_all(int fd, const std::byte* bytes, std::size_t size) {
 
 bool receive_all(int fd, std::byte* bytes, std::size_t size) {
   while (size > 0) {
-    const ssize_t got = ::recv(fd, bytes, size, 0);
+    const ssize_t got = ::recv(fd, bytes, size, MSG_DONTWAIT);
+    if (got < 0 && errno == EAGAIN) continue;
     if (got <= 0) return false;
     bytes += got;
     size -= static_cast<std::size_t>(got);
@@ -65,12 +73,26 @@ class Connection {
   int writer = -1;
 };
 
-/// Sends the value whose index it is asked for, until it is asked for none.
-void serve(int fd, const Values& values, const PageMemory& memory) {
+/// A place of `memory`, which is a whole number of portions.
+std::byte* portion_of(PageMemory& memory, std::uint32_t index) {
+  return memory.data() + index * kPortionBytes % memory.size();
+}
+
+/// Sends the portion whose index it is asked for, until it is asked for none.
+void serve(int fd, std::size_t value_bytes, PageMemory& memory) {
   std::uint32_t index = 0;
   while (receive_all(fd, reinterpret_cast<std::byte*>(&index), sizeof index) && index != kEnd) {
-    if (!send_all(fd, memory.data() + index % values.count * values.bytes, values.bytes)) return;
+    for (std::size_t at = 0; at < kPortionBytes; at += value_bytes) {
+      if (!send_all(fd, portion_of(memory, index) + at, value_bytes)) return;
+    }
   }
+}
+
+bool receive_portion(int fd, std::size_t value_bytes, std::byte* into) {
+  for (std::size_t at = 0; at < kPortionBytes; at += value_bytes) {
+    if (!receive_all(fd, into + at, value_bytes)) return false;
+  }
+  return true;
 }
 
 bool ask(int fd, std::uint32_t index) {
@@ -86,20 +108,23 @@ void socket_read(benchmark::State& state, std::size_t bytes) {
   PageMemory into(kRingBytes);
   const Connection connection;
   if (connection.writer < 0) return state.SkipWithError("no connection over loopback");
-  std::thread server([&] { serve(connection.writer, values, source); });
+  std::thread server([&] { serve(connection.writer, bytes, source); });
   std::uint32_t asked = 0;
   std::uint32_t taken = 0;
   bool fine = true;
   for (auto _ : state) {
-    for (std::size_t i = 0; i < values.batch() && fine; ++i, ++taken) {
-      while (asked < taken + values.under_way()) fine = ask(connection.reader, asked++) && fine;
-      fine = fine && receive_all(connection.reader, into.data() + i * bytes % kRingBytes, bytes);
+    for (std::uint32_t i = 0; i < kPortions && fine; ++i, ++taken) {
+      while (asked < taken + kPortionsUnderWay) fine = ask(connection.reader, asked++) && fine;
+      fine = fine && receive_portion(connection.reader, bytes, portion_of(into, taken));
     }
   }
-  for (; taken < asked && fine; ++taken) fine = receive_all(connection.reader, into.data(), bytes);
+  for (; taken < asked && fine; ++taken) {
+    fine = receive_portion(connection.reader, bytes, portion_of(into, taken));
+  }
   fine = ask(connection.reader, kEnd) && fine;
   server.join();
-  if (!fine || !is_value(values.number(taken - 1), std::span(into.data(), bytes))) {
+  const std::uint64_t last = values.number((taken - 1) * (kPortionBytes / bytes));
+  if (!fine || !is_value(last, std::span(portion_of(into, taken - 1), bytes))) {
     return state.SkipWithError("other bytes came");
   }
   count_bytes(state);
