@@ -4,10 +4,11 @@
 //
 // Rows: get, fetch and store, each /LANE/BYTES/bBATCH/cCLIENTS: blocks of BYTES, BATCH in one call,
 // CLIENTS engine processes side by side. get is lookup + fetch + release, fetch the same with the
-// lookup made before; both verify checksums, the default. Everything is a process of its own,
-// forked before UCX is used: the server and the node, each engine. One iteration is a round of
-// calls in every engine; bytes are those of all engines. p50_us and p99_us are of one call, in the
-// last round, of the slowest engine.
+// lookup made before; both verify checksums, the default. LANE is tcp, or mapped: engines that read
+// and write the node's memory themselves. Everything is a process of its own, forked before UCX is
+// used: the server and the node, each engine. One iteration is a round of calls in every engine;
+// bytes are those of all engines. p50_us and p99_us are of one call, in the last round, of the
+// slowest engine.
 #include <benchmark/benchmark.h>
 
 #include <array>
@@ -60,7 +61,7 @@ void register_row(const char* name, What what, const StoreBenchConfig& config) {
 void register_rows(bool caller_drives) {
   StoreBenchConfig config;
   config.caller_drives = caller_drives;
-  for (const char* lane : {"tcp"}) {
+  for (const char* lane : {"tcp", "mapped"}) {
     config.lane = lane;
     for (std::size_t bytes = 4096; bytes <= (std::size_t{16} << 20); bytes *= 4) {
       for (const std::size_t batch : {1, 16, 128}) {

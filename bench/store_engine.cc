@@ -73,6 +73,7 @@ bool StoreEngine::contents_are_right() const {
 bool StoreEngine::prepare(const std::string& server) {
   ClientConfig config;
   config.server = server;
+  config.mapped = config_.lane == "mapped";
   config.threads =
       config_.caller_drives ? ClientConfig::Threads::caller : ClientConfig::Threads::own;
   Result<std::unique_ptr<Client>> client = Client::open(config);

@@ -77,7 +77,7 @@ std::size_t StoreParties::calls_per_round() const noexcept {
 }
 
 bool StoreParties::prepare() {
-  if (config_.lane == "tcp") ::setenv("UCX_TLS", "tcp,self", 1);
+  ::setenv("UCX_TLS", "tcp,self", 1);
   // The working set, and two rounds of stores: the slots of one are freed while the next begins.
   const std::size_t engine_blocks = config_.batch * config_.clients;
   const std::size_t round_blocks = calls_per_round() * engine_blocks;

@@ -13,7 +13,7 @@
 namespace membrain {
 
 struct StoreBenchConfig {
-  std::string lane;  ///< "tcp"
+  std::string lane;  ///< "tcp", or "mapped": in the node's memory, what is said by tcp
   std::size_t block_bytes = 0;
   std::size_t batch = 1;    ///< blocks of one call
   std::size_t clients = 1;  ///< processes

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/checksum.h"
 #include "base/clock.h"
 #include "cache/client/cancel_token.h"
 #include "cache/client/client_core.h"
@@ -401,6 +402,23 @@ Operation<TransferReport> Client::store_async(const OpenedNamespace& space,
 Result<TransferReport> Client::store(const OpenedNamespace& space, std::span<const StoreItem> items,
                                      TransferOptions options) {
   return store_async(space, items, std::move(options)).wait();
+}
+
+Result<std::vector<Reservation>> Client::reserve(const OpenedNamespace& space,
+                                                 std::span<const ReserveItem> items,
+                                                 std::chrono::milliseconds valid) {
+  return runtime_->run(runtime_->data_loop(),
+                       runtime_->core->reserve(space, {items.begin(), items.end()}, valid));
+}
+
+Result<TransferReport> Client::seal(std::vector<Reservation> written,
+                                    std::chrono::milliseconds timeout) {
+  std::vector<WrittenBlock> blocks(written.size());
+  for (std::size_t i = 0; i < written.size(); ++i) {
+    if (written[i].granted()) blocks[i].checksum = checksum(written[i].bytes());
+    blocks[i].slot = written[i].take();
+  }
+  return runtime_->run(runtime_->data_loop(), runtime_->core->seal(std::move(blocks), timeout));
 }
 
 Result<std::uint64_t> Client::offer(const OpenedNamespace& space, std::vector<StoreItem> items,

@@ -7,6 +7,7 @@
 #include "cache/client/fetch.h"
 #include "cache/client/grant.h"
 #include "cache/client/lookup.h"
+#include "cache/client/slot_return.h"
 #include "cache/client/store.h"
 
 namespace membrain {
@@ -39,6 +40,8 @@ ClientCore::ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::
       desk_(std::make_shared<PinDesk>([this] {
         return control_.loop().inbox().post([this] { take_released(); }).has_value();
       })),
+      reservations_(std::make_shared<ReservationDesk>(
+          [this] { return data_.loop().inbox().post([this] { take_given_back(); }).has_value(); })),
       session_(control, config_, *this),
       mapped_(control.loop(), std::move(opener), host),
       links_(data, std::move(host), config_.connect_timeout),
@@ -57,6 +60,7 @@ BackgroundStore::Store ClientCore::background_call() {
 ClientCore::~ClientCore() {
   check(!started_, "a ClientCore was destroyed before it was stopped");
   desk_->close();
+  reservations_->close();
 }
 
 TimePoint ClientCore::deadline_of(Loop& loop, std::chrono::milliseconds timeout) const {
@@ -90,6 +94,7 @@ Task<> ClientCore::stop() {
   Task<> unmapped = mapped_.stop();
   co_await unmapped;
   desk_->close();
+  reservations_->close();
   Task<> settled = settle_data();  // nothing of ours is left in either inbox
   co_await settled;
   started_ = false;
@@ -306,14 +311,61 @@ Task<Result<TransferReport>> ClientCore::store(OpenedNamespace space, StoreList 
   job.cancel = std::move(cancel);
   job.proof = proof_;
   job.probe_bytes = config_.probe_store_bytes;
-  job.ask_parts = [this](wire::ProbeParts request, TimePoint patience, wire::ProbedParts& answer,
-                         Completion& answered) {
-    ask_parts(std::move(request), patience, answer, answered);
-  };
+  job.ask_parts = parts_call();
+  if (mapped_.arenas()) job.writable = [this](NodeId node) { return writable(node); };
   Task<Result<TransferReport>> storing = store_blocks(links_, std::move(job));
   Result<TransferReport> report = co_await storing;
   transfer_ended();
   co_return std::move(report);
+}
+
+AskParts ClientCore::parts_call() {
+  return
+      [this](wire::ProbeParts request, TimePoint patience, wire::ProbedParts& answer,
+             Completion& answered) { ask_parts(std::move(request), patience, answer, answered); };
+}
+
+Task<Result<std::vector<Reservation>>> ClientCore::reserve(OpenedNamespace space,
+                                                           std::vector<ReserveItem> items,
+                                                           std::chrono::milliseconds valid) {
+  const auto maker = data_keys_.find(NamespaceId{space.id});
+  if (maker == data_keys_.end()) {
+    co_return fail(Errc::invalid_argument, "this client did not open that namespace");
+  }
+  if (const Result<> fine = check_reserve(items); !fine) co_return fail(fine.error());
+  if (!server_here_) co_return fail(Errc::unavailable, "the server is away");
+  if (!mapped_.arenas()) co_return fail(Errc::unavailable, "no node of this host is mapped");
+  if (const Result<> begun = transfer_begins(); !begun) co_return fail(begun.error());
+  ReserveJob job;
+  job.space = space;
+  job.keys = maker->second;
+  job.items = std::move(items);
+  job.proof = proof_;
+  job.deadline = deadline_of(data_.loop(), valid);
+  job.ask_parts = parts_call();
+  job.writable = [this](NodeId node) { return writable(node); };
+  job.desk = reservations_;
+  Task<std::vector<Reservation>> reserving = reserve_blocks(links_, std::move(job));
+  std::vector<Reservation> reserved = co_await reserving;
+  transfer_ended();
+  co_return std::move(reserved);
+}
+
+Task<Result<TransferReport>> ClientCore::seal(std::vector<WrittenBlock> blocks,
+                                              std::chrono::milliseconds timeout) {
+  if (const Result<> begun = transfer_begins(); !begun) co_return fail(begun.error());
+  SealJob job;
+  job.blocks = std::move(blocks);
+  job.proof = proof_;
+  job.deadline = deadline_of(data_.loop(), timeout);
+  Task<TransferReport> sealing = seal_blocks(links_, std::move(job));
+  TransferReport report = co_await sealing;
+  transfer_ended();
+  co_return std::move(report);
+}
+
+void ClientCore::take_given_back() {
+  for (const HeldSlot& slot : reservations_->take()) give_back(links_, *slot.arena, {slot.at});
 }
 
 Task<> ClientCore::renew_nodes(TimePoint deadline) {
@@ -332,6 +384,33 @@ Task<> ClientCore::refresh_for_data(TimePoint deadline, Completion& renewed) {
   Task<> refreshed = session_.refresh_nodes(deadline);
   co_await refreshed;
   const auto finish = [&renewed] { renewed.finish({}); };
+  Task<> delivered = deliver(control_.loop(), data_.loop(), finish);
+  co_await delivered;
+}
+
+Task<std::shared_ptr<const WritableArena>> ClientCore::writable(NodeId node) {
+  const std::shared_ptr<const ArenaSet> arenas = mapped_.arenas();
+  if (!arenas) co_return nullptr;
+  if (!arenas->may_become_writable(node)) co_return arenas->writable(node);
+  Loop& control = control_.loop();
+  Completion asked(data_.loop().ready());
+  const auto ask = [this, &control, &asked, node] {
+    control.spawn(want_writable_for_data(node, asked));
+  };
+  Task<> delivered = deliver(data_.loop(), control, ask);
+  co_await delivered;
+  const Result<> outcome = co_await asked;
+  check(outcome.has_value(), "wanting an arena reports no failure");
+  const std::shared_ptr<const ArenaSet> now = mapped_.arenas();
+  co_return now ? now->writable(node) : nullptr;
+}
+
+Task<> ClientCore::want_writable_for_data(NodeId node, Completion& asked) {
+  Completion opened(control_.loop().ready());
+  mapped_.want_writable(node, opened);
+  const Result<> outcome = co_await opened;
+  check(outcome.has_value(), "wanting an arena reports no failure");
+  const auto finish = [&asked] { asked.finish({}); };
   Task<> delivered = deliver(control_.loop(), data_.loop(), finish);
   co_await delivered;
 }

@@ -19,6 +19,7 @@
 #include "cache/client/match_state.h"
 #include "cache/client/node_links.h"
 #include "cache/client/pin_desk.h"
+#include "cache/client/reserve.h"
 #include "cache/client/session.h"
 #include "cache/client/store_list.h"
 #include "membrain/block.h"
@@ -76,6 +77,13 @@ class ClientCore final : private SessionListener {
   Task<Result<TransferReport>> store(OpenedNamespace space, StoreList list, TransferOptions options,
                                      std::shared_ptr<CancelToken> cancel);
 
+  /// `Client::reserve` and `seal`.
+  Task<Result<std::vector<Reservation>>> reserve(OpenedNamespace space,
+                                                 std::vector<ReserveItem> items,
+                                                 std::chrono::milliseconds valid);
+  Task<Result<TransferReport>> seal(std::vector<WrittenBlock> blocks,
+                                    std::chrono::milliseconds timeout);
+
   /// Stores that nobody waits for: `take` and `withdraw` here, `admit` and `stats` on any thread.
   [[nodiscard]] BackgroundStore& background() noexcept { return background_; }
 
@@ -103,12 +111,17 @@ class ClientCore final : private SessionListener {
   Task<> renew_nodes(TimePoint deadline);
   [[nodiscard]] BackgroundStore::Store background_call();
   Task<> refresh_for_data(TimePoint deadline, Completion& renewed);
+  /// Data loop: WritableOf.
+  Task<std::shared_ptr<const WritableArena>> writable(NodeId node);
+  Task<> want_writable_for_data(NodeId node, Completion& asked);
   /// Data loop: AskParts.
   void ask_parts(wire::ProbeParts request, TimePoint deadline, wire::ProbedParts& answer,
                  Completion& answered);
   Task<> probe_for_data(wire::ProbeParts request, TimePoint deadline, wire::ProbedParts& answer,
                         Completion& answered);
   void take_released();
+  void take_given_back();
+  [[nodiscard]] AskParts parts_call();
   [[nodiscard]] TimePoint deadline_of(Loop& loop, std::chrono::milliseconds timeout) const;
   [[nodiscard]] Result<> transfer_begins();
   void transfer_ended() noexcept;
@@ -117,6 +130,7 @@ class ClientCore final : private SessionListener {
   Fabric& data_;
   const ClientConfig config_;
   const std::shared_ptr<PinDesk> desk_;
+  const std::shared_ptr<ReservationDesk> reservations_;
 
   // control loop
   ShardSession session_;

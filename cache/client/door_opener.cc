@@ -45,8 +45,8 @@ class Answer final : private FdHandler {
 
 }  // namespace
 
-Task<Result<Descriptor>> ask_at_door(Loop& loop, wire::NodeEntry node, bool writable,
-                                     TimePoint deadline) {
+Task<Result<HandedOut>> ask_at_door(Loop& loop, wire::NodeEntry node, bool writable,
+                                    TimePoint deadline) {
   using Kind = wire::DoorFrame::Kind;
   Result<Descriptor> socket = local::connect(node.door);
   if (!socket) co_return fail(socket.error());
@@ -67,19 +67,33 @@ Task<Result<Descriptor>> ask_at_door(Loop& loop, wire::NodeEntry node, bool writ
     co_return fail(Errc::timed_out, "nobody answers at the door");
   }
   const auto said = wire::DoorFrame::decode(std::span(packet).first(received.size));
-  const wire::DoorFrame here{Kind::here, node.node, node.incarnation};
-  if (said != here || !received.file) co_return fail(Errc::unavailable, "turned away at the door");
-  co_return std::move(received.file);
+  const bool here = said && received.file && said->kind == Kind::here && said->node == node.node &&
+                    said->incarnation == node.incarnation;
+  if (!here) co_return fail(Errc::unavailable, "turned away at the door");
+  HandedOut handed;
+  handed.file = std::move(received.file);
+  handed.writer = said->writer;
+  co_return std::move(handed);
 }
 
 Task<Result<std::shared_ptr<const MappedArena>>> DoorOpener::open(wire::NodeEntry node,
                                                                   TimePoint deadline) {
   const NodeId id = node.node;
   const Incarnation life = node.incarnation;
-  Task<Result<Descriptor>> asking = ask_at_door(loop_, std::move(node), false, deadline);
-  const Result<Descriptor> file = co_await asking;
-  if (!file) co_return fail(file.error());
-  co_return MappedArena::map(*file, id, life);
+  Task<Result<HandedOut>> asking = ask_at_door(loop_, std::move(node), false, deadline);
+  const Result<HandedOut> handed = co_await asking;
+  if (!handed) co_return fail(handed.error());
+  co_return MappedArena::map(handed->file, id, life);
+}
+
+Task<Result<std::shared_ptr<const WritableArena>>> DoorOpener::open_writable(wire::NodeEntry node,
+                                                                             TimePoint deadline) {
+  const NodeId id = node.node;
+  const Incarnation life = node.incarnation;
+  Task<Result<HandedOut>> asking = ask_at_door(loop_, std::move(node), true, deadline);
+  const Result<HandedOut> handed = co_await asking;
+  if (!handed) co_return fail(handed.error());
+  co_return WritableArena::map(handed->file, id, life, handed->writer);
 }
 
 }  // namespace membrain

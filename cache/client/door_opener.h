@@ -17,13 +17,21 @@ class DoorOpener final : public ArenaOpener {
   explicit DoorOpener(Loop& loop) noexcept : loop_(loop) {}
   Task<Result<std::shared_ptr<const MappedArena>>> open(wire::NodeEntry node,
                                                         TimePoint deadline) override;
+  Task<Result<std::shared_ptr<const WritableArena>>> open_writable(wire::NodeEntry node,
+                                                                   TimePoint deadline) override;
 
  private:
   Loop& loop_;
 };
 
+/// What was handed out at a door.
+struct HandedOut {
+  Descriptor file;
+  WriterId writer;  ///< if it was asked for writing
+};
+
 /// Asks at a door for the arena's file, for reading or writing.
-Task<Result<Descriptor>> ask_at_door(Loop& loop, wire::NodeEntry node, bool writable,
-                                     TimePoint deadline);
+Task<Result<HandedOut>> ask_at_door(Loop& loop, wire::NodeEntry node, bool writable,
+                                    TimePoint deadline);
 
 }  // namespace membrain

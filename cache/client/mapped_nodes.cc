@@ -8,6 +8,11 @@
 
 namespace membrain {
 
+Task<Result<std::shared_ptr<const WritableArena>>> ArenaOpener::open_writable(wire::NodeEntry,
+                                                                              TimePoint) {
+  co_return fail(Errc::unavailable, "arenas are not written to here");
+}
+
 MappedNodes::MappedNodes(Loop& loop, std::unique_ptr<ArenaOpener> opener, std::string host)
     : loop_(loop), opener_(std::move(opener)), host_(std::move(host)), settled_(loop.ready()) {}
 
@@ -23,10 +28,11 @@ void MappedNodes::update(const std::vector<wire::NodeEntry>& nodes) {
   if (!opener_ || host_.empty() || stopped_) return;
   const std::size_t before = neighbours_.size();
   std::erase_if(neighbours_, [&](const auto& entry) {
-    return std::none_of(nodes.begin(), nodes.end(), [&](const wire::NodeEntry& node) {
-      return node.node == entry.first && node.incarnation == entry.second.life &&
-             node.door == entry.second.door && mappable(node);
-    });
+    return entry.second.writers.empty() &&
+           std::none_of(nodes.begin(), nodes.end(), [&](const wire::NodeEntry& node) {
+             return node.node == entry.first && node.incarnation == entry.second.life &&
+                    node.door == entry.second.door && mappable(node);
+           });
   });
   if (neighbours_.size() != before) publish();
   for (const wire::NodeEntry& node : nodes) {
@@ -65,12 +71,47 @@ Task<> MappedNodes::open(wire::NodeEntry node) {
   settled_.raise();
 }
 
+void MappedNodes::want_writable(NodeId node, Completion& done) {
+  const auto found = neighbours_.find(node);
+  const bool pointless = stopped_ || found == neighbours_.end() || !found->second.arena ||
+                         found->second.writable || found->second.writable_refused;
+  if (pointless) return done.finish({});
+  found->second.writers.push_back(&done);
+  if (found->second.writers.size() > 1) return;
+  wire::NodeEntry entry;
+  entry.node = node;
+  entry.incarnation = found->second.life;
+  entry.door = found->second.door;
+  ++opening_;
+  loop_.spawn(open_writable(std::move(entry)));
+}
+
+/// The neighbour stays while somebody waits for it.
+Task<> MappedNodes::open_writable(wire::NodeEntry node) {
+  const NodeId id = node.node;
+  Task<Result<std::shared_ptr<const WritableArena>>> opening =
+      opener_->open_writable(std::move(node), loop_.now() + kPatience);
+  Result<std::shared_ptr<const WritableArena>> arena = co_await opening;
+  Neighbour& neighbour = neighbours_.at(id);
+  if (arena) {
+    neighbour.writable = std::move(*arena);
+  } else {
+    neighbour.writable_refused = true;
+    log(LogLevel::info, "node {}: its arena cannot be written to ({}): blocks are sent", id.value,
+        arena.error().context);
+  }
+  if (!stopped_) publish();
+  for (Completion* writer : std::exchange(neighbour.writers, {})) writer->finish({});
+  --opening_;
+  settled_.raise();
+}
+
 void MappedNodes::publish() {
   auto set = std::make_shared<ArenaSet>();
   bool any = false;
   for (const auto& [id, neighbour] : neighbours_) {
     if (!neighbour.arena) continue;
-    set->add(neighbour.arena);
+    set->add(neighbour.arena, neighbour.writable, neighbour.writable_refused);
     any = true;
   }
   const std::lock_guard lock(mutex_);
@@ -90,9 +131,9 @@ Task<> MappedNodes::settle() {
 
 Task<> MappedNodes::stop() {
   stopped_ = true;
+  while (opening_ != 0) co_await settled_;
   neighbours_.clear();
   publish();
-  while (opening_ != 0) co_await settled_;
 }
 
 }  // namespace membrain

@@ -13,8 +13,10 @@
 #include "base/ids.h"
 #include "cache/client/mapped_arena.h"
 #include "cache/client/signal.h"
+#include "cache/client/writable_arena.h"
 #include "membrain/result.h"
 #include "protocol/messages.h"
+#include "transport/completion.h"
 #include "transport/loop.h"
 #include "transport/task.h"
 
@@ -26,6 +28,9 @@ class ArenaOpener {
   virtual ~ArenaOpener() = default;
   virtual Task<Result<std::shared_ptr<const MappedArena>>> open(wire::NodeEntry node,
                                                                 TimePoint deadline) = 0;
+  /// The same for writing: `unavailable` where that cannot be had.
+  virtual Task<Result<std::shared_ptr<const WritableArena>>> open_writable(wire::NodeEntry node,
+                                                                           TimePoint deadline);
 };
 
 /// Arenas by node: immutable, shared by whoever reads.
@@ -33,17 +38,42 @@ class ArenaSet {
  public:
   using Arena = std::shared_ptr<const MappedArena>;
 
-  void add(Arena arena) { arenas_.push_back(std::move(arena)); }
+  using Writable = std::shared_ptr<const WritableArena>;
+
+  /// `writable` may be null; `refused`: it will not come.
+  void add(Arena arena, Writable writable = nullptr, bool refused = true) {
+    arenas_.push_back({std::move(arena), std::move(writable), refused});
+  }
   /// Null if that node's arena is not mapped.
   [[nodiscard]] const Arena* find(NodeId node) const noexcept {
-    for (const Arena& arena : arenas_) {  // as many as nodes on one host: few
-      if (arena->node() == node) return &arena;
+    const Entry* found = entry(node);
+    return found != nullptr ? &found->arena : nullptr;
+  }
+  /// Null if that node's arena is not mapped for writing.
+  [[nodiscard]] Writable writable(NodeId node) const noexcept {
+    const Entry* found = entry(node);
+    return found != nullptr ? found->writable : nullptr;
+  }
+  /// Asking for it may make it so.
+  [[nodiscard]] bool may_become_writable(NodeId node) const noexcept {
+    const Entry* found = entry(node);
+    return found != nullptr && !found->writable && !found->refused;
+  }
+
+ private:
+  struct Entry {
+    Arena arena;
+    Writable writable;
+    bool refused = false;
+  };
+  [[nodiscard]] const Entry* entry(NodeId node) const noexcept {
+    for (const Entry& one : arenas_) {  // as many as nodes on one host: few
+      if (one.arena->node() == node) return &one;
     }
     return nullptr;
   }
 
- private:
-  std::vector<Arena> arenas_;
+  std::vector<Entry> arenas_;
 };
 
 /// Follows the shard's list of nodes: one that is alive, on this host, and has a door is mapped,
@@ -62,6 +92,9 @@ class MappedNodes {
   MappedNodes& operator=(const MappedNodes&) = delete;
 
   void update(const std::vector<wire::NodeEntry>& nodes);
+  /// A mapped node's arena is wanted for writing; `done` finishes when it is in `arenas`, or will
+  /// not be. Asked once in a node's life: it is mapped when somebody first stores in place.
+  void want_writable(NodeId node, Completion& done);
   /// Waits until no door is being knocked at. One waiter.
   Task<> settle();
   /// Maps nothing more, forgets all; ends when nothing runs.
@@ -77,10 +110,14 @@ class MappedNodes {
     bool opening = false;
     bool told = false;  ///< why it cannot be mapped has been logged
     std::shared_ptr<const MappedArena> arena;
+    std::shared_ptr<const WritableArena> writable;
+    bool writable_refused = false;
+    std::vector<Completion*> writers;  ///< wait for it
   };
 
   [[nodiscard]] bool mappable(const wire::NodeEntry& node) const noexcept;
   Task<> open(wire::NodeEntry node);
+  Task<> open_writable(wire::NodeEntry node);
   void publish();
 
   Loop& loop_;

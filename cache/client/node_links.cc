@@ -132,6 +132,11 @@ Task<> NodeLinks::connect(NodeId node) {
   stop_signal_.raise();
 }
 
+PeerId NodeLinks::connected(NodeId node) const noexcept {
+  const auto found = links_.find(node);
+  return found != links_.end() ? found->second.peer : PeerId{};
+}
+
 void NodeLinks::attach(OpId op, PeerId peer, Exchange& exchange) {
   exchanges_.emplace(op.value, Attached{peer, &exchange});
 }

@@ -67,6 +67,9 @@ class NodeLinks final : public Receiver {
   /// `signal` waits no longer.
   void forget(NodeId node, const Signal& signal) noexcept;
 
+  /// The connection to a node, if there is one now.
+  [[nodiscard]] PeerId connected(NodeId node) const noexcept;
+
   void attach(OpId op, PeerId peer, Exchange& exchange);
   void detach(OpId op) noexcept { exchanges_.erase(op.value); }
 

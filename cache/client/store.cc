@@ -11,6 +11,19 @@ namespace membrain {
 
 namespace {
 
+/// Bytes of a block's pieces; 0 if they cannot be one block.
+std::uint32_t length_of(std::span<const ConstPiece> pieces) noexcept {
+  std::uint64_t bytes = 0;
+  for (const ConstPiece& piece : pieces) {
+    if (piece.data == nullptr && piece.size != 0) return 0;
+    if (piece.size > std::numeric_limits<std::uint32_t>::max() - bytes) return 0;
+    bytes += piece.size;
+  }
+  return static_cast<std::uint32_t>(bytes);
+}
+
+}  // namespace
+
 ItemOutcome outcome_of(wire::ItemStatus status) noexcept {
   switch (status) {
     case wire::ItemStatus::ok:
@@ -37,19 +50,6 @@ ItemOutcome outcome_of(wire::ItemStatus status) noexcept {
   }
   return {.why = Errc::unavailable};
 }
-
-/// Bytes of a block's pieces; 0 if they cannot be one block.
-std::uint32_t length_of(std::span<const ConstPiece> pieces) noexcept {
-  std::uint64_t bytes = 0;
-  for (const ConstPiece& piece : pieces) {
-    if (piece.data == nullptr && piece.size != 0) return 0;
-    if (piece.size > std::numeric_limits<std::uint32_t>::max() - bytes) return 0;
-    bytes += piece.size;
-  }
-  return static_cast<std::uint32_t>(bytes);
-}
-
-}  // namespace
 
 Storing::Storing(NodeLinks& links, StoreJob job)
     : links_(links),
@@ -145,44 +145,29 @@ Task<> Storing::skip_known() {
   std::uint64_t bytes = 0;
   for (std::size_t i = 0; i < places_.size(); ++i) bytes += length(i);
   if (bytes < job_.probe_bytes || cancelled_) co_return;
-  std::vector<wire::ProbeParts> asked = probes();
-  std::vector<wire::ProbedParts> answers(asked.size());
-  Completion answered(links_.loop().ready(), static_cast<std::uint32_t>(asked.size()));
-  const TimePoint patience = std::min(job_.deadline, links_.loop().now() + kProbePatience);
-  for (std::size_t i = 0; i < asked.size(); ++i) {
-    job_.ask_parts(std::move(asked[i]), patience, answers[i], answered);
-  }
+  PartProbe probe(links_.loop().ready(), NamespaceId{job_.space.id}, Era{job_.space.era}, parts());
+  probe.ask(job_.ask_parts, std::min(job_.deadline, links_.loop().now() + kProbePatience));
+  Completion& answered = probe.answered();
   for (std::size_t i = 0; i < places_.size() && !answered.done() && !cancelled_; ++i) {
     Task<> hashed = hash(i);
     co_await hashed;
   }
   const Result<> outcome = co_await answered;
   if (!outcome || cancelled_) co_return;
-  for (std::size_t i = 0; i < answers.size(); ++i) take_known(i * wire::kMaxKeys, answers[i]);
+  for (std::size_t i = 0; i < places_.size(); ++i) {
+    if (!probe.known(i)) continue;
+    known_[i] = true;
+    end(i, {.ok = true, .duplicate = true});
+  }
 }
 
-std::vector<wire::ProbeParts> Storing::probes() const {
-  std::vector<wire::ProbeParts> probes;
+std::vector<wire::PartName> Storing::parts() const {
+  std::vector<wire::PartName> parts;
+  parts.reserve(job_.list.items.size());
   for (std::size_t i = 0; i < job_.list.items.size(); ++i) {
-    if (i % wire::kMaxKeys == 0) {
-      probes.emplace_back();
-      probes.back().space = NamespaceId{job_.space.id};
-      probes.back().era = Era{job_.space.era};
-    }
-    probes.back().parts.push_back({key_of(i), job_.list.items[i].part});
+    parts.push_back({key_of(i), job_.list.items[i].part});
   }
-  return probes;
-}
-
-/// An answer about the items from `first` on. One that is shorter says nothing of the rest.
-void Storing::take_known(std::size_t first, const wire::ProbedParts& answer) {
-  const std::size_t count =
-      std::min({job_.list.items.size() - first, wire::kMaxKeys, answer.bitmap.size() * 8});
-  for (std::size_t i = 0; i < count; ++i) {
-    if ((answer.bitmap[i / 8] >> (i % 8) & 1U) == 0) continue;
-    known_[first + i] = true;
-    end(first + i, {.ok = true, .duplicate = true});
-  }
+  return parts;
 }
 
 // ---- moving
@@ -199,22 +184,36 @@ void Storing::launch(const std::vector<std::size_t>& items, NodeId avoid) {
       end(item, {.why = cancelled_ ? Errc::cancelled : Errc::unavailable});
     }
   }
-  for (const auto& [node, share] : shares) {
-    auto lane = std::make_shared<Lane>(Lane{node, batches_of(share)});
-    const std::size_t workers = std::min(kWindow, lane->batches.size());
-    workers_.expect(static_cast<std::uint32_t>(workers));
-    for (std::size_t i = 0; i < workers; ++i) links_.loop().spawn(work(lane));
-  }
+  workers_.expect(static_cast<std::uint32_t>(shares.size()));
+  for (auto& [node, share] : shares) links_.loop().spawn(open_lane(node, std::move(share)));
 }
 
-std::deque<Storing::Batch> Storing::batches_of(const std::vector<std::size_t>& items) const {
+Task<> Storing::open_lane(NodeId node, std::vector<std::size_t> items) {
+  const auto lane = std::make_shared<Lane>();
+  lane->node = node;
+  if (job_.writable) {
+    Task<std::shared_ptr<const WritableArena>> opening = job_.writable(node);
+    lane->arena = co_await opening;
+  }
+  lane->batches = batches_of(items, lane->arena ? Way::in_place : Way::sent);
+  const std::size_t workers = std::min(kWindow, lane->batches.size());
+  workers_.expect(static_cast<std::uint32_t>(workers));
+  for (std::size_t i = 0; i < workers; ++i) links_.loop().spawn(work(lane));
+  workers_.finish({});
+}
+
+std::deque<Storing::Batch> Storing::batches_of(const std::vector<std::size_t>& items,
+                                               Way way) const {
+  const bool sent = way == Way::sent;
+  const std::uint64_t most_bytes = sent ? kBatchBytes : kInPlaceBytes;
+  const std::size_t most_items = sent ? wire::kMaxStoreItems : wire::kMaxReserveItems;
   std::deque<Batch> batches;
   std::uint64_t bytes = 0;
   bool open = false;  // the last batch takes more
   for (const std::size_t item : items) {
-    const bool alone = length(item) >= kAloneBytes;
-    if (alone || !open || bytes + length(item) > kBatchBytes ||
-        batches.back().size() == wire::kMaxStoreItems) {
+    const bool alone = sent && length(item) >= kAloneBytes;
+    if (alone || !open || bytes + length(item) > most_bytes ||
+        batches.back().size() == most_items) {
       batches.emplace_back();
       bytes = 0;
     }
@@ -229,10 +228,29 @@ Task<> Storing::work(std::shared_ptr<Lane> lane) {
   while (!lane->batches.empty()) {
     Batch batch = std::move(lane->batches.front());
     lane->batches.pop_front();
-    Task<> stored = store_batch(lane->node, std::move(batch));
-    co_await stored;
+    if (lane->arena) {
+      Task<Batch> placing = store_in_place(lane->arena, std::move(batch));
+      batch = co_await placing;
+    }
+    for (Batch& sent : batches_of(batch, Way::sent)) {
+      Task<> stored = store_batch(lane->node, std::move(sent));
+      co_await stored;
+    }
   }
   workers_.finish({});
+}
+
+wire::BlockMeta Storing::meta_of(std::size_t item) const {
+  const StoreItem& block = job_.list.items[item];
+  wire::BlockMeta meta;
+  meta.space = NamespaceId{job_.space.id};
+  meta.era = Era{job_.space.era};
+  meta.key = key_of(item);
+  if (!block.parent.empty()) meta.parent = job_.keys->key(block.parent);
+  meta.depth = block.depth;
+  meta.part = block.part;
+  meta.priority = block.priority;
+  return meta;
 }
 
 wire::Store Storing::message_of(const Batch& batch) const {
@@ -240,15 +258,8 @@ wire::Store Storing::message_of(const Batch& batch) const {
   message.proof = job_.proof;
   message.items.reserve(batch.size());
   for (const std::size_t item : batch) {
-    const StoreItem& block = job_.list.items[item];
     wire::StoreItem entry;
-    entry.meta.space = NamespaceId{job_.space.id};
-    entry.meta.era = Era{job_.space.era};
-    entry.meta.key = key_of(item);
-    if (!block.parent.empty()) entry.meta.parent = job_.keys->key(block.parent);
-    entry.meta.depth = block.depth;
-    entry.meta.part = block.part;
-    entry.meta.priority = block.priority;
+    entry.meta = meta_of(item);
     entry.length = length(item);
     entry.checksum = *sums_[item];
     message.items.push_back(entry);
@@ -266,11 +277,18 @@ Task<> Storing::store_batch(NodeId node, Batch batch) {
   SegmentList payload;
   for (const std::size_t item : batch) payload.add(places_[item]);
   StoreExchange exchange(links_, node, message_of(batch), std::move(payload), job_.deadline);
-  const auto here = active_.insert(active_.end(), &exchange);
-  Task<StoreAnswer> exchanged = exchange.run();
+  Task<StoreAnswer> exchanged = exchange_with(exchange);
   const StoreAnswer answer = co_await exchanged;
-  active_.erase(here);
   settle(node, batch, answer);
+}
+
+/// The exchange can be taken back meanwhile.
+Task<StoreAnswer> Storing::exchange_with(StoreExchange& exchange) {
+  const auto here = active_.insert(active_.end(), &exchange);
+  Task<StoreAnswer> exchanging = exchange.run();
+  StoreAnswer answer = co_await exchanging;
+  active_.erase(here);
+  co_return std::move(answer);
 }
 
 /// Ends the items of a batch, or gives them their second node.

@@ -9,12 +9,27 @@ namespace membrain {
 
 StoreExchange::StoreExchange(NodeLinks& links, NodeId node, wire::Store message,
                              SegmentList payload, TimePoint deadline)
+    : StoreExchange(links, node, StoreRequest(std::move(message)), deadline) {
+  payload_ = std::move(payload);
+}
+
+StoreExchange::StoreExchange(NodeLinks& links, std::shared_ptr<const WritableArena> arena,
+                             wire::ReserveSlots message, TimePoint deadline)
+    : StoreExchange(links, arena->node(), StoreRequest(std::move(message)), deadline) {
+  arena_ = std::move(arena);
+}
+
+StoreExchange::StoreExchange(NodeLinks& links, NodeId node, wire::SealSlots message,
+                             TimePoint deadline)
+    : StoreExchange(links, node, StoreRequest(std::move(message)), deadline) {}
+
+StoreExchange::StoreExchange(NodeLinks& links, NodeId node, StoreRequest message,
+                             TimePoint deadline)
     : links_(links),
       fabric_(links.fabric()),
       loop_(links.loop()),
       node_(node),
       message_(std::move(message)),
-      payload_(std::move(payload)),
       deadline_(deadline),
       signal_(loop_.ready()),
       timer_(loop_, [this] { signal_.raise(); }) {}
@@ -44,13 +59,22 @@ void StoreExchange::begin(PeerId peer) {
   peer_ = peer;
   answer_.lane = fabric_.lane(peer);
   op_ = links_.calls().next_op();
-  message_.deadline_ms = milliseconds_left(loop_.now(), deadline_);
   std::vector<std::byte> frame;
-  wire::Header head;
-  head.op = op_;
-  head.epoch = message_.proof.epoch;
-  wire::write_frame(frame, head, message_);
+  std::visit(
+      [&](auto& message) {
+        message.deadline_ms = milliseconds_left(loop_.now(), deadline_);
+        wire::Header head;
+        head.op = op_;
+        head.epoch = message.proof.epoch;
+        wire::write_frame(frame, head, message);
+      },
+      message_);
   links_.attach(op_, peer, *this);
+  if (!std::holds_alternative<wire::Store>(message_)) {
+    // What cannot be delivered shows as a lost peer.
+    static_cast<void>(fabric_.send(peer, frame));
+    return;
+  }
   sending_ = true;
   loop_.spawn(await_sent(std::move(frame)));
 }
@@ -94,16 +118,35 @@ void StoreExchange::on_frame(const wire::Frame& frame, Payload) {
   if (frame.header.type == wire::Type::refused) {
     const Result<wire::Refused> refused = wire::read_body<wire::Refused>(frame.body);
     give_up(refused ? refused->code : Errc::corrupt, "refused by the node");
-  } else if (frame.header.type == wire::Type::stored) {
-    Result<wire::Stored> stored = wire::read_body<wire::Stored>(frame.body);
-    if (stored && stored->statuses.size() == message_.items.size()) {
-      answered_ = true;
-      answer_.statuses = std::move(stored->statuses);
-    } else {
-      give_up(Errc::corrupt, "an answer that does not fit the store");
-    }
+  } else if (frame.header.type == wire::Type::stored && !arena_) {
+    take_stored(frame);
+  } else if (frame.header.type == wire::Type::reserved_slots && arena_) {
+    take_reserved(frame);
   }
   signal_.raise();
+}
+
+std::size_t StoreExchange::item_count() const noexcept {
+  return std::visit([](const auto& message) { return message.items.size(); }, message_);
+}
+
+void StoreExchange::take_stored(const wire::Frame& frame) {
+  Result<wire::Stored> stored = wire::read_body<wire::Stored>(frame.body);
+  if (!stored || stored->statuses.size() != item_count()) {
+    return give_up(Errc::corrupt, "an answer that does not fit the store");
+  }
+  answered_ = true;
+  answer_.statuses = std::move(stored->statuses);
+}
+
+void StoreExchange::take_reserved(const wire::Frame& frame) {
+  Result<wire::ReservedSlots> reserved = wire::read_body<wire::ReservedSlots>(frame.body);
+  if (!reserved || reserved->items.size() != item_count()) {
+    return give_up(Errc::corrupt, "an answer that does not fit the reservation");
+  }
+  arena_->begin(*reserved);
+  answered_ = true;
+  answer_.reserved = std::move(*reserved);
 }
 
 void StoreExchange::on_peer_lost() {

@@ -1,9 +1,11 @@
-// StoreExchange: one Store message, its payload, and the answer.
+// StoreExchange: one message of a store, its payload if it has one, and the answer.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "base/clock.h"
@@ -11,6 +13,7 @@
 #include "cache/client/node_links.h"
 #include "cache/client/segments.h"
 #include "cache/client/signal.h"
+#include "cache/client/writable_arena.h"
 #include "membrain/result.h"
 #include "protocol/messages.h"
 #include "transport/completion.h"
@@ -19,14 +22,18 @@
 
 namespace membrain {
 
-/// How one Store ended. Its memory is the caller's again.
+/// What a node is asked: to keep a payload, to lend slots, or to keep what is in them.
+using StoreRequest = std::variant<wire::Store, wire::ReserveSlots, wire::SealSlots>;
+
+/// How it ended. Its memory is the caller's again.
 struct StoreAnswer {
   Result<> outcome;                        ///< why there are no statuses
   std::vector<wire::ItemStatus> statuses;  ///< one per item, if `outcome`
+  wire::ReservedSlots reserved;            ///< to ReserveSlots, likewise
   std::string_view lane;
 };
 
-/// Connects if need be, sends, awaits `Stored`. Ends when the answer is there, or there will be
+/// Connects if need be, sends, awaits `Stored` (or `ReservedSlots`). Never sends twice. Ends when the answer is there, or there will be
 /// none, *and* the payload's memory is the caller's again: at the deadline, or on `stop`, a send
 /// that is still under way has kDrain more, then the connection is closed and the send awaited.
 ///
@@ -38,6 +45,10 @@ class StoreExchange final : public Exchange {
   /// `payload` borrows the caller's memory.
   StoreExchange(NodeLinks& links, NodeId node, wire::Store message, SegmentList payload,
                 TimePoint deadline);
+  /// What is lent begins to be written in `arena` when the answer comes, before anything else does.
+  StoreExchange(NodeLinks& links, std::shared_ptr<const WritableArena> arena,
+                wire::ReserveSlots message, TimePoint deadline);
+  StoreExchange(NodeLinks& links, NodeId node, wire::SealSlots message, TimePoint deadline);
   ~StoreExchange() = default;
 
   Task<StoreAnswer> run();
@@ -48,19 +59,24 @@ class StoreExchange final : public Exchange {
   void on_peer_lost() override;
 
  private:
+  StoreExchange(NodeLinks& links, NodeId node, StoreRequest message, TimePoint deadline);
   void try_to_begin();
   void begin(PeerId peer);
   Task<> await_sent(std::vector<std::byte> frame);
   void give_up(Errc why, std::string_view context);
   void close_if_hung();
+  void take_stored(const wire::Frame& frame);
+  void take_reserved(const wire::Frame& frame);
+  [[nodiscard]] std::size_t item_count() const noexcept;
   [[nodiscard]] bool ended() const noexcept { return answered_ && !sending_; }
 
   NodeLinks& links_;
   Fabric& fabric_;
   Loop& loop_;
   NodeId node_;
-  wire::Store message_;
+  StoreRequest message_;
   SegmentList payload_;
+  std::shared_ptr<const WritableArena> arena_;  ///< of a ReserveSlots
   TimePoint deadline_;
   OpId op_;
   PeerId peer_;

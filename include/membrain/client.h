@@ -14,6 +14,7 @@
 
 #include "membrain/block.h"
 #include "membrain/layout.h"
+#include "membrain/reservation.h"
 #include "membrain/result.h"
 #include "membrain/view.h"
 
@@ -41,7 +42,7 @@ struct ClientConfig {
   std::uint32_t fetch_window_blocks = 4;             ///< blocks under way from one node at once
   /// hash what arrived and compare with the catalog's checksum
   bool verify_checksums = true;
-  /// read blocks of nodes on this host where they lie, if a node of the same user lets us
+  /// read and write blocks of nodes on this host where they lie, if a node of the same user lets us
   bool mapped = true;
   /// threads ("mb-copy", from the first use on) on which `fetch_async` copies such blocks; 0: it
   /// asks the node. With `Threads::caller` it copies inside the call.
@@ -250,6 +251,19 @@ class Client {
                                         TransferOptions options = {});
   Result<TransferReport> store(const OpenedNamespace& space, std::span<const StoreItem> items,
                                TransferOptions options = {});
+
+  /// Room for blocks in the memory of nodes on this host, one Reservation per item: granted, a
+  /// duplicate (on any node), or refused. `valid` (0: the client's default; at most a minute) is
+  /// how long they may be sealed. `unavailable` without a node of this host that lets us write:
+  /// store then.
+  Result<std::vector<Reservation>> reserve(const OpenedNamespace& space,
+                                           std::span<const ReserveItem> items,
+                                           std::chrono::milliseconds valid = {});
+  /// Keeps what was written into reservations, as `store` does: hashed by the calling thread, then
+  /// checked and published by the node. Ends all of them, whatever the report says: `stale` for one
+  /// that was over, `invalid_argument` for one that was never granted, or given to `seal` before.
+  Result<TransferReport> seal(std::vector<Reservation> written,
+                              std::chrono::milliseconds timeout = {});
 
   /// Checks a layout, once, so that calls by block ids need no descriptors: `invalid_argument` with
   /// the reason for pieces that are empty, overlap or lie beyond all memory.
