@@ -33,9 +33,10 @@ struct StoreAnswer {
   std::string_view lane;
 };
 
-/// Connects if need be, sends, awaits `Stored` (or `ReservedSlots`). Never sends twice. Ends when the answer is there, or there will be
-/// none, *and* the payload's memory is the caller's again: at the deadline, or on `stop`, a send
-/// that is still under way has kDrain more, then the connection is closed and the send awaited.
+/// Connects if need be, sends, awaits `Stored` (or `ReservedSlots`). Never sends twice. Ends when
+/// the answer is there, or there will be none, *and* the payload's memory is the caller's again: at
+/// the deadline, or on `stop`, a send that is still under way has kDrain more, then the connection
+/// is closed and the send awaited.
 ///
 /// Threads  The data loop only. The exchange outlives `run`.
 class StoreExchange final : public Exchange {
