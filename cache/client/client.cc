@@ -87,12 +87,11 @@ struct CheckedParts {
   }
 };
 
-Task<> fetch_part(ClientCore& core, std::shared_ptr<const Match::State> match,
-                  std::vector<FetchItem> items, TransferOptions options,
-                  std::shared_ptr<CancelToken> cancel, MixedFetch::Reported reported) {
-  FetchList list(items);
+Task<> fetch_part(ClientCore& core, std::shared_ptr<const Match::State> match, FetchList items,
+                  TransferOptions options, std::shared_ptr<CancelToken> cancel,
+                  MixedFetch::Reported reported) {
   Task<Result<TransferReport>> fetching =
-      core.fetch(std::move(match), std::move(list), std::move(options), std::move(cancel));
+      core.fetch(std::move(match), std::move(items), std::move(options), std::move(cancel));
   Result<TransferReport> report = co_await fetching;
   reported(std::move(report));
 }
@@ -138,18 +137,24 @@ struct Client::Runtime {
   std::shared_ptr<Outcome<TransferReport>> run_transfer(Task<Result<TransferReport>> work,
                                                         std::shared_ptr<CancelToken> cancel);
 
-  /// A fetch of which some is mapped; what it reports will be in the outcome. Null if nothing is.
-  /// `keep_items`: they may go before it is reported.
+  /// A fetch of which some is mapped; what it reports will be in the outcome. Null if nothing is:
+  /// then the items and options are still the caller's.
   struct Mixed {
     std::shared_ptr<MixedFetch> fetch;
     std::shared_ptr<Outcome<TransferReport>> outcome;
   };
-  Mixed mix(const Match& match, std::span<const FetchItem> items, TransferOptions& options,
-            bool keep_items);
+  Mixed mix(const Match& match, FetchList& items, TransferOptions& options);
   /// Starts a part of one that goes the checked way.
-  void start_checked(std::shared_ptr<const Match::State> match, std::vector<FetchItem> items,
+  void start_checked(std::shared_ptr<const Match::State> match, FetchList items,
                      TransferOptions options, std::shared_ptr<CheckedParts> parts,
                      MixedFetch::Reported reported);
+  /// Starts a fetch, all of which goes the checked way.
+  std::shared_ptr<Outcome<TransferReport>> fetch_checked(const Match& match, FetchList items,
+                                                         TransferOptions options);
+  Operation<TransferReport> fetch_async(const Match& match, FetchList items,
+                                        TransferOptions options);
+  /// Fetches; what is mapped is copied by this thread.
+  Result<TransferReport> fetch(const Match& match, FetchList items, TransferOptions options);
   /// A transfer that ended before it began.
   Operation<TransferReport> refused(const Error& why);
 
@@ -230,9 +235,8 @@ std::shared_ptr<Outcome<TransferReport>> Client::Runtime::run_transfer(
   return outcome;
 }
 
-void Client::Runtime::start_checked(std::shared_ptr<const Match::State> match,
-                                    std::vector<FetchItem> items, TransferOptions options,
-                                    std::shared_ptr<CheckedParts> parts,
+void Client::Runtime::start_checked(std::shared_ptr<const Match::State> match, FetchList items,
+                                    TransferOptions options, std::shared_ptr<CheckedParts> parts,
                                     MixedFetch::Reported reported) {
   Loop& loop = data_loop();
   auto job = [this, &loop, match = std::move(match), items = std::move(items),
@@ -244,8 +248,8 @@ void Client::Runtime::start_checked(std::shared_ptr<const Match::State> match,
   if (!posted) reported(fail(posted.error()));
 }
 
-Client::Runtime::Mixed Client::Runtime::mix(const Match& match, std::span<const FetchItem> items,
-                                            TransferOptions& options, bool keep_items) {
+Client::Runtime::Mixed Client::Runtime::mix(const Match& match, FetchList& items,
+                                            TransferOptions& options) {
   if (!match.state()) return {};
   std::optional<MappedPlan> plan = plan_mapped(*match.state(), items, core->arenas());
   if (!plan) return {};
@@ -253,8 +257,7 @@ Client::Runtime::Mixed Client::Runtime::mix(const Match& match, std::span<const 
   mixed.outcome = new_outcome<TransferReport>();
   MixedFetch::Job job;
   job.match = match.state();
-  if (keep_items) job.kept.assign(items.begin(), items.end());
-  job.items = keep_items ? job.kept : items;
+  job.items = std::move(items);
   job.options = std::move(options);
   if (job.options.timeout.count() <= 0) job.options.timeout = core->config().default_timeout;
   job.plan = std::move(*plan);
@@ -273,6 +276,44 @@ Client::Runtime::Mixed Client::Runtime::mix(const Match& match, std::span<const 
     [[maybe_unused]] const Result<> posted = loop.inbox().post([parts] { parts->cancel(); });
   };
   return mixed;
+}
+
+std::shared_ptr<Outcome<TransferReport>> Client::Runtime::fetch_checked(const Match& match,
+                                                                        FetchList items,
+                                                                        TransferOptions options) {
+  auto cancel = std::make_shared<CancelToken>();
+  Task<Result<TransferReport>> work =
+      core->fetch(match.state(), std::move(items), std::move(options), cancel);
+  return run_transfer(std::move(work), std::move(cancel));
+}
+
+Operation<TransferReport> Client::Runtime::fetch_async(const Match& match, FetchList items,
+                                                       TransferOptions options) {
+  const Mixed mixed = mix(match, items, options);
+  if (!mixed.fetch) {
+    return Operation<TransferReport>(fetch_checked(match, std::move(items), std::move(options)));
+  }
+  const bool posted = !caller_drives && copies->post([fetch = mixed.fetch] { fetch->copy(); });
+  mixed.fetch->start();
+  if (caller_drives) {
+    mixed.fetch->copy();
+  } else if (!posted) {
+    mixed.fetch->ask();
+  }
+  return Operation<TransferReport>(mixed.outcome);
+}
+
+Result<TransferReport> Client::Runtime::fetch(const Match& match, FetchList items,
+                                              TransferOptions options) {
+  const Mixed mixed = mix(match, items, options);
+  const std::shared_ptr<Outcome<TransferReport>> outcome =
+      mixed.fetch ? mixed.outcome : fetch_checked(match, std::move(items), std::move(options));
+  if (mixed.fetch) {
+    mixed.fetch->start();
+    mixed.fetch->copy();
+  }
+  outcome->await();
+  return outcome->take();
 }
 
 Operation<TransferReport> Client::Runtime::refused(const Error& why) {
@@ -356,30 +397,12 @@ Result<Match> Client::adopt(std::span<const std::byte> grant) {
 
 Operation<TransferReport> Client::fetch_async(const Match& match, std::span<const FetchItem> items,
                                               TransferOptions options) {
-  TransferOptions untouched = options;
-  if (const Runtime::Mixed mixed = runtime_->mix(match, items, options, true); mixed.fetch) {
-    const bool here = runtime_->caller_drives;
-    if (here || runtime_->copies->post([fetch = mixed.fetch] { fetch->copy(); })) {
-      mixed.fetch->start();
-      if (here) mixed.fetch->copy();
-      return Operation<TransferReport>(mixed.outcome);
-    }
-  }
-  options = std::move(untouched);
-  auto cancel = std::make_shared<CancelToken>();
-  Task<Result<TransferReport>> work =
-      runtime_->core->fetch(match.state(), FetchList(items), std::move(options), cancel);
-  return Operation<TransferReport>(runtime_->run_transfer(std::move(work), std::move(cancel)));
+  return runtime_->fetch_async(match, FetchList(items), std::move(options));
 }
 
 Result<TransferReport> Client::fetch(const Match& match, std::span<const FetchItem> items,
                                      TransferOptions options) {
-  const Runtime::Mixed mixed = runtime_->mix(match, items, options, false);
-  if (!mixed.fetch) return fetch_async(match, items, std::move(options)).wait();
-  mixed.fetch->start();
-  mixed.fetch->copy();
-  mixed.outcome->await();
-  return mixed.outcome->take();
+  return runtime_->fetch(match, FetchList(items), std::move(options));
 }
 
 Result<std::vector<View>> Client::fetch_view(const Match& match,
@@ -462,15 +485,14 @@ Operation<TransferReport> Client::fetch_async(const Match& match, const Register
                                               const LayoutFetch& fetch, TransferOptions options) {
   Result<FetchList> list = FetchList::of(into, fetch);
   if (!list) return runtime_->refused(list.error());
-  auto cancel = std::make_shared<CancelToken>();
-  Task<Result<TransferReport>> work =
-      runtime_->core->fetch(match.state(), std::move(*list), std::move(options), cancel);
-  return Operation<TransferReport>(runtime_->run_transfer(std::move(work), std::move(cancel)));
+  return runtime_->fetch_async(match, std::move(*list), std::move(options));
 }
 
 Result<TransferReport> Client::fetch(const Match& match, const RegisteredLayout& into,
                                      const LayoutFetch& fetch, TransferOptions options) {
-  return fetch_async(match, into, fetch, std::move(options)).wait();
+  Result<FetchList> list = FetchList::of(into, fetch);
+  if (!list) return fail(list.error());
+  return runtime_->fetch(match, std::move(*list), std::move(options));
 }
 
 Operation<TransferReport> Client::store_async(const OpenedNamespace& space,

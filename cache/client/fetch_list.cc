@@ -1,5 +1,8 @@
 #include "cache/client/fetch_list.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace membrain {
 
 namespace {
@@ -21,19 +24,29 @@ FetchList::FetchList(std::span<const FetchItem> items) {
   std::size_t pieces = 0;
   for (const FetchItem& item : items) pieces += item.into.size();
   ranges_.reserve(items.size());
-  pieces_.reserve(pieces);  // the places point into it: it must not grow
+  std::shared_ptr<Piece[]> copies = std::make_shared<Piece[]>(pieces);
+  Piece* next = copies.get();
   for (const FetchItem& item : items) {
-    const std::size_t first = pieces_.size();
-    pieces_.insert(pieces_.end(), item.into.begin(), item.into.end());
+    const std::span<const Piece> into(next, item.into.size());
+    next = std::copy(item.into.begin(), item.into.end(), next);
     WantedRange range;
     range.block = item.block;
     range.part = item.part;
     range.sound = is_sound(item.into);
     range.offset = item.offset;
     range.length = item.length;
-    range.into = Place(std::span<const Piece>(pieces_).subspan(first));
+    range.into = Place(into);
     ranges_.push_back(range);
   }
+  owner_ = std::move(copies);
+}
+
+FetchList FetchList::picked(std::span<const std::uint32_t> items) const {
+  FetchList list;
+  list.ranges_.reserve(items.size());
+  for (const std::uint32_t item : items) list.ranges_.push_back(ranges_[item]);
+  list.owner_ = owner_;
+  return list;
 }
 
 }  // namespace membrain

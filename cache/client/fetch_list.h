@@ -26,7 +26,8 @@ struct WantedRange {
 
 /// A copy of what the caller asked for, flat: two allocations, however many items and pieces.
 ///
-/// Ownership  Owns the lists of pieces, not the memory that they name.
+/// Ownership  Shares the lists of pieces with what was `picked` from it, or the layout with its
+///            caller; not the memory that they name.
 class FetchList {
  public:
   FetchList() = default;
@@ -35,6 +36,8 @@ class FetchList {
       : FetchList(std::span<const FetchItem>(items)) {}  // NOLINT: likewise
   /// Blocks by their ids in a layout: one allocation. `invalid_argument` for what does not fit.
   static Result<FetchList> of(const RegisteredLayout& into, const LayoutFetch& fetch);
+  /// Some of its items, in this order.
+  [[nodiscard]] FetchList picked(std::span<const std::uint32_t> items) const;
   FetchList(FetchList&&) noexcept = default;
   FetchList& operator=(FetchList&&) noexcept = default;
 
@@ -45,8 +48,7 @@ class FetchList {
 
  private:
   std::vector<WantedRange> ranges_;
-  std::shared_ptr<const LayoutGeometry> layout_;  ///< of the places, if they are in one
-  std::vector<Piece> pieces_;  ///< of all items, one after the other: the places point into it
+  std::shared_ptr<const void> owner_;  ///< what the places point to: a layout, or all pieces
 };
 
 }  // namespace membrain

@@ -63,7 +63,7 @@ Result<FetchList> FetchList::of(const RegisteredLayout& into, const LayoutFetch&
   const std::uint64_t offset = layout.offset_of(fetch.first_plane);
   const std::uint64_t length = layout.offset_of(end) - offset;
   FetchList list;
-  list.layout_ = into.geometry();
+  list.owner_ = into.geometry();
   list.ranges_.reserve(ids.count());
   const Ids blocks(fetch.blocks, fetch.first_block, ids.count());
   for (std::size_t i = 0; i < ids.count(); ++i) {
@@ -72,7 +72,7 @@ Result<FetchList> FetchList::of(const RegisteredLayout& into, const LayoutFetch&
     range.block = static_cast<std::uint32_t>(blocks[i]);
     range.part = fetch.part;
     range.offset = static_cast<std::uint32_t>(offset);
-    range.length = static_cast<std::uint32_t>(length);
+    range.length = end == planes ? 0 : static_cast<std::uint32_t>(length);  // all that is left
     range.into = Place(layout, static_cast<std::uint32_t>(ids[i]), offset, length);
     list.ranges_.push_back(range);
   }

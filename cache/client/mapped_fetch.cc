@@ -10,18 +10,14 @@ namespace {
 constexpr std::size_t kSealsAhead = 4;  // fetched while a block is copied
 
 /// What the checked way would also accept; it says what is wrong with the others.
-bool is_sound(const Match::State& match, const FetchItem& item) noexcept {
+bool is_sound(const Match::State& match, const WantedRange& item) noexcept {
   if (item.block >= match.keys.size() || item.part >= match.parts) return false;
   const std::span<const FoundReplica> replicas = match.replicas_of(item.block, item.part);
   if (replicas.empty()) return true;  // a miss
   const std::uint32_t whole = replicas.front().at.length;
   if (item.offset >= whole || item.length > whole - item.offset) return false;
-  std::uint64_t left = item.length != 0 ? item.length : whole - item.offset;
-  for (const Piece& piece : item.into) {
-    if ((piece.data == nullptr && piece.size != 0) || piece.size > left) return false;
-    left -= piece.size;
-  }
-  return left == 0;
+  const std::uint32_t length = item.length != 0 ? item.length : whole - item.offset;
+  return item.sound && item.into.size_bytes() == length;
 }
 
 }  // namespace
@@ -36,7 +32,7 @@ std::optional<MappedItem> mapped_replica(const Match::State& match, std::uint32_
   return std::nullopt;
 }
 
-std::optional<MappedPlan> plan_mapped(const Match::State& match, std::span<const FetchItem> items,
+std::optional<MappedPlan> plan_mapped(const Match::State& match, const FetchList& items,
                                       std::shared_ptr<const ArenaSet> arenas) {
   if (match.probe || !arenas) return std::nullopt;
   MappedPlan plan;
@@ -56,10 +52,9 @@ std::optional<MappedPlan> plan_mapped(const Match::State& match, std::span<const
   return plan;
 }
 
-bool copy_item(const MappedItem& mapped, const FetchItem& item, bool verify) noexcept {
-  const Place into{std::span<const Piece>(item.into)};
-  const bool whole = into.size_bytes() == mapped.at->length;
-  return copy_part(*mapped.arena, mapped.name, *mapped.at, item.offset, into, verify && whole);
+bool copy_item(const MappedItem& mapped, const WantedRange& item, bool verify) noexcept {
+  const bool whole = item.into.size_bytes() == mapped.at->length;
+  return copy_part(*mapped.arena, mapped.name, *mapped.at, item.offset, item.into, verify && whole);
 }
 
 MixedFetch::MixedFetch(Job job)
@@ -69,6 +64,14 @@ MixedFetch::MixedFetch(Job job)
 
 void MixedFetch::start() {
   if (!job_.plan.rest.empty()) send_checked(std::exchange(job_.plan.rest, {}));
+  end_part();
+}
+
+void MixedFetch::ask() {
+  std::vector<std::uint32_t> items;
+  items.reserve(job_.plan.mapped.size());
+  for (const MappedItem& mapped : job_.plan.mapped) items.push_back(mapped.item);
+  send_checked(std::move(items));
   end_part();
 }
 
@@ -87,7 +90,7 @@ void MixedFetch::copy() {
       mapped[i + kSealsAhead].arena->prefetch(*mapped[i + kSealsAhead].at);
     }
     if (copy_item(mapped[i], job_.items[item], job_.verify)) {
-      for (const Piece& piece : job_.items[item].into) bytes += piece.size;
+      bytes += job_.items[item].into.size_bytes();
       end_item(item, {.ok = true});
     } else {
       failed.push_back(item);
@@ -106,9 +109,7 @@ void MixedFetch::copy() {
 }
 
 void MixedFetch::send_checked(std::vector<std::uint32_t> items) {
-  std::vector<FetchItem> wanted;
-  wanted.reserve(items.size());
-  for (const std::uint32_t item : items) wanted.push_back(job_.items[item]);
+  FetchList wanted = job_.items.picked(items);
   TransferOptions options;
   const auto left =
       std::chrono::duration_cast<std::chrono::milliseconds>(deadline_ - job_.clock->now());

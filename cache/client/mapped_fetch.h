@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "cache/client/fetch_list.h"
 #include "cache/client/mapped_arena.h"
 #include "cache/client/mapped_nodes.h"
 #include "cache/client/match_state.h"
@@ -45,28 +46,28 @@ struct MappedPlan {
 /// Nothing if no item can be copied here, or any item is not sound: then all of it goes the checked
 /// way, which says what is wrong.
 [[nodiscard]] std::optional<MappedPlan> plan_mapped(const Match::State& match,
-                                                    std::span<const FetchItem> items,
+                                                    const FetchList& items,
                                                     std::shared_ptr<const ArenaSet> arenas);
 
 /// Copies one item. False: it goes the checked way.
-[[nodiscard]] bool copy_item(const MappedItem& mapped, const FetchItem& item, bool verify) noexcept;
+[[nodiscard]] bool copy_item(const MappedItem& mapped, const WantedRange& item,
+                             bool verify) noexcept;
 
 /// One fetch, part of which is copied and part of which goes the checked way, at the same time.
 /// What could not be copied after all goes the checked way too. Reports once, when all has ended.
 ///
-/// Threads  `copy` on any one thread; checked parts end on the data loop's. `on_item` is told by
-///          both, never at once.
+/// Threads  `copy` (or `ask`) on any one thread; checked parts end on the data loop's. `on_item` is
+///          told by both, never at once.
 class MixedFetch : public std::enable_shared_from_this<MixedFetch> {
  public:
   using Reported = std::function<void(Result<TransferReport>)>;
   /// Starts a fetch the checked way.
-  using Checked = std::function<void(std::vector<FetchItem>, TransferOptions, Reported)>;
+  using Checked = std::function<void(FetchList, TransferOptions, Reported)>;
 
   struct Job {
     std::shared_ptr<const Match::State> match;
-    std::span<const FetchItem> items;  ///< until it is reported
-    std::vector<FetchItem> kept;       ///< the same, if nobody else keeps them
-    TransferOptions options;           ///< with a time-out
+    FetchList items;
+    TransferOptions options;  ///< with a time-out
     MappedPlan plan;
     bool verify = true;
     const Clock* clock = nullptr;
@@ -78,6 +79,8 @@ class MixedFetch : public std::enable_shared_from_this<MixedFetch> {
 
   /// Sends off what goes the checked way from the beginning. Once, as `copy`; in any order.
   void start();
+  /// Instead of `copy`, if there is nobody to do it: all of it goes the checked way.
+  void ask();
   /// Copies what is mapped, then sends off what could not be.
   void copy();
   /// What has not been copied yet is given up: the operation ends with `cancelled`.

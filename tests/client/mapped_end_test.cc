@@ -64,12 +64,13 @@ class MappedEndToEnd : public testing::TestWithParam<Threads> {
     node_ = std::move(*RunningNode::start(node, context_));
     ASSERT_TRUE(node_->wait_connected(SteadyClock().now() + std::chrono::seconds(20), signals_));
   }
-  std::unique_ptr<Client> client(bool mapped = true) {
+  std::unique_ptr<Client> client(bool mapped = true, std::uint32_t copy_threads = 1) {
     ClientConfig config;
     config.server = server_->address();
     config.secret = kSecret;
     config.threads = GetParam();
     config.mapped = mapped;
+    config.copy_threads = copy_threads;
     return std::move(Client::open(config).value());
   }
   static OpenedNamespace open(Client& client) {
@@ -167,6 +168,101 @@ TEST_P(MappedEndToEnd, AClientThatDeclinesItAsksTheNode) {
   expect_all(client->fetch(match, wanted), "checked");
 }
 
+TEST_P(MappedEndToEnd, WithoutCopyThreadsAnAsynchronousFetchAsksTheNode) {
+  const auto client = this->client(true, 0);
+  const OpenedNamespace space = open(*client);
+  store(*client, space);
+  const Match match = look_up(*client, space);
+  const std::vector<FetchItem> wanted = items();
+  const bool copies_in_the_call = GetParam() == Threads::caller;
+  expect_all(client->fetch_async(match, wanted).wait(), copies_in_the_call ? "mapped" : "checked");
+}
+
+/// An engine's cache: planes of pieces, and blocks of them by their ids.
+class LayoutEndToEnd : public MappedEndToEnd {
+ protected:
+  static constexpr std::size_t kPlanes = 6;
+  static constexpr std::uint32_t kIds = 32;
+  static constexpr std::uint32_t kStored = 16;
+
+  explicit LayoutEndToEnd(std::size_t piece = 2000)
+      : cache_(content(kPlanes * kIds * piece, 77)), layout_(planes(piece)) {}
+  RegisteredLayout planes(std::size_t piece) {
+    Layout layout;
+    layout.blocks = kIds;
+    for (std::size_t plane = 0; plane < kPlanes; ++plane) {
+      layout.planes.push_back({cache_.data() + plane * kIds * piece, piece, piece});
+    }
+    return Client::register_layout(layout).value();
+  }
+  static std::vector<BlockHash> hashes() {
+    std::vector<BlockHash> hashes;
+    for (unsigned number = 0; number < kStored; ++number) hashes.push_back(hash_of(500 + number));
+    return hashes;
+  }
+  static Match look_up(Client& client, const OpenedNamespace& space) {
+    return std::move(client.lookup(space, hashes()).value());
+  }
+  /// Stores ids 0 to 15; they will be fetched into 16 to 31.
+  void store(Client& client, const OpenedNamespace& space) {
+    const std::vector<BlockHash> names = hashes();
+    const auto report = client.store(space, layout_, {.hashes = names});
+    ASSERT_TRUE(report) << report.error().context;
+    ASSERT_EQ(report->ok_count(), kStored);
+  }
+  [[nodiscard]] bool came_over(const Result<TransferReport>& report, bool mapped) {
+    const std::size_t plane = cache_.size() / kPlanes;
+    bool equal =
+        report && report->ok_count() == kStored && report->lane_bytes.contains("mapped") == mapped;
+    for (std::size_t i = 0; i < kPlanes; ++i) {
+      const auto at = cache_.begin() + static_cast<std::ptrdiff_t>(i * plane);
+      const auto half = static_cast<std::ptrdiff_t>(plane / 2);
+      equal = equal && std::equal(at, at + half, at + half);
+      std::fill(at + half, at + 2 * half, std::byte{0});
+    }
+    return equal;
+  }
+
+  std::vector<std::byte> cache_;
+  RegisteredLayout layout_;
+};
+
+TEST_P(LayoutEndToEnd, BlocksAreCopiedFromTheArenaIntoTheirPieces) {
+  const auto client = this->client();
+  const OpenedNamespace space = open(*client);
+  store(*client, space);
+  const Match match = look_up(*client, space);
+  const LayoutFetch wanted{.first_id = kStored, .count = kStored};
+  const std::uint64_t asked = node_->status().fetches;
+  EXPECT_TRUE(came_over(client->fetch(match, layout_, wanted), true));
+  EXPECT_TRUE(came_over(client->fetch_async(match, layout_, wanted).wait(), true));
+  EXPECT_EQ(node_->status().fetches, asked) << "nobody was asked";
+  const auto afar = this->client(false);
+  const Match theirs = look_up(*afar, open(*afar));
+  EXPECT_TRUE(came_over(afar->fetch(theirs, layout_, wanted), false));
+}
+
+TEST_P(LayoutEndToEnd, IdsThatCannotBeAreRefusedBeforeAnythingMoves) {
+  const auto client = this->client();
+  const OpenedNamespace space = open(*client);
+  store(*client, space);
+  const Match match = look_up(*client, space);
+  const std::vector<std::byte> before = cache_;
+  const auto refused = [&](const LayoutFetch& wanted) {
+    return client->fetch(match, layout_, wanted).error().code == Errc::invalid_argument &&
+           client->fetch_async(match, layout_, wanted).wait().error().code ==
+               Errc::invalid_argument;
+  };
+  const std::vector<std::uint32_t> outside = {1, kIds};
+  const std::vector<std::uint32_t> twice = {20, 21, 20};
+  EXPECT_TRUE(refused({.ids = outside}));
+  EXPECT_TRUE(refused({.ids = twice}));
+  EXPECT_TRUE(refused({.first_id = kIds - 1, .count = 2}));
+  EXPECT_TRUE(refused({.first_id = 16, .count = 2, .first_block = kStored - 1}));
+  EXPECT_TRUE(refused({.count = 1, .first_plane = kPlanes}));
+  EXPECT_EQ(cache_, before);
+}
+
 TEST_P(MappedEndToEnd, OnItemIsToldOfEveryItemOnce) {
   const auto client = this->client();
   const OpenedNamespace space = open(*client);
@@ -224,11 +320,14 @@ TEST_P(MappedEndToEnd, AClientMayEndWithCopiesUnderWay) {
   for (Operation<TransferReport>& operation : operations) EXPECT_TRUE(operation.done());
 }
 
+std::string name_of(const testing::TestParamInfo<Threads>& mode) {
+  return mode.param == Threads::own ? "OfItsOwn" : "OfTheCaller";
+}
+
 INSTANTIATE_TEST_SUITE_P(WithThreads, MappedEndToEnd,
-                         testing::Values(Threads::own, Threads::caller),
-                         [](const auto& mode) -> std::string {
-                           return mode.param == Threads::own ? "OfItsOwn" : "OfTheCaller";
-                         });
+                         testing::Values(Threads::own, Threads::caller), name_of);
+INSTANTIATE_TEST_SUITE_P(WithThreads, LayoutEndToEnd,
+                         testing::Values(Threads::own, Threads::caller), name_of);
 
 }  // namespace
 }  // namespace membrain

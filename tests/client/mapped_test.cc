@@ -1,89 +1,20 @@
+// What is read of an arena that is mapped, and what is not.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <memory>
-#include <optional>
-#include <utility>
 #include <vector>
 
-#include "base/checksum.h"
-#include "base/clock.h"
 #include "cache/client/copy_pool.h"
 #include "cache/client/mapped_arena.h"
 #include "cache/client/mapped_fetch.h"
 #include "cache/client/mapped_view.h"
-#include "cache/node/arena.h"
+#include "tests/client/mapped_fixture.h"
 
-namespace membrain {
+namespace membrain::mapped_test {
 namespace {
-
-constexpr NodeId kNode{7};
-constexpr NamespaceId kSpace{5};
-constexpr std::uint64_t kCapacity = 1 << 20;
-
-std::vector<std::byte> content(std::size_t size, unsigned seed) {
-  std::vector<std::byte> bytes(size);
-  for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::byte>(i * 37 + seed * 101);
-  return bytes;
-}
-
-/// An arena as its node writes it, and a match of what lies there.
-class MappedTest : public ::testing::Test {
- protected:
-  MappedTest() : node_(Arena::anonymous(kCapacity, kNode).value()), life_(node_->begin_life()) {
-    mapped_ = MappedArena::over(node_->mapping(), nullptr, kNode, life_).value();
-    set_ = std::make_shared<ArenaSet>();
-    set_->add(mapped_);
-    match_ = std::make_shared<Match::State>();
-    match_->space = kSpace;
-    match_->first = {0};
-  }
-
-  /// Seals a block at slot `slot` of the arena; `block` of the match.
-  Location keep(std::uint32_t slot, const std::vector<std::byte>& bytes) {
-    Location at;
-    at.node = kNode;
-    at.incarnation = life_;
-    at.slot = SlotId{slot};
-    at.length = static_cast<std::uint32_t>(bytes.size());
-    at.generation = node_->next_generation();
-    at.checksum = checksum(bytes);
-    std::memcpy(node_->memory(at.slot, at.length).data(), bytes.data(), bytes.size());
-    SealContent seal;
-    seal.entry.meta.space = kSpace;
-    seal.entry.meta.key = key_of(slot);
-    seal.entry.slot = at.slot;
-    seal.entry.generation = at.generation;
-    seal.entry.length = at.length;
-    seal.entry.checksum = at.checksum;
-    write_seal(node_->seal(at.slot), seal);
-    return at;
-  }
-  /// The match's next block has these replicas.
-  void add_block(const BlockKey& key, const std::vector<Location>& replicas) {
-    match_->keys.push_back(key);
-    match_->there.push_back(!replicas.empty());
-    for (const Location& at : replicas) match_->replicas.push_back({at, 0});
-    match_->first.push_back(static_cast<std::uint32_t>(match_->replicas.size()));
-  }
-  [[nodiscard]] static BlockKey key_of(std::uint32_t slot) { return {slot + 1, 99}; }
-  [[nodiscard]] static BlockPart name_of(std::uint32_t slot) { return {kSpace, key_of(slot), 0}; }
-  /// Copies a part whole.
-  [[nodiscard]] bool copies(const BlockPart& name, const Location& at, bool sum = true) {
-    into_.assign(at.length, std::byte{0});
-    const std::vector<Piece> pieces = {{into_.data(), into_.size()}};
-    return copy_part(*mapped_, name, at, 0, Place(std::span<const Piece>(pieces)), sum);
-  }
-
-  std::unique_ptr<Arena> node_;
-  Incarnation life_;
-  std::shared_ptr<const MappedArena> mapped_;
-  std::shared_ptr<ArenaSet> set_;
-  std::shared_ptr<Match::State> match_;
-  std::vector<std::byte> into_;
-};
 
 TEST_F(MappedTest, ABlockIsCopiedAsItWasSealed) {
   for (const std::size_t size : {1u, 4096u, 5000u, 300'000u}) {
@@ -234,7 +165,7 @@ TEST_F(MappedTest, AFetchThatIsNotSoundIsLeftToTheCheckedWay) {
   add_block(key_of(0), {keep(0, content(100, 1))});
   std::vector<std::byte> memory(200);
   const auto planned = [&](FetchItem item) {
-    return plan_mapped(*match_, {&item, 1}, set_).has_value();
+    return plan_mapped(*match_, FetchList({&item, 1}), set_).has_value();
   };
   FetchItem good;
   good.into = {{memory.data(), 100}};
@@ -339,127 +270,6 @@ TEST_F(ViewTest, OfWhatIsNotMappedThereIsNone) {
   EXPECT_EQ(views({}).error().code, Errc::invalid_argument);
 }
 
-/// A fetch of three blocks: one mapped, one elsewhere, one mapped and damaged.
-class MixedFetchTest : public MappedTest {
- protected:
-  struct Part {
-    std::vector<FetchItem> items;
-    TransferOptions options;
-    MixedFetch::Reported reported;
-  };
-
-  MixedFetchTest() {
-    const std::vector<std::byte> bytes = content(5000, 6);
-    Location elsewhere = keep(0, bytes);
-    add_block(key_of(0), {elsewhere});
-    elsewhere.node = NodeId{8};
-    add_block(key_of(1), {elsewhere});
-    const Location damaged = keep(4, bytes);
-    node_->memory(damaged.slot, 1)[0] ^= std::byte{1};
-    add_block(key_of(4), {damaged});
-    memory_.resize(3 * bytes.size());
-    for (std::uint32_t i = 0; i < 3; ++i) {
-      items_.emplace_back().block = i;
-      items_.back().into = {{memory_.data() + i * bytes.size(), bytes.size()}};
-    }
-  }
-  std::shared_ptr<MixedFetch> fetch() {
-    MixedFetch::Job job;
-    job.match = match_;
-    job.items = items_;
-    job.options.timeout = std::chrono::milliseconds(100);
-    job.options.on_item = [this](std::size_t item, const ItemOutcome& outcome) {
-      told_.emplace_back(item, outcome.ok);
-    };
-    job.plan = plan_mapped(*match_, items_, set_).value();
-    job.clock = &clock_;
-    job.checked = [this](auto items, auto options, auto reported) {
-      checked_.push_back({std::move(items), std::move(options), std::move(reported)});
-    };
-    job.reported = [this](Result<TransferReport> report) { report_.emplace(std::move(report)); };
-    return std::make_shared<MixedFetch>(std::move(job));
-  }
-  /// Ends a checked part: each of its items alike.
-  void end(std::size_t part, const ItemOutcome& outcome) {
-    TransferReport report;
-    report.items.assign(checked_[part].items.size(), outcome);
-    for (std::size_t i = 0; i < report.items.size(); ++i) {
-      checked_[part].options.on_item(i, outcome);
-    }
-    if (outcome.ok) report.lane_bytes["tcp"] = report.bytes = 5000 * report.items.size();
-    checked_[part].reported(std::move(report));
-  }
-
-  ManualClock clock_;
-  std::vector<std::byte> memory_;
-  std::vector<FetchItem> items_;
-  std::vector<Part> checked_;
-  std::vector<std::pair<std::size_t, bool>> told_;
-  std::optional<Result<TransferReport>> report_;
-};
-
-TEST_F(MixedFetchTest, ReportsOnceWhatWasCopiedAndWhatWentTheCheckedWay) {
-  const auto mixed = fetch();
-  mixed->start();
-  ASSERT_EQ(checked_.size(), 1u);
-  EXPECT_EQ(checked_[0].items.at(0).block, 1u);
-  mixed->copy();
-  ASSERT_EQ(checked_.size(), 2u) << "what could not be copied goes the checked way";
-  EXPECT_EQ(checked_[1].items.at(0).block, 2u);
-  EXPECT_FALSE(report_);
-  end(1, {.ok = false, .why = Errc::corrupt});
-  EXPECT_FALSE(report_);
-  end(0, {.ok = true});
-  ASSERT_TRUE(report_ && *report_);
-  const TransferReport& report = **report_;
-  ASSERT_EQ(report.items.size(), 3u);
-  EXPECT_TRUE(report.items[0].ok);
-  EXPECT_TRUE(report.items[1].ok);
-  EXPECT_EQ(report.items[2].why, Errc::corrupt);
-  EXPECT_EQ(report.bytes, 10'000u);
-  EXPECT_EQ(report.lane_bytes.at("mapped"), 5000u);
-  EXPECT_EQ(report.lane_bytes.at("tcp"), 5000u);
-  EXPECT_EQ(told_, (std::vector<std::pair<std::size_t, bool>>{{0, true}, {2, false}, {1, true}}));
-  const std::vector<std::byte> bytes = content(5000, 6);
-  EXPECT_EQ(std::memcmp(memory_.data(), bytes.data(), bytes.size()), 0);
-}
-
-TEST_F(MixedFetchTest, FailsWhenACheckedPartDoes) {
-  const auto mixed = fetch();
-  mixed->copy();
-  mixed->start();
-  ASSERT_EQ(checked_.size(), 2u);
-  checked_[0].reported(fail(Errc::unavailable, "the client is closing"));
-  end(1, {.ok = true});
-  ASSERT_TRUE(report_);
-  ASSERT_FALSE(*report_);
-  EXPECT_EQ(report_->error().code, Errc::unavailable);
-}
-
-TEST_F(MixedFetchTest, CopiesNothingMoreOnceItIsTakenBack) {
-  const auto mixed = fetch();
-  mixed->start();
-  mixed->cancel();
-  mixed->copy();
-  ASSERT_EQ(checked_.size(), 1u);
-  checked_[0].reported(fail(Errc::cancelled, "the fetch was taken back"));
-  ASSERT_TRUE(report_);
-  EXPECT_EQ(report_->error().code, Errc::cancelled);
-  EXPECT_EQ(memory_, std::vector<std::byte>(memory_.size()));
-}
-
-TEST_F(MixedFetchTest, CopiesNothingAfterTheDeadline) {
-  const auto mixed = fetch();
-  mixed->start();
-  clock_.advance(std::chrono::milliseconds(100));
-  mixed->copy();
-  ASSERT_EQ(checked_.size(), 1u);
-  end(0, {.ok = true});
-  ASSERT_TRUE(report_ && *report_);
-  EXPECT_EQ((*report_)->items[0].why, Errc::timed_out);
-  EXPECT_EQ((*report_)->items[2].why, Errc::timed_out);
-}
-
 TEST(CopyPool, RunsWhatWasPostedBeforeItStops) {
   std::atomic<int> ran = 0;
   CopyPool pool(2);
@@ -472,4 +282,4 @@ TEST(CopyPool, RunsWhatWasPostedBeforeItStops) {
 }
 
 }  // namespace
-}  // namespace membrain
+}  // namespace membrain::mapped_test
