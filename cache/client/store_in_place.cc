@@ -50,16 +50,21 @@ Task<> Storing::reserve(std::shared_ptr<const WritableArena> arena, const Batch&
     co_return;
   }
   give_back_idle(links_, *arena, answer.reserved.lost);
+  std::vector<wire::SlotRef> unusable;
   for (std::size_t i = 0; i < batch.size(); ++i) {
     const wire::ReservedItem& got = answer.reserved.items[i];
     if (got.status == ItemStatus::duplicate) {
       end(batch[i], {.ok = true, .duplicate = true});
-    } else if (got.status == ItemStatus::ok && !arena->bytes(got.at, length(batch[i])).empty()) {
-      placed.push_back({batch[i], got.at});
-    } else {
+    } else if (got.status != ItemStatus::ok) {
       rest.push_back(batch[i]);
+    } else if (arena->bytes(got.at, length(batch[i])).empty()) {
+      rest.push_back(batch[i]);
+      unusable.push_back(got.at);
+    } else {
+      placed.push_back({batch[i], got.at});
     }
   }
+  if (!unusable.empty()) give_back(links_, *arena, std::move(unusable));
 }
 
 Task<> Storing::fill(const WritableArena& arena, const std::vector<Placed>& placed) {

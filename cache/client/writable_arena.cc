@@ -41,6 +41,8 @@ Result<std::shared_ptr<const WritableArena>> WritableArena::map(const Descriptor
   void* memory = ::mmap(nullptr, header->capacity_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
                         file.fd(), static_cast<off_t>(header->slots_offset));
   if (memory == MAP_FAILED) return fail(Errc::out_of_capacity, "the arena's mmap", errno);
+  // A child that is forked must not keep the writer alive.
+  static_cast<void>(::madvise(memory, header->capacity_bytes, MADV_DONTFORK));
   arena->slots_ = {static_cast<std::byte*>(memory), header->capacity_bytes};
   arena->node_ = node;
   arena->life_ = life;

@@ -112,6 +112,7 @@ wire::NodeEntry FakeNode::entry() const {
   entry.address = name_;
   entry.host = host;
   entry.capacity_bytes = 1 << 30;
+  entry.door = door;
   return entry;
 }
 
@@ -135,7 +136,21 @@ void FakeNode::take(PeerId peer, const wire::Frame& frame, Payload payload) {
       return;
     }
     default:
-      ADD_FAILURE() << "a node got a message of another kind";
+      take_from_writer(peer, frame);
+  }
+}
+
+void FakeNode::take_from_writer(PeerId peer, const wire::Frame& frame) {
+  const OpId op = frame.header.op;
+  if (frame.header.type == wire::Type::reserve_slots && lend) {
+    answer(peer, op, lend(wire::read_body<wire::ReserveSlots>(frame.body).value()));
+  } else if (frame.header.type == wire::Type::seal_slots && seal) {
+    answer(peer, op, seal(wire::read_body<wire::SealSlots>(frame.body).value()));
+  } else if (frame.header.type == wire::Type::give_back_slots) {
+    const auto back = wire::read_body<wire::GiveBackSlots>(frame.body).value();
+    given_back.insert(given_back.end(), back.items.begin(), back.items.end());
+  } else {
+    answer(peer, op, wire::Refused{Errc::invalid_argument, "no"});
   }
 }
 
@@ -363,7 +378,7 @@ ClientTest::~ClientTest() {
 }
 
 void ClientTest::start() {
-  core_ = std::make_unique<ClientCore>(*control_, *data_, config_, "here");
+  core_ = std::make_unique<ClientCore>(*control_, *data_, config_, "here", std::move(opener_));
   const Result<> begun = await(control_loop_, core_->start());
   ASSERT_TRUE(begun) << begun.error().context;
   started_ = true;

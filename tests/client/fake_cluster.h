@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -115,6 +116,11 @@ class FakeNode final : public FakeProcess {
   std::vector<OpId> cancelled;
   std::vector<wire::Suspect> suspects;
   std::vector<wire::Store> stores;
+  /// A writer's requests; without these they are refused.
+  std::function<wire::ReservedSlots(const wire::ReserveSlots&)> lend;
+  std::function<wire::Stored(const wire::SealSlots&)> seal;
+  std::vector<wire::SlotRef> given_back;
+  std::string door;
   std::map<BlockKey, std::vector<std::byte>> stored;
 
  private:
@@ -127,6 +133,7 @@ class FakeNode final : public FakeProcess {
 
   void take(PeerId peer, const wire::Frame& frame, Payload payload) override;
   void take_fetch(PeerId peer, OpId op, const wire::Fetch& fetch);
+  void take_from_writer(PeerId peer, const wire::Frame& frame);
   Task<> take_store(PeerId peer, OpId op, wire::Store store, Payload payload);
   [[nodiscard]] wire::ItemStatus look(const wire::FetchItem& item) const;
 
@@ -229,6 +236,7 @@ class ClientTest : public testing::Test {
   std::unique_ptr<Fabric> control_;
   std::unique_ptr<Fabric> data_;
   ClientConfig config_;
+  std::unique_ptr<ArenaOpener> opener_;  ///< the client's, when it starts
   std::unique_ptr<ClientCore> core_;
   OpenedNamespace space_;
   bool started_ = false;
