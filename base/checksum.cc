@@ -4,6 +4,7 @@
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
 
+#include <cstdint>
 #include <new>
 
 #if defined(__x86_64__)
@@ -14,8 +15,8 @@ namespace membrain {
 
 namespace {
 
-XXH3_state_t* state_of(std::byte* memory) noexcept {
-  return std::launder(reinterpret_cast<XXH3_state_t*>(memory));
+XXH3_state_t* state_of(void* memory) noexcept {
+  return std::launder(static_cast<XXH3_state_t*>(memory));
 }
 
 Checksum from(XXH128_hash_t hash) noexcept {
@@ -29,19 +30,23 @@ Checksum checksum(std::span<const std::byte> bytes) noexcept {
 }
 
 ChecksumStream::ChecksumStream() noexcept {
-  static_assert(sizeof(XXH3_state_t) <= kStateBytes && alignof(XXH3_state_t) <= 64);
-  XXH3_INITSTATE(new (state_) XXH3_state_t);
-  XXH3_128bits_reset(state_of(state_));
+  static_assert(sizeof(XXH3_state_t) <= kStateBytes && alignof(XXH3_state_t) <= kStateAlignment);
+  XXH3_INITSTATE(new (state()) XXH3_state_t);
+  XXH3_128bits_reset(state_of(state()));
+}
+
+void* ChecksumStream::state() const noexcept {
+  return room_ + (kStateAlignment - reinterpret_cast<std::uintptr_t>(room_) % kStateAlignment);
 }
 
 ChecksumStream::~ChecksumStream() = default;
 
 void ChecksumStream::add(std::span<const std::byte> bytes) noexcept {
-  XXH3_128bits_update(state_of(state_), bytes.data(), bytes.size());
+  XXH3_128bits_update(state_of(state()), bytes.data(), bytes.size());
 }
 
 Checksum ChecksumStream::finish() const noexcept {
-  return from(XXH3_128bits_digest(state_of(const_cast<std::byte*>(state_))));
+  return from(XXH3_128bits_digest(state_of(state())));
 }
 
 }  // namespace membrain

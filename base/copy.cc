@@ -153,8 +153,8 @@ void copy_bytes(std::byte* to, std::span<const std::byte> from, CopyWay way) noe
   fence();
 }
 
-void stream_run(std::byte* to, std::span<const std::byte> from) noexcept {
-  if (can_stream(CopyWay::streamed)) {
+void copy_run(std::byte* to, std::span<const std::byte> from, CopyWay way) noexcept {
+  if (from.size() >= kStreamedRunBytes && can_stream(way)) {
     stream_bytes(to, from);
   } else if (!from.empty()) {
     std::memcpy(to, from.data(), from.size());
@@ -165,15 +165,49 @@ void fence_streams() noexcept {
   fence();
 }
 
+std::span<std::byte, HashedCopy::kChunkBytes> HashedCopy::chunk() noexcept {
+  const std::size_t astray = reinterpret_cast<std::uintptr_t>(room_.data()) % kLineBytes;
+  return std::span(room_).subspan(kLineBytes - astray).first<kChunkBytes>();
+}
+
 void HashedCopy::add(std::byte* to, std::span<const std::byte> from) noexcept {
-  alignas(kLineBytes) std::array<std::byte, kChunkBytes> chunk;
-  if (!can_stream(way_)) return copy_hashed(to, from, chunk, sum_);
+  if (from.size() < kChunkBytes) return add_short(to, from);
+  hash_kept();
+  if (!can_stream(way_)) return copy_hashed(to, from, chunk(), sum_);
   const std::size_t head = head_of(to, from.size());
   const std::size_t middle = (from.size() - head) / kLineBytes * kLineBytes;
-  copy_hashed(to, from.first(head), chunk, sum_);
-  stream_hashed(to + head, from.subspan(head, middle), chunk, sum_);
-  copy_hashed(to + head + middle, from.subspan(head + middle), chunk, sum_);
+  copy_hashed(to, from.first(head), chunk(), sum_);
+  stream_hashed(to + head, from.subspan(head, middle), chunk(), sum_);
+  copy_hashed(to + head + middle, from.subspan(head + middle), chunk(), sum_);
+}
+
+void HashedCopy::add_short(std::byte* to, std::span<const std::byte> from) noexcept {
+  while (!from.empty()) {
+    const std::size_t size = std::min(from.size(), kChunkBytes - kept_);
+    const std::span<std::byte> copy = chunk().subspan(kept_, size);
+    const bool whole_lines = (kept_ | size) % kLineBytes == 0 && head_of(to, size) == 0;
+    if (whole_lines && size >= kStreamedRunBytes && can_stream(way_)) {
+      streams.keeping(to, copy.data(), from.data(), size / kLineBytes);
+    } else {
+      std::memcpy(copy.data(), from.data(), size);
+      copy_run(to, copy, way_);
+    }
+    kept_ += size;
+    if (kept_ == kChunkBytes) hash_kept();
+    to += size;
+    from = from.subspan(size);
+  }
+}
+
+void HashedCopy::hash_kept() noexcept {
+  if (kept_ != 0) sum_.add(chunk().first(kept_));
+  kept_ = 0;
+}
+
+Checksum HashedCopy::finish() noexcept {
+  hash_kept();
   fence();
+  return sum_.finish();
 }
 
 }  // namespace membrain

@@ -107,11 +107,13 @@ bool copy_part(const MappedArena& arena, const BlockPart& name, const Location& 
     if (sum) {
       hashed.add(to, from.first(size));
     } else {
-      copy_bytes(to, from.first(size), way);
+      copy_run(to, from.first(size), way);
     }
     from = from.subspan(size);
   });
-  return arena.still_holds(at) && (!sum || hashed.finish() == at.checksum);
+  const bool intact = !sum || hashed.finish() == at.checksum;
+  fence_streams();
+  return arena.still_holds(at) && intact;
 }
 
 }  // namespace membrain
