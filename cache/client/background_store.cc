@@ -12,12 +12,6 @@ namespace {
 
 using std::memory_order_relaxed;
 
-std::uint64_t bytes_of(const StoreItem& item) noexcept {
-  std::uint64_t bytes = 0;
-  for (const ConstPiece& piece : item.from) bytes += piece.size;
-  return bytes;
-}
-
 }  // namespace
 
 BackgroundStore::BackgroundStore(Loop& loop, std::uint64_t max_bytes, Store store,
@@ -37,10 +31,11 @@ BackgroundStore::~BackgroundStore() {
 // ---- any thread
 
 Result<> BackgroundStore::admit(StoreOffer& offer) {
-  for (const StoreItem& item : offer.items) offer.bytes += bytes_of(item);
+  for (std::size_t i = 0; i < offer.list.items.size(); ++i) offer.bytes += offer.list.bytes(i);
   const std::uint64_t bytes = queued_bytes_.fetch_add(offer.bytes, memory_order_relaxed);
-  const std::uint64_t items = queued_items_.fetch_add(offer.items.size(), memory_order_relaxed);
-  if (bytes + offer.bytes > max_bytes_ || items + offer.items.size() > kMaxItems) {
+  const std::uint64_t items =
+      queued_items_.fetch_add(offer.list.items.size(), memory_order_relaxed);
+  if (bytes + offer.bytes > max_bytes_ || items + offer.list.items.size() > kMaxItems) {
     refuse(offer);
     return fail(Errc::out_of_capacity, "the background store is full");
   }
@@ -50,8 +45,8 @@ Result<> BackgroundStore::admit(StoreOffer& offer) {
 
 void BackgroundStore::refuse(const StoreOffer& offer) noexcept {
   queued_bytes_.fetch_sub(offer.bytes, memory_order_relaxed);
-  queued_items_.fetch_sub(offer.items.size(), memory_order_relaxed);
-  shed_.fetch_add(offer.items.size(), memory_order_relaxed);
+  queued_items_.fetch_sub(offer.list.items.size(), memory_order_relaxed);
+  shed_.fetch_add(offer.list.items.size(), memory_order_relaxed);
 }
 
 BackgroundStats BackgroundStore::stats() const noexcept {
@@ -70,7 +65,7 @@ BackgroundStats BackgroundStore::stats() const noexcept {
 void BackgroundStore::take(StoreOffer offer) {
   if (closed_) {
     TransferReport report;
-    report.items.assign(offer.items.size(), {.why = Errc::cancelled});
+    report.items.assign(offer.list.items.size(), {.why = Errc::cancelled});
     return give_back(offer, report);
   }
   queue_.push_back(std::move(offer));
@@ -87,7 +82,7 @@ void BackgroundStore::withdraw(std::uint64_t id) {
   const StoreOffer offer = std::move(*at);
   queue_.erase(at);
   TransferReport report;
-  report.items.assign(offer.items.size(), {.why = Errc::cancelled});
+  report.items.assign(offer.list.items.size(), {.why = Errc::cancelled});
   give_back(offer, report);
 }
 
@@ -108,32 +103,29 @@ Task<> BackgroundStore::run() {
   on_idle_();
 }
 
-/// The items from `from` on that go together.
-std::vector<StoreItem> BackgroundStore::next_chunk(StoreOffer& offer, std::size_t from) const {
-  std::vector<StoreItem> chunk;
-  std::uint64_t bytes = 0;
-  for (std::size_t i = from; i < offer.items.size(); ++i) {
-    const std::uint64_t more = bytes_of(offer.items[i]);
-    if (!chunk.empty() && bytes + more > kChunkBytes) break;
-    bytes += more;
-    chunk.push_back(std::move(offer.items[i]));
+StoreList BackgroundStore::next_chunk(StoreList& list, std::size_t from) {
+  std::uint64_t bytes = list.bytes(from);
+  std::size_t end = from + 1;
+  for (; end < list.items.size(); ++end) {
+    bytes += list.bytes(end);
+    if (bytes > kChunkBytes) break;
   }
-  return chunk;
+  return list.take(from, end - from);
 }
 
 Task<> BackgroundStore::store(StoreOffer offer) {
   StoreOffer taken = std::move(offer);
   TransferReport report;
-  report.items.assign(taken.items.size(), {.why = Errc::cancelled});
+  report.items.assign(taken.list.items.size(), {.why = Errc::cancelled});
   std::shared_ptr<CancelToken> cancel = std::make_shared<CancelToken>();
   current_ = taken.id;
   cancel_ = cancel;
-  for (std::size_t at = 0; at < taken.items.size();) {
+  for (std::size_t at = 0; at < taken.list.items.size();) {
     Task<> standing = stand_aside();
     co_await standing;
     if (closed_ || cancel->requested()) break;
-    std::vector<StoreItem> chunk = next_chunk(taken, at);
-    const std::size_t count = chunk.size();
+    StoreList chunk = next_chunk(taken.list, at);
+    const std::size_t count = chunk.items.size();
     Task<Result<TransferReport>> storing = store_(taken.space, std::move(chunk), cancel);
     const Result<TransferReport> stored = co_await storing;
     for (std::size_t i = 0; i < count; ++i) {
@@ -167,7 +159,7 @@ void BackgroundStore::give_back(const StoreOffer& offer, const TransferReport& r
     counter.fetch_add(1, memory_order_relaxed);
   }
   queued_bytes_.fetch_sub(offer.bytes, memory_order_relaxed);
-  queued_items_.fetch_sub(offer.items.size(), memory_order_relaxed);
+  queued_items_.fetch_sub(offer.list.items.size(), memory_order_relaxed);
   if (offer.done) offer.done(report);
 }
 

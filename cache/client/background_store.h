@@ -7,11 +7,11 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <vector>
 
 #include "base/clock.h"
 #include "cache/client/cancel_token.h"
 #include "cache/client/signal.h"
+#include "cache/client/store_list.h"
 #include "membrain/client.h"
 #include "membrain/result.h"
 #include "transport/loop.h"
@@ -23,7 +23,7 @@ namespace membrain {
 struct StoreOffer {
   std::uint64_t id = 0;
   OpenedNamespace space;
-  std::vector<StoreItem> items;
+  StoreList list;
   std::function<void(const TransferReport&)> done;  ///< may be null
   std::uint64_t bytes = 0;
 };
@@ -41,8 +41,8 @@ class BackgroundStore {
   static constexpr std::size_t kMaxItems = 65536;  ///< waiting
   static constexpr Duration kStandAside = std::chrono::milliseconds(5);
 
-  using Store = std::function<Task<Result<TransferReport>>(
-      OpenedNamespace space, std::vector<StoreItem> items, std::shared_ptr<CancelToken> cancel)>;
+  using Store = std::function<Task<Result<TransferReport>>(OpenedNamespace space, StoreList list,
+                                                           std::shared_ptr<CancelToken> cancel)>;
 
   /// `busy`: the foreground fetches. `on_idle` is called when nothing runs any more.
   BackgroundStore(Loop& loop, std::uint64_t max_bytes, Store store, std::function<bool()> busy,
@@ -70,7 +70,8 @@ class BackgroundStore {
   Task<> run();
   Task<> store(StoreOffer offer);
   Task<> stand_aside();
-  [[nodiscard]] std::vector<StoreItem> next_chunk(StoreOffer& offer, std::size_t from) const;
+  /// The items from `from` on that go together.
+  [[nodiscard]] static StoreList next_chunk(StoreList& list, std::size_t from);
   void give_back(const StoreOffer& offer, const TransferReport& report);
 
   Loop& loop_;

@@ -155,6 +155,8 @@ struct Client::Runtime {
                                         TransferOptions options);
   /// Fetches; what is mapped is copied by this thread.
   Result<TransferReport> fetch(const Match& match, FetchList items, TransferOptions options);
+  Result<std::uint64_t> offer(const OpenedNamespace& space, StoreList list,
+                              std::function<void(const TransferReport&)> done);
   /// A transfer that ended before it began.
   Operation<TransferReport> refused(const Error& why);
 
@@ -316,6 +318,25 @@ Result<TransferReport> Client::Runtime::fetch(const Match& match, FetchList item
   return outcome->take();
 }
 
+Result<std::uint64_t> Client::Runtime::offer(const OpenedNamespace& space, StoreList list,
+                                             std::function<void(const TransferReport&)> done) {
+  if (const Result<> fine = check_store(list); !fine) return fail(fine.error());
+  BackgroundStore& background = core->background();
+  StoreOffer offer;
+  offer.space = space;
+  offer.list = std::move(list);
+  offer.done = std::move(done);
+  if (const Result<> admitted = background.admit(offer); !admitted) return fail(admitted.error());
+  const std::uint64_t id = offer.id;
+  auto shared = std::make_shared<StoreOffer>(std::move(offer));
+  const auto take = [&background, shared] { background.take(std::move(*shared)); };
+  if (const Result<> posted = data_loop().inbox().post(take); !posted) {
+    background.refuse(*shared);
+    return fail(posted.error());
+  }
+  return id;
+}
+
 Operation<TransferReport> Client::Runtime::refused(const Error& why) {
   std::shared_ptr<Outcome<TransferReport>> outcome = new_outcome<TransferReport>();
   outcome->finish(fail(why));
@@ -446,22 +467,15 @@ Result<TransferReport> Client::seal(std::vector<Reservation> written,
 
 Result<std::uint64_t> Client::offer(const OpenedNamespace& space, std::vector<StoreItem> items,
                                     std::function<void(const TransferReport&)> done) {
-  StoreList list(std::move(items));
-  if (const Result<> fine = check_store(list); !fine) return fail(fine.error());
-  BackgroundStore& background = runtime_->core->background();
-  StoreOffer offer;
-  offer.space = space;
-  offer.items = std::move(list.items);
-  offer.done = std::move(done);
-  if (const Result<> admitted = background.admit(offer); !admitted) return fail(admitted.error());
-  const std::uint64_t id = offer.id;
-  auto shared = std::make_shared<StoreOffer>(std::move(offer));
-  const auto take = [&background, shared] { background.take(std::move(*shared)); };
-  if (const Result<> posted = runtime_->data_loop().inbox().post(take); !posted) {
-    background.refuse(*shared);
-    return fail(posted.error());
-  }
-  return id;
+  return runtime_->offer(space, StoreList(std::move(items)), std::move(done));
+}
+
+Result<std::uint64_t> Client::offer(const OpenedNamespace& space, const RegisteredLayout& from,
+                                    const LayoutStore& blocks,
+                                    std::function<void(const TransferReport&)> done) {
+  Result<StoreList> list = StoreList::of(from, blocks);
+  if (!list) return fail(list.error());
+  return runtime_->offer(space, std::move(*list), std::move(done));
 }
 
 void Client::withdraw(std::uint64_t offer) {

@@ -51,9 +51,8 @@ ClientCore::ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::
           [this] { return fetches_ != 0; }, [this] { drain_signal_.raise(); }) {}
 
 BackgroundStore::Store ClientCore::background_call() {
-  return [this](OpenedNamespace space, std::vector<StoreItem> items,
-                std::shared_ptr<CancelToken> cancel) {
-    return store(space, StoreList(std::move(items)), {}, std::move(cancel));
+  return [this](OpenedNamespace space, StoreList list, std::shared_ptr<CancelToken> cancel) {
+    return store(space, std::move(list), {}, std::move(cancel));
   };
 }
 

@@ -1,5 +1,6 @@
 // What a call by block ids means: checked, and as lists of places.
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "cache/client/fetch_list.h"
@@ -100,6 +101,17 @@ Result<StoreList> StoreList::of(const RegisteredLayout& from, const LayoutStore&
     list.ids.push_back(static_cast<std::uint32_t>(ids[i]));
   }
   return list;
+}
+
+StoreList StoreList::take(std::size_t first, std::size_t count) {
+  StoreList taken;
+  taken.layout = layout;
+  taken.items.reserve(count);
+  for (std::size_t i = first; i < first + count; ++i) taken.items.push_back(std::move(items[i]));
+  if (!layout) return taken;
+  const auto begin = ids.begin() + static_cast<std::ptrdiff_t>(first);
+  taken.ids.assign(begin, begin + static_cast<std::ptrdiff_t>(count));
+  return taken;
 }
 
 }  // namespace membrain

@@ -31,6 +31,13 @@ struct StoreList {
     return Place(*layout, ids[item], 0, layout->block_bytes());
   }
 
+  /// Bytes of an item.
+  [[nodiscard]] std::uint64_t bytes(std::size_t item) const noexcept {
+    return place(item).size_bytes();
+  }
+  /// `count` items from `first` on, with their pieces, which these items have no more.
+  [[nodiscard]] StoreList take(std::size_t first, std::size_t count);
+
   std::vector<StoreItem> items;
   std::shared_ptr<const LayoutGeometry> layout;
   std::vector<std::uint32_t> ids;  ///< by item, in `layout`

@@ -292,6 +292,11 @@ class Client {
   ///         `invalid_argument` for what `store` refuses.
   Result<std::uint64_t> offer(const OpenedNamespace& space, std::vector<StoreItem> items,
                               std::function<void(const TransferReport&)> done = {});
+  /// The same with blocks of a layout, by their ids; also `invalid_argument` for what `store`
+  /// refuses of them.
+  Result<std::uint64_t> offer(const OpenedNamespace& space, const RegisteredLayout& from,
+                              const LayoutStore& blocks,
+                              std::function<void(const TransferReport&)> done = {});
   /// Takes an offer back if it has not ended; the memory comes back with `done`, not with the call.
   void withdraw(std::uint64_t offer);
   [[nodiscard]] BackgroundStats background_stats() const;

@@ -26,10 +26,10 @@ class Background : public ClientTest {
     return item;
   }
   /// Offers one block; its number of offer, or why not. How it ended will be in `ended_`.
-  Result<std::uint64_t> offer(std::vector<StoreItem> items) {
+  Result<std::uint64_t> offer(StoreList list) {
     StoreOffer made;
     made.space = space_;
-    made.items = std::move(items);
+    made.list = std::move(list);
     const std::size_t at = ended_.size() + waiting_++;
     made.done = [this, at](const TransferReport& report) {
       --waiting_;
@@ -194,6 +194,86 @@ TEST_F(Background, ClosingGivesBackWhatWaits) {
       std::count_if(ended_.begin(), ended_.end(),
                     [](const TransferReport& r) { return r.items[0].why == Errc::cancelled; }),
       3);
+}
+
+/// Offers by ids of a layout of 4 planes of 256 KiB: blocks of 1 MiB.
+class BackgroundLayout : public Background {
+ protected:
+  static constexpr std::size_t kPiece = kMiB / 4;
+  static constexpr std::uint32_t kIds = 12;
+
+  BackgroundLayout() : cache_(content(kIds * kMiB, 3)), layout_(planes()) {}
+  RegisteredLayout planes() {
+    Layout layout;
+    layout.blocks = kIds;
+    for (std::size_t plane = 0; plane < 4; ++plane) {
+      layout.planes.push_back({cache_.data() + plane * kIds * kPiece, kPiece, kPiece});
+    }
+    return RegisteredLayout(LayoutGeometry::check(layout).value());
+  }
+  [[nodiscard]] std::vector<std::byte> in_cache(std::uint32_t id) const {
+    std::vector<std::byte> bytes;
+    for (std::size_t plane = 0; plane < 4; ++plane) {
+      const auto at = cache_.begin() + static_cast<std::ptrdiff_t>((plane * kIds + id) * kPiece);
+      bytes.insert(bytes.end(), at, at + static_cast<std::ptrdiff_t>(kPiece));
+    }
+    return bytes;
+  }
+  /// Blocks numbered from 1 on that lie under these ids.
+  Result<std::uint64_t> offer_ids(const std::vector<std::uint32_t>& ids) {
+    std::vector<BlockHash> hashes;
+    for (unsigned number = 1; number <= ids.size(); ++number) hashes.push_back(hash_of(number));
+    Result<StoreList> list = StoreList::of(layout_, {.hashes = hashes, .ids = ids});
+    if (!list) return fail(list.error());
+    return offer(std::move(*list));
+  }
+
+  std::vector<std::byte> cache_;
+  RegisteredLayout layout_;
+};
+
+TEST_F(BackgroundLayout, BlocksOfALayoutAreStoredFromTheirIdsAChunkAtATime) {
+  begin();
+  const std::vector<std::uint32_t> ids = {7, 0, 11, 3, 4};
+  ASSERT_TRUE(offer_ids(ids));
+  EXPECT_EQ(stats().queued_bytes, 5 * kMiB);
+  settle();
+  ASSERT_EQ(ended_.size(), 1U);
+  EXPECT_EQ(ended_[0].ok_count(), 5U);
+  for (unsigned i = 0; i < ids.size(); ++i) {
+    EXPECT_EQ(node1_.stored.at(key_of(i + 1)), in_cache(ids[i])) << i;
+  }
+  EXPECT_EQ(stats().stored, 5U);
+  EXPECT_EQ(stats().queued_items + stats().queued_bytes, 0U);
+}
+
+TEST_F(BackgroundLayout, TheBoundCountsTheLayoutsBytes) {
+  begin();
+  EXPECT_EQ(offer_ids({0, 1, 2, 3, 4, 5, 6, 7, 8}).error().code, Errc::out_of_capacity);
+  EXPECT_EQ(stats().shed, 9U);
+  EXPECT_TRUE(offer_ids({0, 1, 2, 3, 4, 5, 6, 7}));
+  settle();
+}
+
+TEST_F(BackgroundLayout, IdsOutsideTheLayoutAreRefusedAndThoseThatComeTwiceAreNot) {
+  begin();
+  EXPECT_EQ(offer_ids({1, kIds}).error().code, Errc::invalid_argument);
+  EXPECT_EQ(offer_ids({0xffffffff}).error().code, Errc::invalid_argument);
+  EXPECT_TRUE(offer_ids({5, 5})) << "it is only read";
+  settle();
+  EXPECT_EQ(ended_.at(0).ok_count(), 2U);
+  EXPECT_EQ(stats().shed, 0U) << "what is refused was never offered";
+}
+
+TEST_F(BackgroundLayout, WhatWaitsIsGivenBackAtTheEnd) {
+  begin();
+  node1_.mood = Mood::hang;
+  ASSERT_TRUE(offer_ids({0, 1, 2}));
+  ASSERT_TRUE(offer_ids({3, 4}));
+  run_for(milliseconds(10));
+  stop();
+  ASSERT_EQ(ended_.size(), 2U);
+  EXPECT_EQ(ended_[0].items.at(1).why, Errc::cancelled) << "the second offer came back first";
 }
 
 TEST_F(Background, WhileTheServerIsAwayOffersFailAndNothingStalls) {

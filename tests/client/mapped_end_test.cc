@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <future>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -240,6 +242,29 @@ TEST_P(LayoutEndToEnd, BlocksAreCopiedFromTheArenaIntoTheirPieces) {
   const auto afar = this->client(false);
   const Match theirs = look_up(*afar, open(*afar));
   EXPECT_TRUE(came_over(afar->fetch(theirs, layout_, wanted), false));
+}
+
+TEST_P(LayoutEndToEnd, WhatIsOfferedByItsIdsIsStored) {
+  const auto client = this->client();
+  const OpenedNamespace space = open(*client);
+  const std::vector<BlockHash> names = hashes();
+  std::promise<TransferReport> promise;
+  std::future<TransferReport> ended = promise.get_future();
+  const auto done = [&](const TransferReport& report) { promise.set_value(report); };
+  const std::vector<std::uint32_t> outside = {kIds};
+  EXPECT_EQ(client->offer(space, layout_, {.hashes = std::span(names).first(1), .ids = outside})
+                .error()
+                .code,
+            Errc::invalid_argument);
+  ASSERT_TRUE(client->offer(space, layout_, {.hashes = names}, done));
+  while (GetParam() == Threads::caller &&
+         ended.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+    client->poll();
+  }
+  EXPECT_EQ(ended.get().ok_count(), kStored);
+  const Match match = look_up(*client, space);
+  EXPECT_TRUE(
+      came_over(client->fetch(match, layout_, {.first_id = kStored, .count = kStored}), true));
 }
 
 TEST_P(LayoutEndToEnd, IdsThatCannotBeAreRefusedBeforeAnythingMoves) {
