@@ -5,9 +5,11 @@
 // Rows, all by the bytes of a piece:
 //   gather, scatter         1 MiB of pieces that lie anywhere in 256 MiB, into a buffer and back
 //   gather_naive, ...       the same by a loop of memcpy; memcpy/1048576: one run, the limit
-//   fetch_layout/tcp        32 blocks of 64 planes by their ids, one call: 2,048 pieces
+//   fetch_layout/tcp        16 blocks of 160 planes by their ids, one call: 2,560 pieces
 //   fetch_pieces/tcp        the same with a list of pieces for each block
 //   fetch_whole/tcp         the same blocks, contiguous
+//   fetch_.../mapped        the same from the arena of a node on this host, by `Client`; without
+//                           hashing, and verified
 //   posting                 from block ids to segments of messages, nothing moved: the counter
 //                           posting_ns_per_piece; posting_pieces: from lists of pieces
 #include <benchmark/benchmark.h>
@@ -15,7 +17,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <numeric>
 #include <random>
 #include <string>
@@ -23,10 +24,11 @@
 
 #include "base/gather.h"
 #include "base/log.h"
+#include "bench/layout_mapped_rows.h"
 #include "bench/local_cluster.h"
 #include "bench/page_memory.h"
+#include "bench/paged_cache.h"
 #include "cache/client/fetch_list.h"
-#include "cache/client/layout_geometry.h"
 #include "cache/client/segments.h"
 
 namespace membrain {
@@ -34,8 +36,6 @@ namespace {
 
 constexpr std::size_t kPoolBytes = std::size_t{256} << 20;
 constexpr std::size_t kBufferBytes = std::size_t{1} << 20;
-constexpr std::size_t kPlanes = 64;
-constexpr std::uint32_t kBlocks = 32;
 constexpr std::uint64_t kFirst = 1000;
 
 struct Run {
@@ -86,90 +86,46 @@ void scatter_naively(const std::byte* from, std::span<const Run> runs) {
   }
 }
 
-/// A cache of planes, one behind the other, and the ids that a prompt happened to get.
-struct PagedCache {
-  explicit PagedCache(std::size_t piece)
-      : memory(kPlanes * 2 * kBlocks * piece), ids(std::size_t{2} * kBlocks) {
-    Layout layout;
-    layout.blocks = 2 * kBlocks;
-    for (std::size_t plane = 0; plane < kPlanes; ++plane) {
-      layout.planes.push_back({memory.data() + plane * layout.blocks * piece, piece, piece});
-    }
-    geometry = LayoutGeometry::check(layout).value();
-    std::iota(ids.begin(), ids.end(), 0U);
-    std::shuffle(ids.begin(), ids.end(), std::mt19937(2));
-    ids.resize(kBlocks);
-    for (std::uint32_t i = 0; i < kBlocks; ++i) {
-      FetchItem& item = items.emplace_back();
-      item.block = i;
-      Place(*geometry, ids[i], 0, geometry->block_bytes())
-          .for_each_piece([&](std::byte* at, std::size_t size) {
-            item.into.push_back({at, size});
-          });
-    }
-  }
-  [[nodiscard]] FetchList list() const {
-    LayoutFetch fetch;
-    fetch.ids = ids;
-    return std::move(*FetchList::of(RegisteredLayout(geometry), fetch));
-  }
-  [[nodiscard]] bool intact() const {
-    for (std::uint32_t i = 0; i < kBlocks; ++i) {
-      std::size_t at = 0;
-      for (const Piece& piece : items[i].into) {
-        const auto* bytes = static_cast<const std::byte*>(piece.data);
-        for (std::size_t k = 0; k < piece.size; ++k, ++at) {
-          if (bytes[k] != InProcessCluster::content(kFirst + i, at)) return false;
-        }
-      }
-    }
-    return true;
-  }
-
-  PageMemory memory;
-  std::vector<std::uint32_t> ids;
-  std::shared_ptr<const LayoutGeometry> geometry;
-  std::vector<FetchItem> items;  ///< the same as lists of pieces
-};
-
 enum class Way { layout, pieces, whole };
 
 void fetch(benchmark::State& state, std::size_t piece, Way way) {
   InProcessClusterConfig config;
   config.transports = "tcp,self";
   InProcessCluster cluster(config);
-  const std::size_t block_bytes = kPlanes * piece;
-  if (!cluster.store(kFirst, kBlocks, block_bytes)) return state.SkipWithError("nothing stored");
-  const Match match = cluster.lookup(kFirst, kBlocks);
+  const std::size_t block_bytes = PagedCache::kPlanes * piece;
+  if (!cluster.store(kFirst, PagedCache::kBlocks, block_bytes))
+    return state.SkipWithError("nothing stored");
+  const Match match = cluster.lookup(kFirst, PagedCache::kBlocks);
   PagedCache cache(piece);
-  if (way == Way::whole) {
-    for (std::uint32_t i = 0; i < kBlocks; ++i) {
-      cache.items[i].into = {{cache.memory.data() + i * block_bytes, block_bytes}};
-    }
-  }
+  const std::vector<FetchItem> items = way == Way::whole ? cache.whole_items() : cache.items();
   const auto once = [&] {
-    return way == Way::layout ? cluster.fetch(match, cache.list())
-                              : cluster.fetch(match, cache.items);
+    return way == Way::layout ? cluster.fetch(match, cache.list()) : cluster.fetch(match, items);
   };
-  if (!once() || !cache.intact()) return state.SkipWithError("wrong bytes");
+  const auto wanted = [](std::uint32_t block, std::size_t at) {
+    return InProcessCluster::content(kFirst + block, at);
+  };
+  if (!once() || (way != Way::whole && !cache.holds(wanted))) {
+    return state.SkipWithError("wrong bytes");
+  }
   for (auto _ : state) {
     if (!once()) return state.SkipWithError("a fetch failed");
   }
-  count_bytes(state, kBlocks * block_bytes);
+  count_bytes(state, PagedCache::kBlocks * block_bytes);
 }
 
 void post(benchmark::State& state, Way way) {
   const PagedCache cache(4096);
+  const std::vector<FetchItem> items = cache.items();
   SegmentList segments;
   for (auto _ : state) {
-    const FetchList list = way == Way::layout ? cache.list() : FetchList(cache.items);
+    const FetchList list = way == Way::layout ? cache.list() : FetchList(items);
     segments.clear();
     for (std::size_t i = 0; i < list.size(); ++i) segments.add(list[i].into);
     benchmark::DoNotOptimize(segments.to_receive().data());
   }
-  state.counters["posting_ns_per_piece"] =
-      benchmark::Counter(static_cast<double>(state.iterations()) * kPlanes * kBlocks / 1e9,
-                         benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["posting_ns_per_piece"] = benchmark::Counter(
+      static_cast<double>(state.iterations()) * PagedCache::kPlanes * PagedCache::kBlocks / 1e9,
+      benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 
 void register_rows() {
@@ -190,12 +146,13 @@ void register_rows() {
     add("scatter_naive" + by, [=](State& state) { move_pieces(state, piece, scatter_naively); });
   }
   add("memcpy/1048576", [](State& state) { move_pieces(state, kBufferBytes, gather_naively); });
-  for (const std::size_t piece : {1024, 4096, 8192, 16384, 65536}) {
+  for (const std::size_t piece : {256, 1024, 4096, 16384, 65536}) {
     const std::string by = "/tcp/" + std::to_string(piece);
     add("fetch_layout" + by, [=](State& state) { fetch(state, piece, Way::layout); });
     add("fetch_pieces" + by, [=](State& state) { fetch(state, piece, Way::pieces); });
     add("fetch_whole" + by, [=](State& state) { fetch(state, piece, Way::whole); });
   }
+  register_layout_mapped_rows();
   add("posting", [](State& state) { post(state, Way::layout); });
   add("posting_pieces", [](State& state) { post(state, Way::pieces); });
 }

@@ -1,0 +1,141 @@
+#include "bench/layout_mapped_rows.h"
+
+#include <benchmark/benchmark.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "bench/paged_cache.h"
+#include "membrain/client.h"
+#include "tools/running_node.h"
+#include "tools/running_server.h"
+#include "tools/signals.h"
+
+namespace membrain {
+namespace {
+
+constexpr const char* kSecret = "bench";
+
+enum class Way { layout, pieces, whole };
+
+std::byte content(std::uint32_t block, std::size_t at) {
+  return static_cast<std::byte>(block * 31 + at * 7 + (at >> 8) * 3 + (at >> 16));
+}
+
+/// A server and a node with a shared-memory arena in this process, a client that maps it, and the
+/// blocks of a paged cache.
+class MappedCache {
+ public:
+  MappedCache(std::size_t piece, bool verify) : cache_(piece) {
+    const std::shared_ptr<UcxContext> context = UcxContext::create().value();
+    ServerOptions server;
+    server.listen = "127.0.0.1:0";
+    server.no_admin = true;
+    server.secret = kSecret;
+    server.temporary = true;
+    server_ = std::move(*RunningServer::start(server, context));
+    NodeOptions node;
+    node.server = server_->address();
+    node.secret = kSecret;
+    node.name = "layout-bench";
+    node.capacity_bytes = std::size_t{256} << 20;
+    node.temporary = true;
+    node_ = std::move(*RunningNode::start(node, context));
+    Signals signals;
+    if (!node_->wait_connected(SteadyClock().now() + std::chrono::seconds(20), signals)) return;
+    ClientConfig config;
+    config.server = server_->address();
+    config.secret = kSecret;
+    config.verify_checksums = verify;
+    client_ = std::move(Client::open(config).value());
+    if (!store()) return;
+    items_ = cache_.items();
+    whole_ = cache_.whole_items();
+  }
+
+  /// True if every byte came straight from the arena.
+  bool fetch(Way way) {
+    const Result<TransferReport> report =
+        way == Way::layout ? client_->fetch(match_, cache_.layout, cache_.wanted())
+                           : client_->fetch(match_, way == Way::pieces ? items_ : whole_);
+    return report && report->ok_count() == PagedCache::kBlocks && report->bytes == bytes() &&
+           report->lane_bytes.contains("mapped") &&
+           report->lane_bytes.at("mapped") == report->bytes;
+  }
+  [[nodiscard]] bool ready() const { return match_.prefix_blocks() == PagedCache::kBlocks; }
+  [[nodiscard]] bool intact() const { return cache_.holds(content); }
+  void forget() { std::fill(cache_.memory.begin(), cache_.memory.end(), std::byte{0}); }
+  [[nodiscard]] std::uint64_t bytes() const {
+    return std::uint64_t{cache_.layout.block_bytes()} * PagedCache::kBlocks;
+  }
+
+ private:
+  bool store() {
+    for (std::uint32_t i = 0; i < PagedCache::kBlocks; ++i) {
+      std::size_t at = 0;
+      cache_.place(i).for_each_piece([&](std::byte* bytes, std::size_t size) {
+        for (std::size_t k = 0; k < size; ++k, ++at) bytes[k] = content(i, at);
+      });
+    }
+    Namespace named;
+    named.model = "bench";
+    const OpenedNamespace space = client_->open_namespace(named).value();
+    std::vector<BlockHash> hashes;
+    for (std::uint32_t i = 0; i < PagedCache::kBlocks; ++i) {
+      hashes.push_back(BlockHash::from(std::as_bytes(std::span(&i, 1))).value());
+    }
+    LayoutStore blocks;
+    blocks.hashes = hashes;
+    blocks.ids = cache_.ids;
+    const Result<TransferReport> report = client_->store(space, cache_.layout, blocks);
+    if (!report || report->ok_count() != hashes.size()) return false;
+    match_ = std::move(client_->lookup(space, hashes).value());
+    return true;
+  }
+
+  PagedCache cache_;
+  std::unique_ptr<RunningServer> server_;
+  std::unique_ptr<RunningNode> node_;
+  std::unique_ptr<Client> client_;
+  Match match_;
+  std::vector<FetchItem> items_;
+  std::vector<FetchItem> whole_;
+};
+
+void fetch_mapped(benchmark::State& state, std::size_t piece, Way way, bool verify) {
+  MappedCache cache(piece, verify);
+  cache.forget();
+  if (!cache.ready() || !cache.fetch(way) || (way != Way::whole && !cache.intact())) {
+    return state.SkipWithError("wrong bytes, or not mapped");
+  }
+  for (auto _ : state) {
+    if (!cache.fetch(way)) return state.SkipWithError("a fetch failed");
+  }
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(cache.bytes()));
+}
+
+}  // namespace
+
+void register_layout_mapped_rows() {
+  const auto add = [](const std::string& name, std::size_t piece, Way way) {
+    for (const bool verify : {false, true}) {
+      const std::string full =
+          name + "/mapped" + (verify ? "_verified/" : "/") + std::to_string(piece);
+      benchmark::RegisterBenchmark(
+          full.c_str(), [=](benchmark::State& state) { fetch_mapped(state, piece, way, verify); })
+          ->UseRealTime()
+          ->Unit(benchmark::kMicrosecond)
+          ->MinTime(0.2);
+    }
+  };
+  for (const std::size_t piece : {256, 1024, 4096, 16384, 65536}) {
+    add("fetch_layout", piece, Way::layout);
+    add("fetch_pieces", piece, Way::pieces);
+    add("fetch_whole", piece, Way::whole);
+  }
+}
+
+}  // namespace membrain
