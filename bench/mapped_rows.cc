@@ -23,7 +23,7 @@ namespace {
 
 constexpr const char* kSecret = "bench";
 constexpr std::size_t kBatchBytes = std::size_t{32} << 20;
-constexpr std::size_t kCapacityBytes = std::size_t{128} << 20;
+constexpr std::size_t kCapacityBytes = std::size_t{256} << 20;
 constexpr std::size_t kViewBatch = 16;
 constexpr std::size_t kStoredAtOnce = 32;
 
