@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <exception>
+#include <thread>
 
 #include "base/check.h"
 
@@ -325,7 +326,10 @@ void Loop::run() {
       idle = true;
       idle_since = now_;
     }
-    if (now_ - idle_since < spin) continue;
+    if (now_ - idle_since < spin) {
+      std::this_thread::yield();
+      continue;
+    }
     const TimePoint asleep_since = clock_.now();
     wait(config_.longest_sleep);
     const bool brief = clock_.now() - asleep_since < config_.spin + kWakeUps;

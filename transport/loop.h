@@ -73,8 +73,9 @@ class Timer {
 struct LoopConfig {
   /// How long an idle loop polls before it sleeps. Longer than it takes to wake the other end of a
   /// connection and to hear from it (some 40 us): with less, two ends that wait for each other stay
-  /// asleep between all of their messages (docs/adr/0012).
-  Duration spin = std::chrono::microseconds(50);
+  /// asleep between all of their messages (docs/adr/0012). While it polls it yields its core to
+  /// whoever wants it (docs/adr/0019).
+  Duration spin = std::chrono::microseconds(150);
   /// UCX wake-ups can be missed: never sleep longer
   Duration longest_sleep = std::chrono::milliseconds(50);
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <thread>
 #include <type_traits>
 
 namespace membrain {
@@ -34,6 +35,8 @@ void OperationState::await() {
     } else if (driven->now() - busy >= kSpin) {
       driven->wait(kLongestSleep);
       busy = driven->clock().now();
+    } else {
+      std::this_thread::yield();
     }
   }
 }
