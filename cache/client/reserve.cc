@@ -104,9 +104,9 @@ void Reserving::take(const std::shared_ptr<const WritableArena>& arena, std::siz
     reservations_[item] = Reservation::refused(outcome.duplicate, outcome.why);
     return;
   }
-  if (arena->bytes(got.at, job_.items[item].size).empty()) {
-    return give_back(links_, *arena, {got.at});
-  }
+  const std::span<std::byte> bytes = arena->bytes(got.at, job_.items[item].size);
+  if (bytes.empty()) return give_back(links_, *arena, {got.at});
+  arena->prepare(bytes);
   auto state = std::make_unique<Reservation::State>();
   state->desk = job_.desk;
   state->held = {arena, got.at};

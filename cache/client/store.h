@@ -102,7 +102,7 @@ class Storing {
   Task<> reserve(std::shared_ptr<const WritableArena> arena, const Batch& batch,
                  std::vector<Placed>& placed, Batch& rest);
   Task<> fill(const WritableArena& arena, const std::vector<Placed>& placed);
-  Task<> copy(std::size_t item, std::span<std::byte> into);
+  Task<> copy(std::size_t item, const WritableArena& arena, std::span<std::byte> into);
   Task<> seal(std::shared_ptr<const WritableArena> arena, const std::vector<Placed>& placed,
               Batch& rest);
   Task<StoreAnswer> exchange_with(StoreExchange& exchange);

@@ -71,14 +71,15 @@ Task<> Storing::fill(const WritableArena& arena, const std::vector<Placed>& plac
   co_await hashing_.take(1);
   for (const Placed& block : placed) {
     if (cancelled_) break;
-    Task<> copied = copy(block.item, arena.bytes(block.at, length(block.item)));
+    Task<> copied = copy(block.item, arena, arena.bytes(block.at, length(block.item)));
     co_await copied;
   }
   hashing_.give(1);
 }
 
 /// Copies a block, and makes `sums_[item]` of the bytes that it delivers if that is not known.
-Task<> Storing::copy(std::size_t item, std::span<std::byte> into) {
+Task<> Storing::copy(std::size_t item, const WritableArena& arena, std::span<std::byte> into) {
+  arena.prepare(into);
   const CopyWay way = copy_way(into.size());
   HashedCopy hashed(way);
   std::byte* to = into.data();

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "protocol/arena_header.h"
@@ -11,6 +12,8 @@
 namespace membrain {
 
 namespace {
+
+constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE
 
 /// The first page, as it is in the file.
 struct alignas(ArenaHeader) HeaderBytes {
@@ -44,6 +47,8 @@ Result<std::shared_ptr<const WritableArena>> WritableArena::map(const Descriptor
   // A child that is forked must not keep the writer alive.
   static_cast<void>(::madvise(memory, header->capacity_bytes, MADV_DONTFORK));
   arena->slots_ = {static_cast<std::byte*>(memory), header->capacity_bytes};
+  const std::size_t parts = (header->capacity_bytes + kPrepareBytes - 1) / kPrepareBytes;
+  arena->prepared_ = std::make_unique<std::atomic<bool>[]>(parts);
   arena->node_ = node;
   arena->life_ = life;
   arena->writer_ = writer;
@@ -59,6 +64,18 @@ std::span<std::byte> WritableArena::bytes(const wire::SlotRef& at,
   const std::uint64_t offset = std::uint64_t{at.slot.value} * kPageBytes;
   if (offset >= slots_.size() || length > slots_.size() - offset) return {};
   return slots_.subspan(offset, length);
+}
+
+void WritableArena::prepare(std::span<const std::byte> slot) const noexcept {
+  if (slot.empty()) return;
+  const auto from = static_cast<std::size_t>(slot.data() - slots_.data());
+  for (std::size_t part = from / kPrepareBytes; part * kPrepareBytes < from + slot.size(); ++part) {
+    if (prepared_[part].exchange(true, std::memory_order_relaxed)) continue;
+    const std::size_t at = part * kPrepareBytes;
+    const std::size_t size = std::min(kPrepareBytes, slots_.size() - at);
+    // What it cannot do is done page by page.
+    static_cast<void>(::madvise(slots_.data() + at, size, kPopulateWrite));
+  }
 }
 
 void WritableArena::begin(const wire::ReservedSlots& lent) const {

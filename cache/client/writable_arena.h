@@ -1,6 +1,7 @@
 // WritableArena: a node's slots as a process of its host writes to them.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -23,9 +24,11 @@ namespace membrain {
 /// Ownership  Keeps the mapping for as long as anybody has it; the node may take back what it lent
 ///            when it is gone.
 /// Threads    Any.
-/// Cost       Pages are mapped as they are touched.
+/// Cost       Pages are mapped by `prepare`, kPrepareBytes at once; 8 bytes of page table for 4 KiB.
 class WritableArena {
  public:
+  static constexpr std::size_t kPrepareBytes = std::size_t{2} << 20;
+
   /// Maps a file that a node has handed out for writing. `corrupt` if it is not the arena of this
   /// life of this node; `out_of_capacity` without address space.
   static Result<std::shared_ptr<const WritableArena>> map(const Descriptor& file, NodeId node,
@@ -42,6 +45,10 @@ class WritableArena {
   [[nodiscard]] std::span<std::byte> bytes(const wire::SlotRef& at,
                                            std::uint32_t length) const noexcept;
 
+  /// Maps what will be written for the first time, as far as the kernel can (Linux 5.14): a third
+  /// of what a fault for each page costs.
+  void prepare(std::span<const std::byte> slot) const noexcept;
+
   /// What was lent may be written to from now on.
   void begin(const wire::ReservedSlots& lent) const;
   /// Nobody here writes to these any more.
@@ -53,6 +60,7 @@ class WritableArena {
   WritableArena() = default;
 
   std::span<std::byte> slots_;
+  std::unique_ptr<std::atomic<bool>[]> prepared_;  ///< by kPrepareBytes of slots
   NodeId node_;
   Incarnation life_;
   WriterId writer_;
