@@ -24,7 +24,7 @@ namespace membrain {
 /// Ownership  Keeps the mapping for as long as anybody has it; the node may take back what it lent
 ///            when it is gone.
 /// Threads    Any.
-/// Cost       Pages are mapped by `prepare`, kPrepareBytes at once; 8 bytes of page table for 4 KiB.
+/// Cost       Pages are mapped by `prepare`, kPrepareBytes at once; 8 bytes of page table for each.
 class WritableArena {
  public:
   static constexpr std::size_t kPrepareBytes = std::size_t{2} << 20;
