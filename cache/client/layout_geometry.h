@@ -15,6 +15,9 @@ namespace membrain {
 /// Planes that touch within a block (the same stride, one behind the other) are one run: a layout
 /// whose blocks are contiguous has a single one.
 ///
+/// A fabric that must register memory would do so here, once a plane, and name the regions in
+/// its segments.
+///
 /// Threads  Immutable.
 /// Cost     A piece costs an addition; finding the first of a range a division or, with planes of
 ///          unlike sizes, a binary search.

@@ -12,7 +12,8 @@
 namespace membrain {
 
 /// Builds the segments of one payload: neighbours that touch become one. What still has more than
-/// Fabric::kMaxSegments goes through one contiguous bounce buffer.
+/// Fabric::kMaxSegments goes through one contiguous bounce buffer; fewer never do, however short:
+/// the buffer was slower or no faster from 256 B to 64 KiB (docs/adr/0018).
 ///
 /// Ownership  Owns the bounce buffer, if there is one: lives until the transfer is complete. The
 ///            places stay the caller's.

@@ -31,7 +31,8 @@ struct Layout {
 };
 
 /// A layout whose geometry was found sound (`Client::register_layout`): no piece is empty or lies
-/// in another. A value; copies share the geometry.
+/// in another. A value; copies share the geometry. TCP, shared memory and mapped arenas need no
+/// memory registered, so nothing else is done at registration (docs/adr/0018).
 ///
 /// Ownership  The memory stays the caller's, and is lent to an operation as a list of pieces is.
 /// Threads    Immutable: any thread.
