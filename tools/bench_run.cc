@@ -69,20 +69,26 @@ ChildConfig child_of(const BenchRunConfig& config, const std::string& out) {
   return child;
 }
 
+/// Takes what it has printed so far.
+void listen(Child& child, std::string& last_words) {
+  static_cast<void>(child.fill());
+  while (const std::optional<std::string> line = child.next_line()) {
+    if (!line->empty()) last_words = *line;
+  }
+}
+
 /// Waits until it ends; empty if it did, else why it was ended before.
 std::string wait_for_end(Child& child, TimePoint deadline, Signals& signals,
                          const std::function<void()>& tick, std::string& last_words) {
   while (!child.ended()) {
     std::array<pollfd, 2> fds{{{child.fd(), POLLIN, 0}, {signals.fd(), POLLIN, 0}}};
     static_cast<void>(::poll(fds.data(), fds.size(), kTickMs));
-    static_cast<void>(child.fill());
-    while (const std::optional<std::string> line = child.next_line()) {
-      if (!line->empty()) last_words = *line;
-    }
+    listen(child, last_words);
     if (signals.stop_asked()) return "interrupted";
     if (SteadyClock().now() >= deadline) return "it took too long";
     tick();
   }
+  listen(child, last_words);  // said between the last look and the end
   return {};
 }
 

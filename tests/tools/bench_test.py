@@ -77,6 +77,12 @@ class Bench(ProcessTest):
         self.assertIn("no such thing", rows["lookup_512"]["error"])
         self.assertIn("fetch_view/b16", rows["fetch_view_b16"]["error"])
 
+    def test_what_a_program_said_last_is_told_however_fast_it_ended(self) -> None:
+        folder = self.fake_programs()
+        for _ in range(20):  # once, words that came just before the end were lost
+            _, out, _ = run("bench", "--only", "lookup_512", "--json", "--bench-dir", folder)
+            self.assertIn("no such thing", rows_of(out)["lookup_512"]["error"])
+
     def test_ctrl_c_ends_the_benchmark_too(self) -> None:
         words = ["--only", "redis_exists", "--bench-dir", self.fake_programs()]
         with Process("bench", *words) as bench:
