@@ -10,75 +10,18 @@
 #include <utility>
 #include <vector>
 
-#include "membrain/client.h"
-#include "tools/running_node.h"
-#include "tools/running_server.h"
-#include "tools/signals.h"
+#include "tests/client/mapped_house.h"
 
 namespace membrain {
 namespace {
 
 using Threads = ClientConfig::Threads;
 
-constexpr const char* kSecret = "mapped";
 constexpr unsigned kBlocks = 40;
 
-std::vector<std::byte> content(std::size_t size, unsigned seed) {
-  std::vector<std::byte> bytes(size);
-  std::uint32_t state = seed * 2654435761U + 1;
-  for (std::byte& one : bytes) {
-    state = state * 1664525 + 1013904223;
-    one = static_cast<std::byte>(state >> 24);
-  }
-  return bytes;
-}
-
-std::size_t size_of(unsigned number) {
-  constexpr std::size_t kSizes[] = {16'384, 4096, 65'536, 300'000, 1'048'576, 300};
-  return kSizes[number % std::size(kSizes)];
-}
-
-BlockHash hash_of(unsigned number) {
-  return BlockHash::from(std::as_bytes(std::span(&number, 1))).value();
-}
-
-/// A server and a node, and clients in the mode of the parameter.
-class MappedStore : public testing::TestWithParam<Threads> {
+class MappedStore : public MappedHouse {
  protected:
-  MappedStore() {
-    ServerOptions server;
-    server.listen = "127.0.0.1:0";
-    server.no_admin = true;
-    server.secret = kSecret;
-    server.temporary = true;
-    server_ = std::move(*RunningServer::start(server, context_));
-    start_node("first");
-    client_ = client();
-    space_ = open(*client_);
-  }
-  void start_node(const std::string& name) {
-    NodeOptions node;
-    node.server = server_->address();
-    node.secret = kSecret;
-    node.name = "mapped-store-test-" + name;
-    node.capacity_bytes = 64 << 20;
-    node.temporary = true;
-    node_ = std::move(*RunningNode::start(node, context_));
-    ASSERT_TRUE(node_->wait_connected(SteadyClock().now() + std::chrono::seconds(20), signals_));
-  }
-  std::unique_ptr<Client> client(bool mapped = true) {
-    ClientConfig config;
-    config.server = server_->address();
-    config.secret = kSecret;
-    config.threads = GetParam();
-    config.mapped = mapped;
-    return std::move(Client::open(config).value());
-  }
-  static OpenedNamespace open(Client& client) {
-    Namespace space;
-    space.model = "mapped";
-    return client.open_namespace(space).value();
-  }
+  MappedStore() : client_(client()), space_(open(*client_)) {}
   Result<TransferReport> store(Client& client, const OpenedNamespace& space) {
     sources_.clear();
     std::vector<StoreItem> items;
@@ -140,10 +83,6 @@ class MappedStore : public testing::TestWithParam<Threads> {
   }
   [[nodiscard]] std::uint64_t used() const { return node_->status().used_slots; }
 
-  std::shared_ptr<UcxContext> context_ = UcxContext::create().value();
-  Signals signals_;
-  std::unique_ptr<RunningServer> server_;
-  std::unique_ptr<RunningNode> node_;
   std::unique_ptr<Client> client_;
   OpenedNamespace space_;
   std::vector<std::vector<std::byte>> sources_;
