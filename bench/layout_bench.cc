@@ -138,7 +138,7 @@ void register_rows() {
   using State = benchmark::State;
   const auto gather_runs = [](std::byte* to, std::span<const Run> runs) { gather(to, runs); };
   const auto scatter_runs = [](std::byte* to, std::span<const Run> runs) { scatter(runs, to); };
-  for (const std::size_t piece : {256, 1024, 4096, 16384, 65536}) {
+  for (const std::size_t piece : {256U, 1024U, 4096U, 16384U, 65536U}) {
     const std::string by = "/" + std::to_string(piece);
     add("gather" + by, [=](State& state) { move_pieces(state, piece, gather_runs); });
     add("gather_naive" + by, [=](State& state) { move_pieces(state, piece, gather_naively); });
@@ -146,7 +146,7 @@ void register_rows() {
     add("scatter_naive" + by, [=](State& state) { move_pieces(state, piece, scatter_naively); });
   }
   add("memcpy/1048576", [](State& state) { move_pieces(state, kBufferBytes, gather_naively); });
-  for (const std::size_t piece : {256, 1024, 4096, 16384, 65536}) {
+  for (const std::size_t piece : {256U, 1024U, 4096U, 16384U, 65536U}) {
     const std::string by = "/tcp/" + std::to_string(piece);
     add("fetch_layout" + by, [=](State& state) { fetch(state, piece, Way::layout); });
     add("fetch_pieces" + by, [=](State& state) { fetch(state, piece, Way::pieces); });

@@ -131,7 +131,7 @@ void register_layout_mapped_rows() {
           ->MinTime(0.2);
     }
   };
-  for (const std::size_t piece : {256, 1024, 4096, 16384, 65536}) {
+  for (const std::size_t piece : {256U, 1024U, 4096U, 16384U, 65536U}) {
     add("fetch_layout", piece, Way::layout);
     add("fetch_pieces", piece, Way::pieces);
     add("fetch_whole", piece, Way::whole);

@@ -48,7 +48,7 @@ constexpr std::pair<const char*, MembrainRow> kMembrainRows[] = {
 constexpr std::pair<const char*, Path> kPaths[] = {{"/tcp", Path::tcp}, {"/mapped", Path::mapped}};
 
 void register_rows(Rivals& rivals) {
-  for (const std::size_t kib : {64, 1024, 2048}) {
+  for (const std::size_t kib : {64U, 1024U, 2048U}) {
     const std::size_t bytes = kib << 10;
     const std::string size = std::string("/").append(std::to_string(bytes));
     for (const auto& [name, row] : kRedisRows) {

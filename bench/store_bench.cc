@@ -42,7 +42,7 @@ void run_row(benchmark::State& state, const StoreBenchConfig& config, What what)
     state.ResumeTiming();
   }
   const std::size_t bytes = calls * parties.bytes_per_call() * config.clients;
-  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * bytes));
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(bytes));
   state.counters["p50_us"] = parties.p50_us();
   state.counters["p99_us"] = parties.p99_us();
 }
@@ -64,8 +64,8 @@ void register_rows(bool caller_drives) {
   for (const char* lane : {"tcp", "mapped"}) {
     config.lane = lane;
     for (std::size_t bytes = 4096; bytes <= (std::size_t{16} << 20); bytes *= 4) {
-      for (const std::size_t batch : {1, 16, 128}) {
-        for (const std::size_t clients : {1, 2, 8}) {
+      for (const std::size_t batch : {1U, 16U, 128U}) {
+        for (const std::size_t clients : {1U, 2U, 8U}) {
           config.block_bytes = bytes;
           config.batch = batch;
           config.clients = clients;

@@ -98,7 +98,7 @@ TEST_F(LayoutGeometryTest, TheNextBlockFollowsWhereStrideAndPieceAreOne) {
   const auto layout = LayoutGeometry::check({{{at(0), 100, 100}}, 5});
   ASSERT_TRUE(layout);
   SegmentList segments;
-  for (const std::uint32_t id : {1, 2, 4}) segments.add(Place(**layout, id, 0, 100));
+  for (const std::uint32_t id : {1U, 2U, 4U}) segments.add(Place(**layout, id, 0, 100));
   ASSERT_EQ(segments.to_receive().size(), 2U);
   EXPECT_EQ(segments.to_receive()[0].size, 200U);
 }
