@@ -9,16 +9,23 @@
 namespace membrain::ucx_test {
 namespace {
 
-struct Lane {
-  const char* transports;
-  const char* name;
+/// A lane, and how long the blocks are that travel on it.
+struct Blocks {
+  Lane lane;
+  std::string name;
   std::size_t block;  ///< bytes
 };
 
 constexpr std::size_t kLong = 4u << 20;
 constexpr std::size_t kShort = 1u << 20;  ///< over TCP it travels with its message
 
-class UcxClosing : public testing::TestWithParam<Lane> {
+std::vector<Blocks> every_blocks() {
+  std::vector<Blocks> all = {{tcp_lane(), "tcp_eager", kShort}};
+  for (const Lane& lane : every_lane()) all.push_back({lane, lane.name, kLong});
+  return all;
+}
+
+class UcxClosing : public testing::TestWithParam<Blocks> {
  protected:
   /// b sends blocks to a, which has not received them yet.
   void offer(std::size_t count) {
@@ -50,7 +57,7 @@ class UcxClosing : public testing::TestWithParam<Lane> {
   std::list<Completion> received_;
   std::list<std::vector<std::byte>> sources_;
   std::list<std::vector<std::byte>> sinks_;
-  Pair pair_{GetParam().transports};
+  Pair pair_{GetParam().lane};
 };
 
 TEST_P(UcxClosing, EndsEveryReceiveBeforeItIsReported) {
@@ -139,10 +146,8 @@ TEST_P(UcxClosing, ComesWithTheSendersEndUnderTraffic) {
   EXPECT_TRUE(drive({&pair_.a}, [&] { return all_done() && pair_.a.lost.size() == 1; }));
 }
 
-INSTANTIATE_TEST_SUITE_P(Lanes, UcxClosing,
-                         testing::Values(Lane{kTcp, "tcp", kLong}, Lane{kTcp, "tcp_eager", kShort},
-                                         Lane{kShm, "shm", kLong}),
-                         [](const auto& lane) { return std::string(lane.param.name); });
+INSTANTIATE_TEST_SUITE_P(Lanes, UcxClosing, testing::ValuesIn(every_blocks()),
+                         [](const auto& blocks) { return blocks.param.name; });
 
 }  // namespace
 }  // namespace membrain::ucx_test

@@ -54,7 +54,7 @@ class UcxContact : public testing::Test {
     ASSERT_TRUE(close(honest, *peer, {&b_}));
   }
 
-  std::shared_ptr<UcxContext> context_ = make_context(kTcp);
+  std::shared_ptr<UcxContext> context_ = make_context(tcp_lane(), "");
   Party a_{context_};
   Party b_{context_};
   Address address_;

@@ -1,4 +1,4 @@
-// Messages and payloads between two fabrics of one process, over TCP and over shared memory.
+// Messages and payloads between two fabrics of one process, over every lane.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -10,12 +10,6 @@
 
 namespace membrain::ucx_test {
 namespace {
-
-/// What the two runs of every test differ in.
-struct Lane {
-  const char* transports;
-  std::string_view name;
-};
 
 class UcxMessages : public testing::TestWithParam<Lane> {
  protected:
@@ -34,12 +28,12 @@ class UcxMessages : public testing::TestWithParam<Lane> {
     EXPECT_TRUE(received.outcome());
   }
 
-  Pair pair_{GetParam().transports};
+  Pair pair_{GetParam()};
 };
 
 TEST_P(UcxMessages, UseTheLaneThatTheirTransportsAllow) {
-  EXPECT_EQ(pair_.a.fabric().lane(pair_.to_b), GetParam().name);
-  EXPECT_EQ(pair_.b.fabric().lane(pair_.to_a), GetParam().name);
+  EXPECT_EQ(pair_.a.fabric().lane(pair_.to_b), GetParam().kind);
+  EXPECT_EQ(pair_.b.fabric().lane(pair_.to_a), GetParam().kind);
 }
 
 TEST_P(UcxMessages, ShareABindingThatIsNotZero) {
@@ -173,7 +167,7 @@ TEST_P(UcxMessages, LandNowhereBeforeTheyAreReceived) {
 }
 
 TEST_P(UcxMessages, ThatNobodyReceivesBreakTheirConnectionBeforeTheyFillTheMemory) {
-  if (std::string_view(GetParam().name) != "tcp") GTEST_SKIP() << "large ones stay with the sender";
+  if (GetParam().kind != "tcp") GTEST_SKIP() << "large ones stay with the sender";
   constexpr std::size_t kMessages = Connection::kMaxHeldBytes / Connection::kEagerBytes + 1;
   std::vector<std::byte> from = pattern(Connection::kEagerBytes, 6);
   const Segment source = all_of(from);
@@ -218,8 +212,8 @@ TEST_P(UcxMessages, MoveAThousandBlocksWithEveryByteInPlace) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Lanes, UcxMessages, testing::Values(Lane{kTcp, "tcp"}, Lane{kShm, "shm"}),
-                         [](const auto& lane) { return std::string(lane.param.name); });
+INSTANTIATE_TEST_SUITE_P(Lanes, UcxMessages, testing::ValuesIn(every_lane()),
+                         [](const auto& lane) { return lane.param.name; });
 
 }  // namespace
 }  // namespace membrain::ucx_test

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/mac.h"
+#include "tests/ucx/lane.h"
 #include "transport/fabric.h"
 #include "transport/loop.h"
 #include "transport/ucx/ucx_context.h"
@@ -26,15 +27,6 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 inline constexpr std::string_view kSecret = "a secret of the tests";
-inline constexpr const char* kTcp = "tcp,self";
-inline constexpr const char* kShm = "";  ///< whatever UCX finds; on one host that is shared memory
-
-inline std::shared_ptr<UcxContext> make_context(std::string transports) {
-  UcxContextConfig config;
-  config.transports = std::move(transports);
-  return UcxContext::create(config).value();
-}
-
 /// Bytes that depend on `seed` and on their place.
 inline std::vector<std::byte> pattern(std::size_t size, std::size_t seed) {
   std::vector<std::byte> bytes(size);
@@ -132,11 +124,15 @@ inline bool close(Party& party, PeerId peer, std::vector<Party*> others) {
   return drive(others, [&] { return closed; });
 }
 
-/// Two parties in this process, a connected to b, over the transports that the test names.
+/// Two parties in this process, a connected to b, over the lane that the test names.
 class Pair {
  public:
-  explicit Pair(const std::string& transports)
-      : context_(make_context(transports)), a(context_), b(context_) {
+  explicit Pair(const Lane& lane)
+      : context_(make_context(lane, lane.devices)),
+        peer_context_(lane.devices == lane.peer_devices ? context_
+                                                        : make_context(lane, lane.peer_devices)),
+        a(context_),
+        b(peer_context_) {
     address = b.fabric().listen("127.0.0.1:0").value();
     to_b = connect(a, address, {&b}).value();
     EXPECT_TRUE(a.fabric().send(to_b, as_bytes("hello")).has_value());
@@ -151,6 +147,7 @@ class Pair {
 
  private:
   std::shared_ptr<UcxContext> context_;
+  std::shared_ptr<UcxContext> peer_context_;
 
  public:
   Party a;

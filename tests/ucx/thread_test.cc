@@ -44,13 +44,12 @@ class BlockThread final : public Receiver {
   std::thread thread_;
 };
 
-class UcxThreads : public testing::TestWithParam<const char*> {};
+class UcxThreads : public testing::TestWithParam<Lane> {};
 
 TEST_P(UcxThreads, MoveBlocksBetweenTheirLoops) {
-  const std::shared_ptr<UcxContext> context = make_context(GetParam());
   const std::vector<std::byte> expected = pattern(kBlock, 5);
-  BlockThread server(context);
-  Party client(context);
+  BlockThread server(make_context(GetParam(), GetParam().peer_devices));
+  Party client(make_context(GetParam(), GetParam().devices));
   const PeerId peer = connect(client, server.address, {}).value();
   std::vector<std::byte> into(kBlock);
   const Segment sink = all_of(into);
@@ -67,9 +66,8 @@ TEST_P(UcxThreads, MoveBlocksBetweenTheirLoops) {
   ASSERT_TRUE(close(client, peer, {}));
 }
 
-INSTANTIATE_TEST_SUITE_P(Lanes, UcxThreads, testing::Values(kTcp, kShm), [](const auto& lane) {
-  return std::string(lane.param == std::string_view(kTcp) ? "tcp" : "shm");
-});
+INSTANTIATE_TEST_SUITE_P(Lanes, UcxThreads, testing::ValuesIn(every_lane()),
+                         [](const auto& lane) { return lane.param.name; });
 
 }  // namespace
 }  // namespace membrain::ucx_test

@@ -42,6 +42,12 @@ std::string_view environment(const char* name) noexcept {
   return value != nullptr ? value : "";
 }
 
+/// UCX's list of network devices; empty: all.
+std::string_view devices_of(const UcxContextConfig& config) noexcept {
+  if (!config.devices.empty()) return config.devices;
+  return config.loopback_only ? "lo" : "";
+}
+
 /// What UCP itself reads can be set per context.
 Result<> configure(ucp_config_t* settings, const UcxContextConfig& config) {
   const auto set = [settings](const char* name, std::string value) -> ucs_status_t {
@@ -53,7 +59,8 @@ Result<> configure(ucp_config_t* settings, const UcxContextConfig& config) {
   // which ends the process, and no order of closing prevents it (docs/adr/0011). What shared memory
   // and RDMA read by rendezvous stays zero-copy.
   if (status == UCS_OK) status = set("ZCOPY_THRESH", "inf");
-  if (status == UCS_OK && config.loopback_only) status = set("NET_DEVICES", "lo");
+  const std::string devices(devices_of(config));
+  if (status == UCS_OK && !devices.empty()) status = set("NET_DEVICES", devices);
   if (status == UCS_OK && !config.transports.empty()) status = set("TLS", config.transports);
   if (status != UCS_OK) return fail(Errc::invalid_argument, "ucp_config_modify", status);
   return {};
@@ -91,7 +98,7 @@ void log_settings(const UcxContextConfig& config) {
       "{}, shared memory error handling {}",
       ucp_get_version_string(),
       in_use("UCX_TLS", config.transports.empty() ? "all" : config.transports),
-      in_use("UCX_NET_DEVICES", config.loopback_only ? "lo" : "all"), kScheme,
+      in_use("UCX_NET_DEVICES", devices_of(config).empty() ? "all" : devices_of(config)), kScheme,
       environment("UCX_TCP_TX_SEG_SIZE"), environment("UCX_TCP_RX_SEG_SIZE"),
       environment("UCX_KEEPALIVE_INTERVAL"), environment("UCX_POSIX_ERROR_HANDLING"));
 }

@@ -15,6 +15,9 @@ struct UcxContextConfig {
   /// UCX's own TCP ports, which do not check who speaks, listen on the loopback interface alone.
   /// Nobody on another machine can be reached then. UCX_NET_DEVICES in the environment wins.
   bool loopback_only = true;
+  /// UCX's list of network devices, e.g. "mlx5_0:1,mlx5_1:1"; empty: the loopback interface or all
+  /// of them, as above. UCX_NET_DEVICES in the environment wins.
+  std::string devices;
   /// UCX's list of transports, e.g. "tcp,self"; empty: UCX chooses. UCX_TLS in the environment
   /// wins.
   std::string transports;
