@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <list>
 
@@ -209,6 +210,57 @@ TEST_P(UcxMessages, MoveAThousandBlocksWithEveryByteInPlace) {
     }
     pair_.a.messages.clear();
     ASSERT_TRUE(pair_.turn_until([&] { return sent.done(); }));
+  }
+}
+
+/// Unreliable datagrams hold one packet: where a network has them, headers are short for everybody.
+class UcxNarrowMessages : public testing::Test {
+ protected:
+  UcxNarrowMessages() { set("1k"); }
+  ~UcxNarrowMessages() override { set("512k"); }
+  static void set(const char* bytes) {
+    ::setenv("UCX_TCP_TX_SEG_SIZE", bytes, 1);
+    ::setenv("UCX_TCP_RX_SEG_SIZE", bytes, 1);
+  }
+};
+
+TEST_F(UcxNarrowMessages, BringFramesOfEverySizeInOrder) {
+  Pair pair(tcp_lane());
+  constexpr std::size_t kSizes[] = {0, 1, 800, 1000, 1100, 4096, 4097, 200'000};
+  constexpr std::size_t kCount = 80;
+  for (std::size_t i = 0; i < kCount; ++i) {
+    ASSERT_TRUE(pair.a.fabric().send(pair.to_b, pattern(kSizes[i % std::size(kSizes)], i)));
+  }
+  ASSERT_TRUE(pair.turn_until([&] { return pair.b.messages.size() >= kCount; }));
+  for (std::size_t i = 0; i < kCount; ++i) {
+    const std::vector<std::byte> frame = pattern(kSizes[i % std::size(kSizes)], i);
+    ASSERT_EQ(pair.b.messages[i].frame.size(), frame.size());
+    ASSERT_EQ(std::memcmp(pair.b.messages[i].frame.data(), frame.data(), frame.size()), 0);
+  }
+}
+
+TEST_F(UcxNarrowMessages, BringPayloadsWithFramesThatDoNotFitBesideThem) {
+  Pair pair(tcp_lane());
+  std::vector<std::byte> from = pattern(300'000, 1);
+  for (const std::size_t size : {std::size_t{10}, std::size_t{1100}, std::size_t{4096}}) {
+    const std::vector<std::byte> frame = pattern(size, size);
+    const Segment source = all_of(from);
+    Completion sent(pair.b.loop().ready());
+    pair.b.fabric().send(pair.to_a, frame, {&source, 1}, sent);
+    ASSERT_TRUE(pair.b.fabric().send(pair.to_a, as_bytes("next")));
+    ASSERT_TRUE(pair.turn_until([&] { return pair.a.messages.size() == 2; }));
+    Message& first = pair.a.messages.front();
+    ASSERT_EQ(first.frame.size(), size);
+    EXPECT_EQ(std::memcmp(first.frame.data(), frame.data(), size), 0);
+    EXPECT_EQ(pair.a.messages.back().frame, "next");
+    EXPECT_EQ(pair.a.messages.back().payload.size(), 0u);
+    std::vector<std::byte> into(from.size());
+    const Segment sink = all_of(into);
+    Completion received(pair.a.loop().ready());
+    pair.a.fabric().receive(std::move(first.payload), {&sink, 1}, received);
+    ASSERT_TRUE(pair.turn_until([&] { return received.done() && sent.done(); }));
+    EXPECT_EQ(into, from);
+    pair.a.messages.clear();
   }
 }
 

@@ -1,5 +1,6 @@
 #include "transport/ucx/connection.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -73,6 +74,8 @@ Connection::Connection(UcxWorker& worker, OperationPool& pool, std::vector<Conne
       contact(contact_id),
       own_token(token),
       worker_(worker),
+      frame_room_(std::min(Fabric::kMaxFrameWithPayloadBytes,
+                           worker.header_bytes() - sizeof(MessageHead))),
       pool_(pool),
       broken_list_(broken) {}
 
@@ -98,7 +101,7 @@ UcxOperation& Connection::start(std::span<const std::byte> frame, MessageKind ki
   const MessageHead head{peer_token, next_out_++, kind};
   const std::span<const std::byte> bytes = bytes_of(head);
   operation.header.assign(bytes.begin(), bytes.end());
-  if (kind == MessageKind::long_frame) {
+  if (kind == MessageKind::long_frame || kind == MessageKind::frame_ahead) {
     operation.frame.assign(frame.begin(), frame.end());
   } else {
     operation.header.insert(operation.header.end(), frame.begin(), frame.end());
@@ -111,14 +114,18 @@ Result<> Connection::send(std::span<const std::byte> frame) {
   if (operations_ >= kMaxOperations || waiting_bytes_ + frame.size() > kMaxWaitingBytes) {
     return fail(Errc::out_of_capacity, "the peer does not take its messages");
   }
-  if (frame.size() <= Fabric::kMaxFrameWithPayloadBytes) {
+  if (frame.size() <= frame_room_) {
     post(start(frame, MessageKind::frame, nullptr), {}, 0);
-    return {};
+  } else {
+    post_as_data(frame, MessageKind::long_frame);
   }
-  UcxOperation& operation = start(frame, MessageKind::long_frame, nullptr);
+  return {};
+}
+
+void Connection::post_as_data(std::span<const std::byte> frame, MessageKind kind) {
+  UcxOperation& operation = start(frame, kind, nullptr);
   const Pieces data{operation.frame.data(), operation.frame.size(), ucp_dt_make_contig(1), nullptr};
   post(operation, data, UCP_AM_SEND_FLAG_EAGER);  // the receiver need not ask for it
-  return {};
 }
 
 void Connection::send(std::span<const std::byte> frame, std::span<const Segment> payload,
@@ -126,6 +133,10 @@ void Connection::send(std::span<const std::byte> frame, std::span<const Segment>
   if (!may_post()) return done.finish(fail(Errc::peer_lost, "the connection is gone"));
   if (operations_ >= kMaxOperations || waiting_bytes_ + frame.size() > kMaxWaitingBytes) {
     return done.finish(fail(Errc::out_of_capacity, "the peer does not take its messages"));
+  }
+  if (frame.size() > frame_room_) {
+    post_as_data(frame, MessageKind::frame_ahead);
+    frame = {};
   }
   UcxOperation& operation = start(frame, MessageKind::frame_with_payload, &done);
   const Pieces data = describe(payload, worker_.context(), operation.pieces);

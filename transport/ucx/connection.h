@@ -22,9 +22,10 @@ namespace membrain {
 
 /// What a message is, in the bytes before its frame.
 enum class MessageKind : std::uint32_t {
-  frame = 1,           ///< the frame follows; no payload
-  long_frame = 2,      ///< the frame is the active message's data
-  frame_with_payload,  ///< the frame follows; the data is the payload
+  frame = 1,               ///< the frame follows; no payload
+  long_frame = 2,          ///< the frame is the active message's data
+  frame_with_payload = 3,  ///< the frame follows; the data is the payload
+  frame_ahead = 4,         ///< the data is the frame of the next message, which has none of its own
 };
 
 /// The bytes before the frame in an active message's header.
@@ -58,7 +59,7 @@ struct UcxOperation {
   Connection* connection = nullptr;  ///< null: free
   Completion* done = nullptr;        ///< null: nobody waits
   std::vector<std::byte> header;     ///< MessageHead and frame
-  std::vector<std::byte> frame;      ///< a long frame
+  std::vector<std::byte> frame;      ///< one that travels as data
   std::vector<ucp_dt_iov_t> pieces;
 };
 
@@ -159,6 +160,7 @@ class Connection {
   std::string_view lane = "tcp";
   std::uint32_t next_in = 0;
   std::map<std::uint32_t, EarlyMessage> early;
+  std::vector<std::byte> frame_ahead;  ///< of the message that comes next
   bool report_loss = false;          ///< on_lost is due when it is gone
   std::vector<Completion*> closers;  ///< who waits until it is gone
   [[nodiscard]] Phase phase() const noexcept { return phase_; }
@@ -172,6 +174,7 @@ class Connection {
   static void on_error(void* connection, ucp_ep_h endpoint, ucs_status_t status);
   UcxOperation& start(std::span<const std::byte> frame, MessageKind kind, Completion* done);
   void post(UcxOperation& operation, const Pieces& data, std::uint32_t flags);
+  void post_as_data(std::span<const std::byte> frame, MessageKind kind);
   void started(ucs_status_ptr_t request, UcxOperation& operation);
   void ended(UcxOperation& operation, ucs_status_t status) noexcept;
   void flush(TimePoint now);
@@ -179,6 +182,7 @@ class Connection {
   void finish_failed() noexcept;
 
   UcxWorker& worker_;
+  const std::size_t frame_room_;  ///< bytes of a frame that fit into a message's header
   OperationPool& pool_;
   std::vector<Connection*>& broken_list_;
   ucp_ep_h endpoint_ = nullptr;

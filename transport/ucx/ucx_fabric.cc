@@ -39,8 +39,7 @@ Result<std::unique_ptr<Fabric>> make_ucx_fabric(std::shared_ptr<UcxContext> cont
 
 Result<std::unique_ptr<Fabric>> UcxFabric::create(std::shared_ptr<UcxContext> context, Loop& loop,
                                                   UcxFabricConfig config) {
-  Result<std::unique_ptr<UcxWorker>> worker =
-      UcxWorker::create(context, sizeof(MessageHead) + kMaxFrameWithPayloadBytes);
+  Result<std::unique_ptr<UcxWorker>> worker = UcxWorker::create(context);
   if (!worker) return fail(worker.error());
   std::unique_ptr<UcxFabric> fabric(
       new UcxFabric(std::move(context), std::move(*worker), loop, std::move(config)));

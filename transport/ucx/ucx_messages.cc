@@ -99,16 +99,25 @@ bool UcxFabric::hand_over_opened() {
 void UcxFabric::hand_over(Connection& connection, MessageKind kind,
                           std::span<const std::byte> frame, const HeldBytes& data) {
   check(receiver_ != nullptr, "a fabric without a receiver got a message");
-  if (kind == MessageKind::frame && data.descriptor == nullptr) {
+  const bool ahead = !connection.frame_ahead.empty();
+  if (kind == MessageKind::frame && data.descriptor == nullptr && !ahead) {
     return receiver_->on_message(connection.id, frame, {});
   }
-  if (kind == MessageKind::frame_with_payload && data.descriptor != nullptr) {
+  if (kind == MessageKind::frame_with_payload && data.descriptor != nullptr &&
+      (!ahead || frame.empty())) {
+    const std::vector<std::byte> longer = std::exchange(connection.frame_ahead, {});
     Payload payload(*this, payloads_.add(connection, data), data.size);
-    return receiver_->on_message(connection.id, frame, std::move(payload));
+    return receiver_->on_message(connection.id, ahead ? longer : frame, std::move(payload));
   }
-  if (kind == MessageKind::long_frame && !data.rendezvous && data.size <= kMaxFrameBytes) {
-    const auto* bytes = static_cast<const std::byte*>(data.descriptor);
-    receiver_->on_message(connection.id, {bytes, data.size}, {});
+  const bool frame_as_data = data.descriptor != nullptr && !data.rendezvous && !ahead;
+  const std::span bytes(static_cast<const std::byte*>(data.descriptor), data.size);
+  if (kind == MessageKind::long_frame && frame_as_data && data.size <= kMaxFrameBytes) {
+    receiver_->on_message(connection.id, bytes, {});
+    return release(&connection, data);
+  }
+  if (kind == MessageKind::frame_ahead && frame_as_data &&
+      data.size <= kMaxFrameWithPayloadBytes) {
+    connection.frame_ahead.assign(bytes.begin(), bytes.end());
     return release(&connection, data);
   }
   release(&connection, data);

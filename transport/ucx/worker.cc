@@ -38,14 +38,13 @@ std::string_view lane_of(ucp_ep_h endpoint) {
   return "tcp";
 }
 
-Result<std::unique_ptr<UcxWorker>> UcxWorker::create(std::shared_ptr<UcxContext> context,
-                                                     std::size_t header_bytes) {
+Result<std::unique_ptr<UcxWorker>> UcxWorker::create(std::shared_ptr<UcxContext> context) {
   std::unique_ptr<UcxWorker> worker(new UcxWorker(std::move(context)));
-  if (const Result<> opened = worker->open(header_bytes); !opened) return fail(opened.error());
+  if (const Result<> opened = worker->open(); !opened) return fail(opened.error());
   return worker;
 }
 
-Result<> UcxWorker::open(std::size_t header_bytes) {
+Result<> UcxWorker::open() {
   ucp_worker_params_t params{};
   params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
   params.thread_mode = UCS_THREAD_MODE_SINGLE;
@@ -61,8 +60,9 @@ Result<> UcxWorker::open(std::size_t header_bytes) {
   const auto* bytes = reinterpret_cast<const std::byte*>(attributes.address);
   address_.assign(bytes, bytes + attributes.address_length);
   ucp_worker_release_address(worker_, attributes.address);
-  if (attributes.max_am_header < header_bytes) {  // a longer one would end the process
-    return fail(Errc::unavailable, "UCX segments are too small: set UCX_*_SEG_SIZE to 8k or more");
+  header_bytes_ = attributes.max_am_header;
+  if (header_bytes_ < kMinHeaderBytes) {
+    return fail(Errc::unavailable, "UCX segments are too small: set UCX_*_SEG_SIZE to 1k or more");
   }
   return {};
 }

@@ -19,9 +19,10 @@ namespace membrain {
 /// Threads  One.
 class UcxWorker {
  public:
-  /// `unavailable` if UCX cannot make one, or its active messages have too little room for a frame.
-  static Result<std::unique_ptr<UcxWorker>> create(std::shared_ptr<UcxContext> context,
-                                                   std::size_t header_bytes);
+  static constexpr std::size_t kMinHeaderBytes = 256;
+
+  /// `unavailable` if UCX cannot make one, or its active messages have hardly any room for headers.
+  static Result<std::unique_ptr<UcxWorker>> create(std::shared_ptr<UcxContext> context);
   ~UcxWorker();
   UcxWorker(const UcxWorker&) = delete;
   UcxWorker& operator=(const UcxWorker&) = delete;
@@ -31,6 +32,9 @@ class UcxWorker {
   [[nodiscard]] int event_fd() const noexcept { return event_fd_; }
   /// False if there is work already.
   [[nodiscard]] bool arm() noexcept { return ucp_worker_arm(worker_) == UCS_OK; }
+  /// The longest header of an active message: what the narrowest of the context's transports has
+  /// room for. Unreliable datagrams have one packet: 1 to 4 KiB. UCX ends the process over more.
+  [[nodiscard]] std::size_t header_bytes() const noexcept { return header_bytes_; }
   /// What other workers connect to.
   [[nodiscard]] std::span<const std::byte> address() const noexcept { return address_; }
 
@@ -42,11 +46,12 @@ class UcxWorker {
 
  private:
   explicit UcxWorker(std::shared_ptr<UcxContext> context) noexcept : context_(std::move(context)) {}
-  Result<> open(std::size_t header_bytes);
+  Result<> open();
 
   std::shared_ptr<UcxContext> context_;
   ucp_worker_h worker_ = nullptr;
   int event_fd_ = -1;
+  std::size_t header_bytes_ = 0;
   std::vector<std::byte> address_;
 };
 
