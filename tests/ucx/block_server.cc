@@ -69,9 +69,9 @@ std::size_t block_bytes(std::size_t number) {
 int serve_blocks(const Lane& lane, const Address& address) {
   SteadyClock clock;
   Loop loop(clock);
-  auto fabric = make_ucx_fabric(make_context(lane, lane.peer_devices), loop,
-                                {std::string(kSecret), "served"})
-                    .value();
+  auto fabric =
+      make_ucx_fabric(make_context(lane, lane.peer_devices), loop, {std::string(kSecret), "served"})
+          .value();
   BlockServer server(*fabric);
   fabric->set_receiver(server);
   std::printf("%s\n", fabric->listen(address).value().c_str());

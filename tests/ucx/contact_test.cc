@@ -168,6 +168,54 @@ TEST_F(UcxContact, IsMadeAgainAfterALoss) {
   }
 }
 
+/// Contacts alone, on a clock that the test moves.
+class SlowContacts : public testing::Test, protected Contacts::Owner {
+ protected:
+  bool on_heard(const Contact&) override { return heard_ = true; }
+  bool on_agreed(const Contact&) override {
+    ++agreed_;
+    return true;
+  }
+  void on_ended(const Contact&, const Error& why) override { ended_.push_back(why.code); }
+  static Card card() { return {1, 2, pattern(10, 1)}; }
+  template <class Done>
+  bool turn_until(Done done) {
+    for (int i = 0; i < 10'000; ++i) {
+      answerer_loop_.turn();
+      if (done()) return true;
+      caller_loop_.turn();
+    }
+    return false;
+  }
+
+  ManualClock clock_;
+  Loop answerer_loop_{clock_};
+  Loop caller_loop_{clock_};
+  Contacts answerer_{answerer_loop_, std::string(kSecret), card, *this};
+  Contacts caller_{caller_loop_, std::string(kSecret), card, *this};
+  bool heard_ = false;
+  int agreed_ = 0;
+  std::vector<Errc> ended_;
+};
+
+TEST_F(SlowContacts, HaveTimeToOpenTheirEndpointOnceTheyAreProven) {
+  const Address address = answerer_.listen("127.0.0.1:0").value();
+  ASSERT_TRUE(caller_.call(address, TimePoint::max()).has_value());
+  ASSERT_TRUE(turn_until([&] { return heard_; }));
+  clock_.advance(Contacts::kProvenPatience - milliseconds(1));
+  EXPECT_TRUE(turn_until([&] { return agreed_ == 2; }));
+  EXPECT_TRUE(ended_.empty());
+}
+
+TEST_F(SlowContacts, AreGivenUpWhenTheyNeverOpenIt) {
+  const Address address = answerer_.listen("127.0.0.1:0").value();
+  ASSERT_TRUE(caller_.call(address, TimePoint::max()).has_value());
+  ASSERT_TRUE(turn_until([&] { return heard_; }));
+  clock_.advance(Contacts::kProvenPatience);
+  answerer_loop_.turn();
+  EXPECT_EQ(ended_, std::vector{Errc::timed_out});
+}
+
 TEST(UcxContext, RefusesARendezvousThatTheSenderDrives) {
   for (const char* scheme : {"put_zcopy", "put_ppln", "am", "get_ppln", "rkey_ptr", "auto"}) {
     ::setenv("UCX_RNDV_SCHEME", scheme, 1);

@@ -74,8 +74,8 @@ Connection::Connection(UcxWorker& worker, OperationPool& pool, std::vector<Conne
       contact(contact_id),
       own_token(token),
       worker_(worker),
-      frame_room_(std::min(Fabric::kMaxFrameWithPayloadBytes,
-                           worker.header_bytes() - sizeof(MessageHead))),
+      frame_room_(
+          std::min(Fabric::kMaxFrameWithPayloadBytes, worker.header_bytes() - sizeof(MessageHead))),
       pool_(pool),
       broken_list_(broken) {}
 

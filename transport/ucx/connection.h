@@ -161,8 +161,8 @@ class Connection {
   std::uint32_t next_in = 0;
   std::map<std::uint32_t, EarlyMessage> early;
   std::vector<std::byte> frame_ahead;  ///< of the message that comes next
-  bool report_loss = false;          ///< on_lost is due when it is gone
-  std::vector<Completion*> closers;  ///< who waits until it is gone
+  bool report_loss = false;            ///< on_lost is due when it is gone
+  std::vector<Completion*> closers;    ///< who waits until it is gone
   [[nodiscard]] Phase phase() const noexcept { return phase_; }
   [[nodiscard]] const Error& why() const noexcept { return why_; }
 

@@ -90,6 +90,10 @@ void Contact::advance() {
   if (stage == told_) return;
   const bool was_heard = told_ == Handshake::Stage::heard;
   told_ = stage;
+  if (stage == Handshake::Stage::heard) {
+    deadline_ = contacts_.loop_.now() + Contacts::kProvenPatience;
+    contacts_.set_alarm();
+  }
   bool welcome = true;
   const bool answerer = handshake_.role() == Handshake::Role::answerer;
   if (stage == Handshake::Stage::heard ||

@@ -58,11 +58,14 @@ class Contact final : private FdHandler {
 ///
 /// Threads  The loop's.
 /// Bounds   kMaxHalfOpen contacts that have not agreed (the oldest is dropped for a newer one),
-///          kPatience for each.
+///          kPatience for each, and kProvenPatience more for a proven one.
 class Contacts final : private FdHandler {
  public:
   static constexpr std::size_t kMaxHalfOpen = 256;
   static constexpr Duration kPatience = std::chrono::seconds(2);
+  /// With a caller that is proven and opens its endpoint: on RoCE the kernel may have to ask for
+  /// the peer's hardware address first, which was seen to take 1.3 s inside UCX.
+  static constexpr Duration kProvenPatience = std::chrono::seconds(10);
 
   /// Told what becomes of contacts; from a turn of the loop, or from `sweep`.
   class Owner {

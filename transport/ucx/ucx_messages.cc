@@ -115,8 +115,7 @@ void UcxFabric::hand_over(Connection& connection, MessageKind kind,
     receiver_->on_message(connection.id, bytes, {});
     return release(&connection, data);
   }
-  if (kind == MessageKind::frame_ahead && frame_as_data &&
-      data.size <= kMaxFrameWithPayloadBytes) {
+  if (kind == MessageKind::frame_ahead && frame_as_data && data.size <= kMaxFrameWithPayloadBytes) {
     connection.frame_ahead.assign(bytes.begin(), bytes.end());
     return release(&connection, data);
   }
