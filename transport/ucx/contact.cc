@@ -101,6 +101,7 @@ void Contact::advance() {
     welcome = contacts_.owner_.on_heard(*this);
   }
   if (welcome && stage == Handshake::Stage::agreed) {
+    watch_for_dead_peer(socket_);
     std::erase(contacts_.half_open_, id_);
     contacts_.set_alarm();
     welcome = contacts_.owner_.on_agreed(*this);

@@ -123,6 +123,16 @@ Address with_port(const Address& address, std::uint16_t port) {
   return address.substr(0, address.rfind(':') + 1) + std::to_string(port);
 }
 
+void watch_for_dead_peer(const Descriptor& socket) noexcept {
+  const auto set = [&socket](int level, int option, int value) {
+    ::setsockopt(socket.fd(), level, option, &value, sizeof value);
+  };
+  set(IPPROTO_TCP, TCP_KEEPIDLE, 1);   // seconds without a sign of life, until it is asked
+  set(IPPROTO_TCP, TCP_KEEPINTVL, 1);  // seconds until it is asked again
+  set(IPPROTO_TCP, TCP_KEEPCNT, 2);    // questions: one may be lost on the way
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+}
+
 Result<Descriptor> start_connect(const SocketAddress& address) {
   Result<Descriptor> socket = open_socket(address.storage.ss_family);
   if (!socket) return socket;

@@ -39,5 +39,8 @@ Result<Descriptor> open_listener(const SocketAddress& address);
 Result<Descriptor> start_connect(const SocketAddress& address);
 /// What became of `start_connect`: an errno, or 0.
 [[nodiscard]] int take_error(const Descriptor& socket) noexcept;
+/// Lets the kernel ask whether the other end's host is still there: a socket that carries nothing
+/// else fails three seconds after its last sign of life.
+void watch_for_dead_peer(const Descriptor& socket) noexcept;
 
 }  // namespace membrain

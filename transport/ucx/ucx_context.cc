@@ -10,27 +10,12 @@
 #include <string_view>
 
 #include "base/log.h"
+#include "transport/ucx/presets.h"
 #include "transport/ucx/socket.h"
 
 namespace membrain {
 
 namespace {
-
-struct Preset {
-  const char* name;
-  const char* value;
-};
-
-/// Read by UCX's transports when they are opened, so only the environment reaches them on 1.13 (it
-/// accepts and ignores them in ucp_config_modify).
-constexpr std::array kPresets = {
-    Preset{"UCX_POSIX_ERROR_HANDLING", "y"},   // else peer error handling drops shared memory
-    Preset{"UCX_SYSV_ERROR_HANDLING", "y"},    // likewise
-    Preset{"UCX_CMA_MEMORY_INVALIDATE", "y"},  // likewise
-    Preset{"UCX_TCP_TX_SEG_SIZE", "512k"},     // 8 KiB by default, at half the bandwidth
-    Preset{"UCX_TCP_RX_SEG_SIZE", "512k"},     // 64 KiB by default
-    Preset{"UCX_KEEPALIVE_INTERVAL", "1s"},    // 20 s by default
-};
 
 /// The receiver reads, or is sent active messages that it places itself. Of the other schemes am
 /// and get_ppln were seen to let the sender write into the receiver's memory (1.13.1, shared
@@ -95,12 +80,13 @@ void log_settings(const UcxContextConfig& config) {
   };
   log(LogLevel::info,
       "UCX {}: transports {}, devices {}, rendezvous {}, TCP segments {} out and {} in, keepalive "
-      "{}, shared memory error handling {}",
+      "{}, shared memory error handling {}, RDMA time-out {} and {} retries",
       ucp_get_version_string(),
       in_use("UCX_TLS", config.transports.empty() ? "all" : config.transports),
       in_use("UCX_NET_DEVICES", devices_of(config).empty() ? "all" : devices_of(config)), kScheme,
       environment("UCX_TCP_TX_SEG_SIZE"), environment("UCX_TCP_RX_SEG_SIZE"),
-      environment("UCX_KEEPALIVE_INTERVAL"), environment("UCX_POSIX_ERROR_HANDLING"));
+      environment("UCX_KEEPALIVE_INTERVAL"), environment("UCX_POSIX_ERROR_HANDLING"),
+      in_use("UCX_RC_TIMEOUT", "none"), in_use("UCX_RC_RETRY_COUNT", "no"));
 }
 
 }  // namespace
@@ -117,7 +103,7 @@ Result<std::shared_ptr<UcxContext>> UcxContext::create(UcxContextConfig config) 
                 "UCX_RNDV_SCHEME: only get_zcopy leaves the receiver in charge");
   }
   take_over_log();
-  for (const Preset& preset : kPresets) ::setenv(preset.name, preset.value, 0);
+  for (const UcxPreset& preset : presets_for("/sys")) ::setenv(preset.name, preset.value, 0);
   ucp_config_t* settings = nullptr;
   ucs_status_t status = ucp_config_read(nullptr, nullptr, &settings);
   if (status != UCS_OK) return fail(Errc::invalid_argument, "ucp_config_read", status);
