@@ -31,30 +31,63 @@ test=(
   clang-format-16
   redis-server        # peer_bench starts one of its own to compare with
 )
+# What the virtual machines of the rdma tests need; without them those are skipped.
+machines=(
+  qemu-system-x86     # the machine
+  busybox-static cpio # its first files
+  kmod                # finds the modules of its kernel
+  iproute2 procps util-linux # its network and processes
+  ibverbs-providers   # Soft-RoCE
+)
 extra=(clang-16 clang-tidy-16 libclang-rt-16-dev mypy)
 
 wanted=("${build[@]}")
+optional=("${machines[@]}")
 case "${1:---all}" in
-  --build) ;;
+  --build) optional=() ;;
   --test) wanted+=("${test[@]}") ;;
   --all) wanted+=("${test[@]}" "${extra[@]}") ;;
   -h | --help) usage && exit 0 ;;
   *) usage >&2 && exit 2 ;;
 esac
 
-missing=()
-for package in "${wanted[@]}"; do
-  status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
-  [[ $status == installed ]] || missing+=("$package")
-done
-if ((${#missing[@]} == 0)); then
-  echo "setup: all ${#wanted[@]} packages are installed"
+# Those of its arguments that are not installed.
+not_installed() {
+  local package status
+  for package in "$@"; do
+    status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+    [[ $status == installed ]] || echo "$package"
+  done
+}
+
+# Never fails: says what the rdma tests will lack.
+prepare_machines() {
+  ((${#optional[@]})) || return 0
+  local lacking
+  mapfile -t lacking < <(not_installed "${optional[@]}")
+  if ((${#lacking[@]})); then
+    echo "setup: no virtual machines: cannot install ${lacking[*]}; tests that need one are skipped"
+    return 0
+  fi
+  "$(dirname "$0")/../tests/rdma/fetch_kernel.sh" 2>&1 ||
+    echo "setup: no kernel for virtual machines; tests that need one are skipped"
+}
+
+mapfile -t missing < <(not_installed "${wanted[@]}")
+mapfile -t lacking < <(not_installed "${optional[@]}")
+if ((${#missing[@]} + ${#lacking[@]} == 0)); then
+  echo "setup: all $((${#wanted[@]} + ${#optional[@]})) packages are installed"
+  prepare_machines
   exit 0
 fi
 
 as_root=()
 if ((EUID != 0)); then
   command -v sudo >/dev/null || {
+    if ((${#missing[@]} == 0)); then
+      prepare_machines
+      exit 0
+    fi
     echo "setup: needs root or sudo to install: ${missing[*]}" >&2
     exit 1
   }
@@ -72,10 +105,22 @@ quietly() {
   }
 }
 
-echo "setup: installing ${#missing[@]} packages: ${missing[*]}"
-quietly "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update
-quietly "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-  apt-get install -y --no-install-recommends "${missing[@]}"
+install() {
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y --no-install-recommends "$@"
+}
+
+echo "setup: installing $((${#missing[@]} + ${#lacking[@]})) packages: ${missing[*]} ${lacking[*]}"
+if ((${#missing[@]})); then
+  quietly "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update
+  quietly install "${missing[@]}"
+fi
+if ((${#lacking[@]})); then
+  if ((${#missing[@]} == 0)); then
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update >"$log" 2>&1 || true
+  fi
+  install "${lacking[@]}" >"$log" 2>&1 || tail -n 3 "$log" >&2
+fi
 # Its package starts Redis as a service: one that was not here before does not stay.
 if [[ " ${missing[*]} " == *" redis-server "* ]]; then
   if [[ -d /run/systemd/system ]]; then
@@ -85,4 +130,5 @@ if [[ " ${missing[*]} " == *" redis-server "* ]]; then
     quietly "${as_root[@]}" update-rc.d redis-server disable
   fi
 fi
+prepare_machines
 echo "setup: done"

@@ -10,7 +10,8 @@ usage: tools/test.sh [--fast | --all] [--no-setup] [LABEL...]
   --fast      style and the dev build only
   --all       also tsan, clang, release, clang-tidy and mypy
   --no-setup  does not look for missing packages
-  LABEL       tests to run: unit, sim, ucx (the default is these three)
+  LABEL       tests to run: unit, sim, ucx, rdma (the default is all of them; the long ones among
+              them only with --all, or when their label is named)
 The last line is "N passed, N failed, N skipped"; the status is 0 only if something passed and
 nothing failed.
 TEXT
@@ -29,8 +30,11 @@ for argument in "$@"; do
     *) labels+=("$argument") ;;
   esac
 done
-((${#labels[@]})) || labels=(unit sim ucx)
-label_pattern="^($(IFS='|' && echo "${labels[*]}"))\$"
+left_out=()
+if ((${#labels[@]} == 0)); then
+  labels=(unit sim ucx rdma)
+  [[ $mode == all ]] || left_out=(-LE '^long$')
+fi
 
 jobs=$(nproc)
 started=$SECONDS
@@ -72,17 +76,28 @@ sanitizer_environment() {
   export UBSAN_OPTIONS=print_stacktrace=1
 }
 
+# Which of the labels a preset's tests have: virtual machines run one build, as it is.
+labels_of() {
+  local label
+  for label in "${labels[@]}"; do
+    [[ $label == rdma && $1 != dev ]] || echo "$label"
+  done
+}
+
 # Builds a preset and runs its tests; both outcomes are recorded.
 prove() {
-  local preset=$1
+  local preset=$1 wanted pattern
+  mapfile -t wanted < <(labels_of "$preset")
+  ((${#wanted[@]})) || return 0
+  pattern="^($(IFS='|' && echo "${wanted[*]}"))\$"
   say "$preset: building"
   step "build-$preset" build "$preset"
   [[ $(<"$results/build-$preset.step") == passed ]] || return 0
-  say "$preset: testing (${labels[*]})"
+  say "$preset: testing (${wanted[*]})"
   local runner=()
   # ThreadSanitizer wants addresses where it expects them.
   if [[ $preset == tsan ]] && setarch -R true 2>/dev/null; then runner=(setarch -R); fi
-  "${runner[@]}" ctest --test-dir "build/$preset" -L "$label_pattern" -j "$jobs" \
+  "${runner[@]}" ctest --test-dir "build/$preset" -L "$pattern" "${left_out[@]}" -j "$jobs" \
     --output-on-failure --no-tests=error --output-junit "$PWD/$results/$preset.xml" \
     >"$results/$preset.log" 2>&1 || true
   # What passed is counted, not shown.
@@ -98,7 +113,8 @@ lint() {
 }
 
 check_types() {
-  (cd tests && MYPYPATH=tools mypy --strict --cache-dir=../build/mypy ./*.py tools/*.py)
+  (cd tests && MYPYPATH=tools mypy --strict --cache-dir=../build/mypy ./*.py tools/*.py &&
+    MYPYPATH=rdma mypy --strict --cache-dir=../build/mypy rdma/*.py)
 }
 
 if [[ $setup == yes ]]; then

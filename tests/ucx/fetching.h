@@ -25,7 +25,9 @@ class Fetching : public testing::Test {
         server_(ServedProcess::start(lane.name)),
         party_(make_context(lane, lane.devices)) {}
   void SetUp() override {
-    peer_ = connect(party_, server_->address(), {}).value();
+    const Result<PeerId> peer = connect(party_, server_->address(), {});
+    ASSERT_TRUE(peer.has_value()) << to_string(peer.error().code) << " " << peer.error().context;
+    peer_ = *peer;
     EXPECT_EQ(party_.fabric().lane(peer_), lane_.kind);
   }
   void ask(std::size_t number) {

@@ -1,10 +1,12 @@
-// The lanes over which the tests of the fabric run: TCP and shared memory everywhere, RDMA where the
-// machine has a device.
+// The lanes over which the tests of the fabric run: TCP and shared memory everywhere, RDMA where
+// the machine has a device.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <ostream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "transport/ucx/ucx_context.h"
@@ -39,6 +41,9 @@ std::vector<Lane> rdma_lanes();
 
 /// All of the above.
 std::vector<Lane> every_lane();
+
+/// The one of that name; also for a process that serves a test on another host.
+std::optional<Lane> lane_named(std::string_view name);
 
 std::shared_ptr<UcxContext> make_context(const Lane& lane, const std::string& devices);
 

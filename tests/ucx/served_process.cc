@@ -27,6 +27,7 @@ namespace {
 
 constexpr std::string_view kServe = "--serve=";
 constexpr std::string_view kAgent = "--agent=";
+constexpr std::string_view kRun = "run ";  ///< what the agent is asked, if not for a lane
 
 /// Up to the end of the line, or of what there is.
 std::string read_line(int fd) {
@@ -121,16 +122,20 @@ std::set<std::uint16_t> LocalProcess::data_ports() const {
   return ports;
 }
 
-/// A connection to the agent: it holds one process, and dies with the connection.
+/// A connection to the agent, which has been asked.
+int ask_agent(const std::string& request) {
+  const SocketAddress to = resolve(agent_address()).value();
+  const int fd = ::socket(to.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  EXPECT_EQ(::connect(fd, to.get(), to.size), 0) << "no agent at " << agent_address();
+  write_line(fd, request);
+  return fd;
+}
+
+/// Its connection holds the process, which dies with it.
 class RemoteProcess final : public ServedProcess {
  public:
-  explicit RemoteProcess(const std::string& request) {
-    const SocketAddress to = resolve(agent_address()).value();
-    fd_ = ::socket(to.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    EXPECT_EQ(::connect(fd_, to.get(), to.size), 0) << "no agent at " << agent_address();
-    write_line(fd_, request);
-    address_ = read_line(fd_);
-  }
+  explicit RemoteProcess(const std::string& lane)
+      : fd_(ask_agent(lane)), address_(read_line(fd_)) {}
   ~RemoteProcess() override { ::close(fd_); }
   RemoteProcess(const RemoteProcess&) = delete;
   RemoteProcess& operator=(const RemoteProcess&) = delete;
@@ -146,14 +151,17 @@ class RemoteProcess final : public ServedProcess {
   }
 
  private:
+  int fd_;
   Address address_;
-  int fd_ = -1;
 };
 
 /// One test's process: a line each for what is asked and what is answered.
 void assist(int fd, const Address& listen) {
   const std::string lane = read_line(fd);
-  if (lane == "power") std::ofstream("/proc/sysrq-trigger") << "o" << std::flush;
+  if (lane.starts_with(kRun)) {
+    write_line(fd, "running");
+    std::exit(std::system(lane.substr(kRun.size()).c_str()));
+  }
   LocalProcess process(lane, listen);
   write_line(fd, process.address());
   for (std::string asked = read_line(fd); !asked.empty(); asked = read_line(fd)) {
@@ -175,11 +183,9 @@ std::unique_ptr<ServedProcess> ServedProcess::start(const std::string& lane) {
   return std::make_unique<RemoteProcess>(lane);
 }
 
-void cut_power_of_agent() {
-  const SocketAddress to = resolve(agent_address()).value();
-  const int fd = ::socket(to.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  EXPECT_EQ(::connect(fd, to.get(), to.size), 0);
-  write_line(fd, "power");
+void run_on_agents_host(const std::string& line) {
+  const int fd = ask_agent(std::string(kRun) + line);
+  EXPECT_EQ(read_line(fd), "running");
   ::close(fd);
 }
 
@@ -207,10 +213,8 @@ int serve_or_assist(int argc, char** argv) {
   if (!argument.starts_with(kServe)) return -1;
   const std::size_t at = argument.find('@');
   const std::string_view name = argument.substr(kServe.size(), at - kServe.size());
-  for (const Lane& lane : every_lane()) {
-    if (lane.name == name) return serve_blocks(lane, Address(argument.substr(at + 1)));
-  }
-  return 2;
+  const std::optional<Lane> lane = lane_named(name);
+  return lane ? serve_blocks(*lane, Address(argument.substr(at + 1))) : 2;
 }
 
 }  // namespace membrain::ucx_test

@@ -26,8 +26,9 @@ class ServedProcess {
 
 /// The agent's address, or empty.
 std::string agent_address();
-/// Pulls the plug of the agent's host.
-void cut_power_of_agent();
+/// Has the agent's host run a line of shell, without waiting for its end: it may take the network
+/// away, or the host.
+void run_on_agents_host(const std::string& line);
 
 /// Serves tests on another host until it is killed: starts, signals and ends processes for them.
 int run_agent(const Address& address);

@@ -1,0 +1,95 @@
+"""The transport, and a small cluster, over RDMA: in virtual machines with Soft-RoCE devices.
+
+usage: rdma_test.py BINARIES OUT [unittest's arguments]
+BINARIES is a build folder, e.g. build/dev; OUT gets a folder per test. See docs/rdma.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import unittest
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import vm
+
+BINARIES = Path("build/dev")
+OUT = Path("build/dev/rdma")
+HERE = Path(__file__).resolve().parent
+
+
+def verdicts(path: Path) -> Iterator[tuple[str, str]]:
+    """Every test of a GoogleTest program: its name, and passed, failed or skipped."""
+    if not path.exists():
+        return
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for suite in report["testsuites"]:
+        for test in suite["testsuite"]:
+            name = f"{suite['name']}.{test['name']}"
+            skipped = test.get("result") == "SKIPPED"
+            yield name, "failed" if test.get("failures") else "skipped" if skipped else "passed"
+
+
+@unittest.skipIf(vm.what_is_missing(), vm.what_is_missing())
+class Rdma(unittest.TestCase):
+    """Each test boots its machines anew."""
+
+    def boot(self, nodes: int, seconds: int, command: str) -> list[vm.Outcome]:
+        accelerator = os.environ.get("MEMBRAIN_VM_ACCELERATOR", "tcg")
+        machines = vm.Machines(nodes=nodes, seconds=seconds, accelerator=accelerator)
+        self.out = OUT / self.id().rpartition(".")[2]
+        return machines.run(command, self.out)
+
+    def expect_passed(self, report: str, at_least: int, outcome: vm.Outcome) -> None:
+        """A filter that matches nothing passes nothing: so many tests have to be there."""
+        found = dict(verdicts(self.out / report))
+        words = [f"{verdict:8} {name}" for name, verdict in found.items()]
+        passed = list(found.values()).count("passed")
+        failed = "failed" in found.values()
+        print(f"{report}: {passed} of {len(found)} tests passed", file=sys.stderr)
+        if failed or outcome.status != 0 or passed < at_least:
+            self.fail("\n".join([*words, outcome.log]))
+
+
+class OneMachine(Rdma):
+    def test_the_transports_tests_pass_between_two_devices(self) -> None:
+        names = ("ucx_test", "ucx_process_test")
+        runs = [f"{BINARIES}/tests/ucx/{name} --gtest_filter='*/rdma*' "
+                f"--gtest_output=json:$OUT/{name}.json" for name in names]
+        outcome = self.boot(1, 420, " && ".join(runs))[0]
+        self.expect_passed("ucx_test.json", 21, outcome)
+        self.expect_passed("ucx_process_test.json", 6, outcome)
+
+
+class TwoMachines(Rdma):
+    def run_part(self, part: str, seconds: int) -> list[vm.Outcome]:
+        return self.boot(2, seconds, f"{HERE}/two_machines.sh {BINARIES} {part}")
+
+    def test_the_transports_tests_of_two_processes_pass_between_hosts(self) -> None:
+        outcomes = self.run_part("suite", 420)
+        self.expect_passed("suite.json", 12, outcomes[0])
+        self.assertEqual(outcomes[1].status, 0, outcomes[1].log)
+
+    def test_losses_flaps_and_power_cuts_cost_no_byte(self) -> None:
+        # The second machine's power is cut: it leaves no status.
+        self.expect_passed("faults.json", 5, self.run_part("faults", 420)[0])
+
+    def test_a_cluster_moves_its_blocks_by_rdma_alone(self) -> None:
+        outcomes = self.run_part("cluster", 180)
+        for outcome in outcomes:
+            self.assertEqual(outcome.status, 0, outcome.log)
+        report = json.loads((self.out / "replay.json").read_text(encoding="utf-8"))
+        self.assertEqual(report["wrong_bytes"], 0)
+        self.assertEqual(report["misses"]["peer_lost"] + report["misses"]["corrupt"], 0)
+        self.assertGreater(report["blocks_hit"], 0)
+        self.assertEqual(list(report["lanes"]), ["rdma"])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    BINARIES, OUT = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
+    unittest.main(argv=[sys.argv[0], "--verbose", *sys.argv[3:]])
