@@ -72,8 +72,8 @@ class RdmaFaults : public Fetching {
     EXPECT_TRUE(all) << checked_ << " of " << count << " blocks";
   }
 
-  /// Until the peer's end is known and nothing is under way any more. With `traffic` more is fetched
-  /// all the while; else nobody says a word.
+  /// Until the peer's end is known and nothing is under way any more. With `traffic` more is
+  /// fetched all the while; else nobody says a word.
   void expect_loss_within(Duration longest, bool traffic) {
     const TimePoint start = party_.clock().now();
     std::size_t asked = checked_;
