@@ -39,7 +39,7 @@ void on_lost(void*, ucp_ep_h, ucs_status_t) {}
 /// One side: a worker, an endpoint, and memory for a window of blocks.
 struct Side {
   Result<> open(std::shared_ptr<UcxContext> context, std::size_t bytes) {
-    Result<std::unique_ptr<UcxWorker>> made = UcxWorker::create(context, sizeof(std::uint64_t));
+    Result<std::unique_ptr<UcxWorker>> made = UcxWorker::create(context);
     if (!made) return fail(made.error());
     worker = std::move(*made);
     memory.resize(bytes);

@@ -60,7 +60,9 @@ TEST_P(UcxProcess, ClosesAStoppedPeerWithoutItsHelp) {
 
 TEST_P(UcxProcess, OutlivesAClientThatIsStoppedAndKilledAmidBulk) {
   // Here the other process is the receiver's side of nothing: it only stops taking what we send.
-  fetch(2);  // the endpoints are whole: UCX 1.13.1 dies of closing half-made ones (docs/rdma.md)
+  // UCX 1.13.1 dies of closing a half-made connection over RDMA (docs/rdma.md), and over shared
+  // memory does not end closing a whole one (docs/ownership.md, Deadlines).
+  if (GetParam().kind == "rdma") fetch(2);
   std::list<Completion> sent;
   std::vector<std::byte> block = pattern(8u << 20, 1);
   const Segment source = all_of(block);
