@@ -91,7 +91,7 @@ Task<> Storing::copy(std::size_t item, const WritableArena& arena, std::span<std
     const std::uint64_t slice = std::min(into.size() - at, kHashSlice - hashed_bytes_);
     places_[item].for_each_piece(at, slice, [&](const std::byte* data, std::size_t size) {
       if (sums_[item]) {
-        copy_bytes(to, {data, size}, way);
+        copy_run(to, {data, size}, way);
       } else {
         hashed.add(to, {data, size});
       }
@@ -100,7 +100,11 @@ Task<> Storing::copy(std::size_t item, const WritableArena& arena, std::span<std
     at += slice;
     hashed_bytes_ += slice;
   }
-  if (!sums_[item]) sums_[item] = hashed.finish();
+  if (sums_[item]) {
+    fence_streams();
+  } else {
+    sums_[item] = hashed.finish();
+  }
 }
 
 /// What was written becomes blocks. What was lost meanwhile is `rest`.
