@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <list>
 
 #include "tests/ucx/party.h"
@@ -234,8 +233,7 @@ TEST_F(UcxNarrowMessages, BringFramesOfEverySizeInOrder) {
   ASSERT_TRUE(pair.turn_until([&] { return pair.b.messages.size() >= kCount; }));
   for (std::size_t i = 0; i < kCount; ++i) {
     const std::vector<std::byte> frame = pattern(kSizes[i % std::size(kSizes)], i);
-    ASSERT_EQ(pair.b.messages[i].frame.size(), frame.size());
-    ASSERT_EQ(std::memcmp(pair.b.messages[i].frame.data(), frame.data(), frame.size()), 0);
+    ASSERT_TRUE(std::ranges::equal(std::as_bytes(std::span(pair.b.messages[i].frame)), frame));
   }
 }
 
@@ -251,7 +249,7 @@ TEST_F(UcxNarrowMessages, BringPayloadsWithFramesThatDoNotFitBesideThem) {
     ASSERT_TRUE(pair.turn_until([&] { return pair.a.messages.size() == 2; }));
     Message& first = pair.a.messages.front();
     ASSERT_EQ(first.frame.size(), size);
-    EXPECT_EQ(std::memcmp(first.frame.data(), frame.data(), size), 0);
+    EXPECT_TRUE(std::ranges::equal(std::as_bytes(std::span(first.frame)), frame));
     EXPECT_EQ(pair.a.messages.back().frame, "next");
     EXPECT_EQ(pair.a.messages.back().payload.size(), 0u);
     std::vector<std::byte> into(from.size());
