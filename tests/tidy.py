@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 
 MAX_COLUMNS = 100
 MAX_FUNCTION_LINES = 70
-CPP_SUFFIXES = {".h", ".cc"}
+CPP_SUFFIXES = {".h", ".cc", ".cu"}
 TEXT_SUFFIXES = CPP_SUFFIXES | {".py", ".sh", ".cmake", ".txt", ".md", ".toml", ".yml", ".supp"}
 WIDE_SUFFIXES = {".md", ".txt"}  # prose and tables may be wide; CMakeLists.txt may not
 UNREAD = {"LICENSE"}

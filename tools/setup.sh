@@ -7,7 +7,7 @@ usage() {
 usage: tools/setup.sh [--build | --test | --all]
   --build   what building and running needs
   --test    and what tools/test.sh needs
-  --all     and what tools/test.sh --all needs: clang 16 and its tools (the default)
+  --all     and what tools/test.sh --all needs: clang's tools (the default)
 TEXT
 }
 
@@ -29,6 +29,7 @@ build=(
 )
 test=(
   clang-format-16
+  clang-16            # compiles the GPU kernels, and is the second compiler of --all
   redis-server        # peer_bench starts one of its own to compare with
 )
 # What the virtual machines of the rdma tests need; without them those are skipped.
@@ -39,7 +40,7 @@ machines=(
   iproute2 procps util-linux # its network and processes
   ibverbs-providers   # Soft-RoCE
 )
-extra=(clang-16 clang-tidy-16 libclang-rt-16-dev mypy)
+extra=(clang-tidy-16 libclang-rt-16-dev mypy)
 
 wanted=("${build[@]}")
 optional=("${machines[@]}")

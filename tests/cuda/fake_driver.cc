@@ -1,0 +1,367 @@
+// The functions of libcuda.so.1 that Membrain uses.
+#include "tests/cuda/fake_driver.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+#include "tests/cuda/fake_gpu.h"
+#include "transport/cuda/kernels.h"
+
+using namespace membrain::cuda;
+using fake::Gpu;
+
+namespace membrain::cuda {
+struct Ctx {};
+struct Mod {
+  std::string image;
+};
+struct Func {
+  std::uint32_t arguments;
+  void (*run)(const Address* arguments, std::uint32_t blocks, std::uint32_t rows,
+              std::uint32_t threads);
+};
+}  // namespace membrain::cuda
+
+namespace {
+
+constexpr int kMostDevices = 2;
+std::atomic<int> devices = kMostDevices;
+std::atomic<std::size_t> retained = 0;  // primary contexts, each as often as it was
+Ctx primary[kMostDevices];
+thread_local int contexts = 0;  // on this thread's stack
+
+Gpu& gpu() {
+  return Gpu::instance();
+}
+
+Status in_context(const char* function) {
+  constexpr Status kInvalidContext = 201;
+  return contexts == 0 ? kInvalidContext : gpu().verdict(function);
+}
+
+template <class T>
+T* at(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+// ---- the kernels, thread by thread
+
+void run_copy(const Address* arguments, std::uint32_t blocks, std::uint32_t,
+              std::uint32_t threads) {
+  const auto* const chunks = at<const kernel::Chunk>(arguments[0]);
+  for (std::uint32_t block = 0; block < blocks; ++block) {
+    for (std::uint32_t thread = 0; thread < threads; ++thread) {
+      kernel::copy_chunk(chunks[block], thread);
+    }
+  }
+}
+
+void run_hash_chunks(const Address* arguments, std::uint32_t blocks, std::uint32_t rows,
+                     std::uint32_t threads) {
+  const auto* const inputs = at<const kernel::HashInput>(arguments[0]);
+  const auto* const secret = at<const kernel::U64>(arguments[1]);
+  for (std::uint32_t row = 0; row < rows; ++row) {
+    for (std::uint64_t thread = 0; thread < std::uint64_t{blocks} * threads; ++thread) {
+      const std::uint64_t block = thread / kernel::kPairs;
+      if (block > kernel::whole_blocks(inputs[row].bytes)) continue;
+      kernel::hash_chunk(inputs[row], block, static_cast<kernel::U32>(thread % kernel::kPairs),
+                         secret);
+    }
+  }
+}
+
+void run_hash_chains(const Address* arguments, std::uint32_t blocks, std::uint32_t,
+                     std::uint32_t threads) {
+  const auto* const inputs = at<const kernel::HashInput>(arguments[0]);
+  const auto* const start = at<const kernel::U64>(arguments[1]);
+  const auto* const secret = at<const kernel::U64>(arguments[2]);
+  auto* const results = at<kernel::U64>(arguments[3]);
+  for (std::uint32_t block = 0; block < blocks; ++block) {
+    for (std::uint32_t lane = 0; lane < threads; ++lane) {
+      results[std::uint64_t{block} * kernel::kLanes + lane] =
+          kernel::hash_lane(inputs[block], lane, start[lane], secret);
+    }
+  }
+}
+
+Func copy_chunks{1, run_copy};
+Func hash_chunks{2, run_hash_chunks};
+Func hash_chains{4, run_hash_chains};
+
+}  // namespace
+
+namespace membrain::cuda::fake {
+
+void set_devices(int count) {
+  devices = count;
+}
+void fail_call(std::uint64_t skip, Status status) {
+  gpu().fail_call(skip, status);
+}
+std::uint64_t calls() {
+  return gpu().calls();
+}
+void pause(bool paused) {
+  gpu().pause(paused);
+}
+void break_down() {
+  gpu().break_down();
+}
+void repair() {
+  gpu().repair();
+}
+std::size_t owned() {
+  return gpu().owned() + retained;
+}
+
+}  // namespace membrain::cuda::fake
+
+extern "C" {
+
+Status cuInit(std::uint32_t) {
+  return devices == 0 ? kNoDevice : gpu().verdict("cuInit");
+}
+
+Status cuDriverGetVersion(std::int32_t* version) {
+  *version = 12040;
+  return gpu().verdict("cuDriverGetVersion");
+}
+
+Status cuGetErrorName(Status status, const char** text) {
+  *text = status == kOutOfMemory ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_OF_SOME_KIND";
+  return kSuccess;
+}
+
+Status cuDeviceGetCount(std::int32_t* count) {
+  *count = devices;
+  return gpu().verdict("cuDeviceGetCount");
+}
+
+Status cuDeviceGet(Ordinal* device, std::int32_t ordinal) {
+  if (ordinal < 0 || ordinal >= devices) return kInvalidDevice;
+  *device = ordinal;
+  return gpu().verdict("cuDeviceGet");
+}
+
+Status cuDeviceGetName(char* name, std::int32_t bytes, Ordinal) {
+  std::strncpy(name, "Fake GPU", static_cast<std::size_t>(bytes));
+  return gpu().verdict("cuDeviceGetName");
+}
+
+Status cuDeviceTotalMem_v2(std::size_t* bytes, Ordinal) {
+  *bytes = std::size_t{80} << 30;
+  return gpu().verdict("cuDeviceTotalMem_v2");
+}
+
+Status cuDeviceGetAttribute(std::int32_t* value, DeviceAttribute which, Ordinal device) {
+  switch (which) {
+    case DeviceAttribute::multiprocessors:
+      *value = 132;
+      break;
+    case DeviceAttribute::compute_major:
+      *value = 9;
+      break;
+    case DeviceAttribute::compute_minor:
+      *value = 0;
+      break;
+    case DeviceAttribute::read_only_host_register:
+      *value = device == 0 ? 1 : 0;
+      break;
+    default:
+      *value = 1;
+  }
+  return gpu().verdict("cuDeviceGetAttribute");
+}
+
+Status cuDeviceGetPCIBusId(char* address, std::int32_t bytes, Ordinal device) {
+  std::strncpy(address, device == 0 ? "0000:1B:00.0" : "0000:9F:00.0",
+               static_cast<std::size_t>(bytes));
+  return gpu().verdict("cuDeviceGetPCIBusId");
+}
+
+Status cuDevicePrimaryCtxRetain(Context* context, Ordinal device) {
+  if (const Status verdict = gpu().verdict("cuDevicePrimaryCtxRetain")) return verdict;
+  *context = &primary[device];
+  ++retained;
+  return kSuccess;
+}
+
+Status cuDevicePrimaryCtxRelease_v2(Ordinal) {
+  --retained;
+  return kSuccess;
+}
+
+Status cuCtxPushCurrent_v2(Context context) {
+  if (context == nullptr) return kInvalidValue;
+  ++contexts;
+  return kSuccess;
+}
+
+Status cuCtxPopCurrent_v2(Context*) {
+  if (contexts == 0) return kInvalidValue;
+  --contexts;
+  return kSuccess;
+}
+
+Status cuModuleLoadData(Module* module, const void* image) {
+  if (const Status verdict = in_context("cuModuleLoadData")) return verdict;
+  *module = new Mod{static_cast<const char*>(image)};
+  gpu().own(*module, 1, false);
+  return kSuccess;
+}
+
+Status cuModuleUnload(Module module) {
+  if (!gpu().disown(module)) return kInvalidValue;
+  delete module;
+  return in_context("cuModuleUnload");
+}
+
+Status cuModuleGetFunction(Function* function, Module module, const char* name) {
+  if (const Status verdict = in_context("cuModuleGetFunction")) return verdict;
+  if (module->image.find(".entry " + std::string(name) + "(") == std::string::npos) {
+    return kNotFound;
+  }
+  const std::string_view wanted = name;
+  *function = wanted == "membrain_copy_chunks"   ? &copy_chunks
+              : wanted == "membrain_hash_chunks" ? &hash_chunks
+                                                 : &hash_chains;
+  return kSuccess;
+}
+
+Status cuLaunchKernel(Function function, std::uint32_t grid_x, std::uint32_t grid_y, std::uint32_t,
+                      std::uint32_t block_x, std::uint32_t, std::uint32_t, std::uint32_t,
+                      RawStream stream, void** arguments, void**) {
+  if (grid_x == 0 || grid_y == 0 || grid_y > 65535 || block_x == 0 || block_x > 1024) {
+    return kInvalidValue;
+  }
+  if (const Status verdict = in_context("cuLaunchKernel")) return verdict;
+  std::vector<Address> values;
+  for (std::uint32_t i = 0; i < function->arguments; ++i) {
+    values.push_back(*static_cast<Address*>(arguments[i]));
+  }
+  gpu().queue(stream, [=] { function->run(values.data(), grid_x, grid_y, block_x); });
+  return kSuccess;
+}
+
+Status cuMemAlloc_v2(Address* memory, std::size_t bytes) {
+  if (const Status verdict = in_context("cuMemAlloc_v2")) return verdict;
+  void* const got = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  gpu().own(got, bytes, true);
+  *memory = reinterpret_cast<Address>(got);
+  return kSuccess;
+}
+
+Status cuMemFree_v2(Address memory) {
+  gpu().synchronize_all();
+  if (!gpu().disown(at<void>(memory))) return kInvalidValue;
+  std::free(at<void>(memory));
+  return in_context("cuMemFree_v2");
+}
+
+Status cuMemHostAlloc(void** memory, std::size_t bytes, std::uint32_t) {
+  if (const Status verdict = in_context("cuMemHostAlloc")) return verdict;
+  *memory = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+  gpu().own(*memory, bytes, false);
+  return kSuccess;
+}
+
+Status cuMemFreeHost(void* memory) {
+  gpu().synchronize_all();
+  if (!gpu().disown(memory)) return kInvalidValue;
+  std::free(memory);
+  return in_context("cuMemFreeHost");
+}
+
+Status cuMemHostRegister_v2(void* memory, std::size_t bytes, std::uint32_t) {
+  if (const Status verdict = in_context("cuMemHostRegister_v2")) return verdict;
+  gpu().own(memory, bytes, false);
+  return kSuccess;
+}
+
+Status cuMemHostUnregister(void* memory) {
+  if (!gpu().disown(memory)) return kInvalidValue;
+  return in_context("cuMemHostUnregister");
+}
+
+Status cuPointerGetAttributes(std::uint32_t count, const PointerAttribute* which, void** values,
+                              Address pointer) {
+  if (const Status verdict = gpu().verdict("cuPointerGetAttributes")) return verdict;
+  const bool device = gpu().is_device(pointer);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    switch (which[i]) {
+      case PointerAttribute::memory_type:
+        *static_cast<std::uint32_t*>(values[i]) = device ? kMemoryDevice : 0;
+        break;
+      case PointerAttribute::is_managed:
+        *static_cast<std::uint32_t*>(values[i]) = 0;
+        break;
+      case PointerAttribute::device_ordinal:
+        *static_cast<std::int32_t*>(values[i]) = device ? 0 : -2;
+        break;
+    }
+  }
+  return kSuccess;
+}
+
+Status cuMemcpyAsync(Address to, Address from, std::size_t bytes, RawStream stream) {
+  if (const Status verdict = in_context("cuMemcpyAsync")) return verdict;
+  gpu().queue(stream, [=] { std::memcpy(at<void>(to), at<const void>(from), bytes); });
+  return kSuccess;
+}
+
+Status cuStreamCreate(RawStream* stream, std::uint32_t) {
+  if (const Status verdict = in_context("cuStreamCreate")) return verdict;
+  *stream = gpu().open_stream();
+  return kSuccess;
+}
+
+Status cuStreamDestroy_v2(RawStream stream) {
+  gpu().close_stream(stream);
+  return in_context("cuStreamDestroy_v2");
+}
+
+Status cuStreamWaitEvent(RawStream stream, RawEvent event, std::uint32_t) {
+  if (const Status verdict = in_context("cuStreamWaitEvent")) return verdict;
+  gpu().queue_wait(stream, event);
+  return kSuccess;
+}
+
+Status cuStreamSynchronize(RawStream stream) {
+  gpu().synchronize(stream);
+  return in_context("cuStreamSynchronize");
+}
+
+Status cuLaunchHostFunc(RawStream stream, HostCall call, void* data) {
+  if (const Status verdict = in_context("cuLaunchHostFunc")) return verdict;
+  gpu().queue(stream, [=] { call(data); });
+  return kSuccess;
+}
+
+Status cuEventCreate(RawEvent* event, std::uint32_t) {
+  if (const Status verdict = in_context("cuEventCreate")) return verdict;
+  *event = new Evnt;
+  gpu().own(*event, 1, false);
+  return kSuccess;
+}
+
+Status cuEventDestroy_v2(RawEvent event) {
+  if (!gpu().disown(event)) return kInvalidValue;
+  gpu().synchronize_all();
+  delete event;
+  return in_context("cuEventDestroy_v2");
+}
+
+Status cuEventRecord(RawEvent event, RawStream stream) {
+  if (const Status verdict = in_context("cuEventRecord")) return verdict;
+  gpu().record(stream, event);
+  return kSuccess;
+}
+
+Status cuEventQuery(RawEvent event) {
+  if (const Status verdict = in_context("cuEventQuery")) return verdict;
+  return gpu().reached(event) ? kSuccess : kNotReady;
+}
+
+}  // extern "C"

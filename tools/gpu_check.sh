@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# On a machine with a GPU: builds, tests and measures what Membrain does with it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+  cat <<'TEXT'
+usage: tools/gpu_check.sh [--driver LIBRARY] [--no-setup]
+  --driver LIBRARY  another library than libcuda.so.1
+  --no-setup        does not look for missing packages
+Ends with a table: what was measured, the plain copy beside it, and whether the target holds.
+The status is 0 if the tests passed, 1 if one failed, and 77 where there is no GPU.
+TEXT
+}
+
+driver=libcuda.so.1
+setup=yes
+while (($#)); do
+  case $1 in
+    --driver) driver=${2:?"--driver needs a library"} && shift ;;
+    --no-setup) setup=no ;;
+    -h | --help) usage && exit 0 ;;
+    *) usage >&2 && exit 2 ;;
+  esac
+  shift
+done
+
+if [[ $setup == yes ]]; then tools/setup.sh --test; fi
+cmake --preset release >/dev/null
+cmake --build --preset release --target gpu_test gpu_bench -- --quiet
+
+export MEMBRAIN_TEST_CUDA=$driver
+bench=(build/release/bench/gpu_bench "--driver=$driver")
+if ! reason=$("${bench[@]}" --benchmark_list_tests 2>&1 >/dev/null); then
+  echo "gpu_check: SKIPPED: ${reason#gpu_bench: }"
+  exit 77
+fi
+
+status=0
+build/release/tests/cuda/gpu_test --gtest_brief=1 || status=1
+if command -v compute-sanitizer >/dev/null; then
+  compute-sanitizer --error-exitcode 1 build/release/tests/cuda/gpu_test --gtest_brief=1 || status=1
+else
+  echo "gpu_check: no compute-sanitizer here: memory accesses of the kernels are not checked"
+fi
+"${bench[@]}" --benchmark_repetitions=5 --benchmark_report_aggregates_only=true \
+  --benchmark_enable_random_interleaving=true --benchmark_out=build/release/gpu_bench.json \
+  --benchmark_out_format=json >/dev/null
+python3 tools/gpu_table.py build/release/gpu_bench.json
+exit "$status"

@@ -1,0 +1,123 @@
+#include "transport/cuda/driver.h"
+
+#include <dlfcn.h>
+
+#include "base/log.h"
+
+namespace membrain::cuda {
+
+namespace {
+
+/// Finds functions until one is missing.
+class Binder {
+ public:
+  explicit Binder(void* library) noexcept : library_(library) {}
+
+  template <class F>
+  void bind(F*& function, const char* name) noexcept {
+    function = reinterpret_cast<F*>(::dlsym(library_, name));
+    if (function == nullptr && missing_ == nullptr) missing_ = name;
+  }
+  [[nodiscard]] const char* missing() const noexcept { return missing_; }
+
+ private:
+  void* library_;
+  const char* missing_ = nullptr;
+};
+
+/// The first function that the library lacks; null if it has all.
+const char* bind_all(void* library, Api& api) noexcept {
+  Binder binder(library);
+  binder.bind(api.init, "cuInit");
+  binder.bind(api.driver_version, "cuDriverGetVersion");
+  binder.bind(api.error_name, "cuGetErrorName");
+  binder.bind(api.device_count, "cuDeviceGetCount");
+  binder.bind(api.device, "cuDeviceGet");
+  binder.bind(api.device_name, "cuDeviceGetName");
+  binder.bind(api.device_memory, "cuDeviceTotalMem_v2");
+  binder.bind(api.device_attribute, "cuDeviceGetAttribute");
+  binder.bind(api.device_pci, "cuDeviceGetPCIBusId");
+  binder.bind(api.context_retain, "cuDevicePrimaryCtxRetain");
+  binder.bind(api.context_release, "cuDevicePrimaryCtxRelease_v2");
+  binder.bind(api.context_push, "cuCtxPushCurrent_v2");
+  binder.bind(api.context_pop, "cuCtxPopCurrent_v2");
+  binder.bind(api.module_load, "cuModuleLoadData");
+  binder.bind(api.module_unload, "cuModuleUnload");
+  binder.bind(api.module_function, "cuModuleGetFunction");
+  binder.bind(api.launch, "cuLaunchKernel");
+  binder.bind(api.allocate, "cuMemAlloc_v2");
+  binder.bind(api.free, "cuMemFree_v2");
+  binder.bind(api.allocate_host, "cuMemHostAlloc");
+  binder.bind(api.free_host, "cuMemFreeHost");
+  binder.bind(api.register_host, "cuMemHostRegister_v2");
+  binder.bind(api.unregister_host, "cuMemHostUnregister");
+  binder.bind(api.pointer_attributes, "cuPointerGetAttributes");
+  binder.bind(api.copy, "cuMemcpyAsync");
+  binder.bind(api.stream_create, "cuStreamCreate");
+  binder.bind(api.stream_destroy, "cuStreamDestroy_v2");
+  binder.bind(api.stream_wait, "cuStreamWaitEvent");
+  binder.bind(api.stream_synchronize, "cuStreamSynchronize");
+  binder.bind(api.stream_host_call, "cuLaunchHostFunc");
+  binder.bind(api.event_create, "cuEventCreate");
+  binder.bind(api.event_destroy, "cuEventDestroy_v2");
+  binder.bind(api.event_record, "cuEventRecord");
+  binder.bind(api.event_query, "cuEventQuery");
+  return binder.missing();
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const Driver>> Driver::load(const std::string& library) {
+  void* const handle = ::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+  if (handle == nullptr) return fail(Errc::unavailable, "no NVIDIA driver on this machine");
+  const std::shared_ptr<Driver> driver(new Driver);
+  const char* const missing = bind_all(handle, driver->api_);
+  ::dlclose(handle);  // it stays, and so do the functions
+  if (missing != nullptr) {
+    log(LogLevel::warn, "no GPU is used: {} has no {}; update the NVIDIA driver", library, missing);
+    return fail(Errc::unavailable, "the NVIDIA driver is older than CUDA 11.8");
+  }
+  if (const Result<> started = driver->start(); !started) return fail(started.error());
+  return std::shared_ptr<const Driver>(driver);
+}
+
+Result<> Driver::start() {
+  const Status status = api_.init(0);
+  if (status == kNoDevice) return fail(Errc::unavailable, "no GPU on this machine", status);
+  if (status != kSuccess) {
+    log(LogLevel::warn, "no GPU is used: the NVIDIA driver does not start: {}", name(status));
+    return outcome_of(status, "cuInit");
+  }
+  if (const Status got = api_.driver_version(&version_); got != kSuccess) {
+    return outcome_of(got, "cuDriverGetVersion");
+  }
+  if (const Status got = api_.device_count(&devices_); got != kSuccess) {
+    return outcome_of(got, "cuDeviceGetCount");
+  }
+  if (devices_ == 0) return fail(Errc::unavailable, "no GPU on this machine");
+  return {};
+}
+
+std::string_view Driver::name(Status status) const noexcept {
+  const char* text = nullptr;
+  if (api_.error_name(status, &text) != kSuccess || text == nullptr) return "an unknown error";
+  return text;
+}
+
+Result<> outcome_of(Status status, std::string_view what) noexcept {
+  switch (status) {
+    case kSuccess:
+      return {};
+    case kOutOfMemory:
+      return fail(Errc::out_of_capacity, what, status);
+    case kInvalidValue:
+    case kInvalidDevice:
+      return fail(Errc::invalid_argument, what, status);
+    case kDeinitialized:
+      return fail(Errc::cancelled, what, status);
+    default:
+      return fail(Errc::unavailable, what, status);
+  }
+}
+
+}  // namespace membrain::cuda

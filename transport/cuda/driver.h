@@ -1,0 +1,42 @@
+// NVIDIA's driver, if this machine has one.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "membrain/result.h"
+#include "transport/cuda/api.h"
+
+namespace membrain::cuda {
+
+/// The driver's library, loaded and started. It stays loaded until the process ends, as its own
+/// threads expect.
+///
+/// Threads  Any.
+class Driver {
+ public:
+  /// `unavailable` where there is no driver, no device, or a driver without a function that is
+  /// needed (older than CUDA 11.8): the log says which. Takes up to a second, at the first time in
+  /// a process.
+  static Result<std::shared_ptr<const Driver>> load(const std::string& library = "libcuda.so.1");
+
+  [[nodiscard]] const Api& api() const noexcept { return api_; }
+  [[nodiscard]] int version() const noexcept { return version_; }  ///< 12040 is CUDA 12.4
+  [[nodiscard]] int device_count() const noexcept { return devices_; }
+  /// The driver's own name of a status, e.g. "CUDA_ERROR_OUT_OF_MEMORY". Static storage.
+  [[nodiscard]] std::string_view name(Status status) const noexcept;
+
+ private:
+  Driver() = default;
+  Result<> start();
+
+  Api api_{};
+  int version_ = 0;
+  int devices_ = 0;
+};
+
+/// What a status says to the caller: `out_of_capacity` for memory that is not there, `cancelled`
+/// for a driver that is going down with the process, `unavailable` for all that is broken.
+[[nodiscard]] Result<> outcome_of(Status status, std::string_view what) noexcept;
+
+}  // namespace membrain::cuda

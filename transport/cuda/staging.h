@@ -1,0 +1,97 @@
+// How blocks get between a GPU's paged cache and the host: through pinned memory, in one copy each
+// way, with one kernel that gathers or scatters the pieces.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "transport/cuda/chunk_table.h"
+#include "transport/cuda/memory.h"
+#include "transport/cuda/stream.h"
+
+namespace membrain::cuda {
+
+/// Bytes of a block on a device. Pieces of one block follow each other in it.
+struct DevicePiece {
+  Address address = 0;
+  std::uint64_t bytes = 0;
+};
+
+/// Room for one transfer under way: pinned memory, as much on the device, and a stream.
+///
+/// Bytes lie in `host()` in the order of the pieces. One direction at a time: `gather` or `scatter`
+/// queues the work, `landed` says that it is over, and only then anything else may be done with the
+/// slot. Runs of pieces that follow each other in memory are moved as one; if there is only one,
+/// the kernel is spared.
+///
+/// Threads  One at a time.
+class StagingSlot {
+ public:
+  static Result<std::unique_ptr<StagingSlot>> create(std::shared_ptr<const Device> device,
+                                                     std::size_t bytes);
+
+  [[nodiscard]] std::span<std::byte> host() const noexcept { return host_.bytes(); }
+
+  /// Queues: device pieces -> `host()`. With `after`, not before that event: the engine's stream is
+  /// not held up. `call(data)` as Stream::then. `invalid_argument` for more than fits. After any
+  /// failure nothing is under way.
+  Result<> gather(std::span<const DevicePiece> from, RawEvent after, HostCall call, void* data);
+  /// Queues: `host()` -> device pieces.
+  Result<> scatter(std::span<const DevicePiece> to, HostCall call, void* data);
+  /// True when what was queued is over; a failure when the device has failed. Then, too, nothing is
+  /// under way.
+  [[nodiscard]] Result<bool> landed() const { return mark_.done(); }
+  /// Blocks until then.
+  Result<> synchronize() { return stream_.synchronize(); }
+
+ private:
+  StagingSlot(PinnedBuffer host, DeviceBuffer device, ChunkTable table, Stream stream,
+              Event mark) noexcept
+      : host_(std::move(host)),
+        device_(std::move(device)),
+        table_(std::move(table)),
+        stream_(std::move(stream)),
+        mark_(std::move(mark)) {}
+
+  enum class Way : std::uint8_t { in, out };  ///< of the device's pieces
+  Result<> plan(std::span<const DevicePiece> pieces, Way way);
+  Result<> queue(Way way, RawEvent after, HostCall call, void* data);
+
+  PinnedBuffer host_;
+  DeviceBuffer device_;
+  ChunkTable table_;
+  Stream stream_;
+  Event mark_;
+  std::vector<DevicePiece> runs_;  // of the transfer under way
+  std::size_t bytes_ = 0;
+};
+
+/// Pieces that follow each other in memory, joined.
+void join_runs(std::span<const DevicePiece> pieces, std::vector<DevicePiece>& runs);
+
+/// A few slots for all transfers of a device.
+///
+/// Threads  One at a time.
+class Staging {
+ public:
+  static Result<std::unique_ptr<Staging>> create(std::shared_ptr<const Device> device,
+                                                 std::size_t slots, std::size_t slot_bytes);
+
+  [[nodiscard]] std::size_t slot_bytes() const noexcept { return slot_bytes_; }
+  [[nodiscard]] std::size_t free_slots() const noexcept { return free_.size(); }
+  /// A slot for the caller alone, until he gives it back; null if all are taken.
+  [[nodiscard]] StagingSlot* take() noexcept;
+  void give_back(StagingSlot* slot) noexcept { free_.push_back(slot); }
+
+ private:
+  explicit Staging(std::size_t slot_bytes) noexcept : slot_bytes_(slot_bytes) {}
+
+  std::size_t slot_bytes_;
+  std::vector<std::unique_ptr<StagingSlot>> slots_;
+  std::vector<StagingSlot*> free_;
+};
+
+}  // namespace membrain::cuda
