@@ -7,17 +7,11 @@
 #include <utility>
 #include <vector>
 
-#include "base/clock.h"
+#include "bench/mapped_host.h"
 #include "bench/paged_cache.h"
-#include "membrain/client.h"
-#include "tools/running_node.h"
-#include "tools/running_server.h"
-#include "tools/signals.h"
 
 namespace membrain {
 namespace {
-
-constexpr const char* kSecret = "bench";
 
 enum class Way { layout, pieces, whole };
 
@@ -25,32 +19,11 @@ std::byte content(std::uint32_t block, std::size_t at) {
   return static_cast<std::byte>(block * 31 + at * 7 + (at >> 8) * 3 + (at >> 16));
 }
 
-/// A server and a node with a shared-memory arena in this process, a client that maps it, and the
-/// blocks of a paged cache.
+/// A client that maps a node's arena, and the blocks of a paged cache.
 class MappedCache {
  public:
-  MappedCache(std::size_t piece, bool verify) : cache_(piece) {
-    const std::shared_ptr<UcxContext> context = UcxContext::create().value();
-    ServerOptions server;
-    server.listen = "127.0.0.1:0";
-    server.no_admin = true;
-    server.secret = kSecret;
-    server.temporary = true;
-    server_ = std::move(*RunningServer::start(server, context));
-    NodeOptions node;
-    node.server = server_->address();
-    node.secret = kSecret;
-    node.name = "layout-bench";
-    node.capacity_bytes = std::size_t{256} << 20;
-    node.temporary = true;
-    node_ = std::move(*RunningNode::start(node, context));
-    Signals signals;
-    if (!node_->wait_connected(SteadyClock().now() + std::chrono::seconds(20), signals)) return;
-    ClientConfig config;
-    config.server = server_->address();
-    config.secret = kSecret;
-    config.verify_checksums = verify;
-    client_ = std::move(Client::open(config).value());
+  MappedCache(std::size_t piece, bool verify) : cache_(piece), host_(verify) {
+    if (host_.client() == nullptr) return;
     if (!store()) return;
     items_ = cache_.items();
     whole_ = cache_.whole_items();
@@ -59,11 +32,9 @@ class MappedCache {
   /// True if every byte came straight from the arena.
   bool fetch(Way way) {
     const Result<TransferReport> report =
-        way == Way::layout ? client_->fetch(match_, cache_.layout, cache_.wanted())
-                           : client_->fetch(match_, way == Way::pieces ? items_ : whole_);
-    return report && report->ok_count() == PagedCache::kBlocks && report->bytes == bytes() &&
-           report->lane_bytes.contains("mapped") &&
-           report->lane_bytes.at("mapped") == report->bytes;
+        way == Way::layout ? host_.client()->fetch(match_, cache_.layout, cache_.wanted())
+                           : host_.client()->fetch(match_, way == Way::pieces ? items_ : whole_);
+    return all_mapped(report, PagedCache::kBlocks, bytes());
   }
   [[nodiscard]] bool ready() const { return match_.prefix_blocks() == PagedCache::kBlocks; }
   [[nodiscard]] bool intact() const { return cache_.holds(content); }
@@ -80,9 +51,7 @@ class MappedCache {
         for (std::size_t k = 0; k < size; ++k, ++at) bytes[k] = content(i, at);
       });
     }
-    Namespace named;
-    named.model = "bench";
-    const OpenedNamespace space = client_->open_namespace(named).value();
+    const OpenedNamespace space = host_.open_space();
     std::vector<BlockHash> hashes;
     for (std::uint32_t i = 0; i < PagedCache::kBlocks; ++i) {
       hashes.push_back(BlockHash::from(std::as_bytes(std::span(&i, 1))).value());
@@ -90,16 +59,14 @@ class MappedCache {
     LayoutStore blocks;
     blocks.hashes = hashes;
     blocks.ids = cache_.ids;
-    const Result<TransferReport> report = client_->store(space, cache_.layout, blocks);
+    const Result<TransferReport> report = host_.client()->store(space, cache_.layout, blocks);
     if (!report || report->ok_count() != hashes.size()) return false;
-    match_ = std::move(client_->lookup(space, hashes).value());
+    match_ = std::move(host_.client()->lookup(space, hashes).value());
     return true;
   }
 
   PagedCache cache_;
-  std::unique_ptr<RunningServer> server_;
-  std::unique_ptr<RunningNode> node_;
-  std::unique_ptr<Client> client_;
+  MappedHost host_;
   Match match_;
   std::vector<FetchItem> items_;
   std::vector<FetchItem> whole_;

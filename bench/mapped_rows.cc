@@ -11,19 +11,13 @@
 #include <utility>
 #include <vector>
 
-#include "base/clock.h"
+#include "bench/mapped_host.h"
 #include "bench/page_memory.h"
-#include "membrain/client.h"
-#include "tools/running_node.h"
-#include "tools/running_server.h"
-#include "tools/signals.h"
 
 namespace membrain {
 namespace {
 
-constexpr const char* kSecret = "bench";
 constexpr std::size_t kBatchBytes = std::size_t{32} << 20;
-constexpr std::size_t kCapacityBytes = std::size_t{256} << 20;
 constexpr std::size_t kViewBatch = 16;
 constexpr std::size_t kStoredAtOnce = 32;
 
@@ -39,48 +33,23 @@ BlockHash hash_of(std::uint64_t number) {
   return BlockHash::from(std::as_bytes(std::span(&number, 1))).value();
 }
 
-/// A server and a node with a shared-memory arena in this process, a client that maps it, and a
-/// batch of blocks that it has looked up.
+/// A client that maps a node's arena, and a batch of blocks that it has looked up.
 class MappedBatch {
  public:
   MappedBatch(std::size_t block_bytes, std::size_t blocks, bool verify)
-      : block_bytes_(block_bytes), memory_(block_bytes * blocks) {
-    const std::shared_ptr<UcxContext> context = UcxContext::create().value();
-    ServerOptions server;
-    server.listen = "127.0.0.1:0";
-    server.no_admin = true;
-    server.secret = kSecret;
-    server.temporary = true;
-    server_ = std::move(*RunningServer::start(server, context));
-    NodeOptions node;
-    node.server = server_->address();
-    node.secret = kSecret;
-    node.name = "transfer-bench";
-    node.capacity_bytes = kCapacityBytes;
-    node.temporary = true;
-    node_ = std::move(*RunningNode::start(node, context));
-    Signals signals;
-    if (!node_->wait_connected(SteadyClock().now() + std::chrono::seconds(20), signals)) return;
-    ClientConfig config;
-    config.server = server_->address();
-    config.secret = kSecret;
-    config.verify_checksums = verify;
-    client_ = std::move(Client::open(config).value());
-    Namespace space;
-    space.model = "bench";
-    space_ = client_->open_namespace(space).value();
+      : block_bytes_(block_bytes), memory_(block_bytes * blocks), host_(verify) {
+    if (host_.client() == nullptr) return;
+    space_ = host_.open_space();
     if (store(blocks)) look_up(blocks);
   }
 
   /// Fetches the batch; true if every byte of it came straight from the arena.
   bool fetch() {
-    const Result<TransferReport> report = client_->fetch(match_, items_);
-    return report && report->ok_count() == items_.size() && report->bytes == memory_.size() &&
-           report->lane_bytes.contains("mapped") &&
-           report->lane_bytes.at("mapped") == report->bytes;
+    const Result<TransferReport> report = host_.client()->fetch(match_, items_);
+    return all_mapped(report, items_.size(), memory_.size());
   }
   [[nodiscard]] Result<std::vector<View>> view() const {
-    return client_->fetch_view(match_, items_);
+    return host_.client()->fetch_view(match_, items_);
   }
   [[nodiscard]] bool ready() const {
     return match_.prefix_blocks() * block_bytes_ == memory_.size();
@@ -104,7 +73,7 @@ class MappedBatch {
         items[i].depth = static_cast<std::uint32_t>(first + i);
         items[i].from = {{memory_.data() + (first + i) * block_bytes_, block_bytes_}};
       }
-      const Result<TransferReport> report = client_->store(space_, items);
+      const Result<TransferReport> report = host_.client()->store(space_, items);
       if (!report || report->ok_count() != items.size()) return false;
     }
     return true;
@@ -112,7 +81,7 @@ class MappedBatch {
   void look_up(std::size_t blocks) {
     std::vector<BlockHash> hashes;
     for (std::size_t i = 0; i < blocks; ++i) hashes.push_back(hash_of(i));
-    match_ = std::move(client_->lookup(space_, hashes).value());
+    match_ = std::move(host_.client()->lookup(space_, hashes).value());
     items_.resize(blocks);
     for (std::size_t i = 0; i < blocks; ++i) {
       items_[i].block = static_cast<std::uint32_t>(i);
@@ -122,9 +91,7 @@ class MappedBatch {
 
   const std::size_t block_bytes_;
   PageMemory memory_;
-  std::unique_ptr<RunningServer> server_;
-  std::unique_ptr<RunningNode> node_;
-  std::unique_ptr<Client> client_;
+  MappedHost host_;
   OpenedNamespace space_;
   Match match_;
   std::vector<FetchItem> items_;

@@ -137,14 +137,21 @@ Result<wire::Granted> Shard::grant(const wire::Grant& request, TimePoint now) {
       proof(request.session, request.lookup, static_cast<std::uint64_t>(expires.count()))};
 }
 
-Result<wire::Cleared> Shard::clear(const wire::Clear& request, TimePoint now) {
-  const Session* session = heard(request.session, now);
-  if (session == nullptr) return fail(Errc::denied, "this session is over");
-  const SpaceIndex space = spaces_.find(request.space);
+Result<SpaceIndex> Shard::space_of(const Session& session, NamespaceId id) const {
+  const SpaceIndex space = spaces_.find(id);
   if (space == kNoSpace || !spaces_[space].opened) {
     return fail(Errc::invalid_argument, "this namespace was not opened");
   }
-  if (spaces_[space].tenant != session->tenant) return fail(Errc::denied, "another's namespace");
+  if (spaces_[space].tenant != session.tenant) return fail(Errc::denied, "another's namespace");
+  return space;
+}
+
+Result<wire::Cleared> Shard::clear(const wire::Clear& request, TimePoint now) {
+  const Session* session = heard(request.session, now);
+  if (session == nullptr) return fail(Errc::denied, "this session is over");
+  const Result<SpaceIndex> found = space_of(*session, request.space);
+  if (!found) return fail(found.error());
+  const SpaceIndex space = *found;
   const Era before = spaces_[space].era;
   const Result<Era> era = spaces_.clear(space, request.era);
   if (!era) return fail(era.error());

@@ -141,6 +141,8 @@ class Shard {
   enum class Source : std::uint8_t { publication, report };
 
   Session* heard(SessionId session, TimePoint now);
+  /// A namespace that somebody of the session's tenant has opened.
+  [[nodiscard]] Result<SpaceIndex> space_of(const Session& session, NamespaceId id) const;
   void finish_asserting(Session& session);
   void end_session(SessionId id);
   void release(const std::vector<Ref>& entries);

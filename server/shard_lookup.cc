@@ -60,11 +60,9 @@ Result<wire::Found> Shard::lookup(const wire::Lookup& request, TimePoint now) {
 }
 
 Result<> Shard::check_section(const Session& session, const wire::LookupSection& section) const {
-  const SpaceIndex space = spaces_.find(section.space);
-  if (space == kNoSpace || !spaces_[space].opened) {
-    return fail(Errc::invalid_argument, "this namespace was not opened");
+  if (const Result<SpaceIndex> space = space_of(session, section.space); !space) {
+    return fail(space.error());
   }
-  if (spaces_[space].tenant != session.tenant) return fail(Errc::denied, "another's namespace");
   if (section.parts == 0 || section.parts > wire::kMaxParts) {
     return fail(Errc::invalid_argument, "a block has 1 to 64 parts");
   }

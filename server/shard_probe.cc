@@ -9,11 +9,9 @@ namespace membrain {
 Result<wire::ProbedParts> Shard::probe_parts(const wire::ProbeParts& request, TimePoint now) {
   const Session* session = heard(request.session, now);
   if (session == nullptr) return fail(Errc::denied, "this session is over");
-  const SpaceIndex space = spaces_.find(request.space);
-  if (space == kNoSpace || !spaces_[space].opened) {
-    return fail(Errc::invalid_argument, "this namespace was not opened");
-  }
-  if (spaces_[space].tenant != session->tenant) return fail(Errc::denied, "another's namespace");
+  const Result<SpaceIndex> found = space_of(*session, request.space);
+  if (!found) return fail(found.error());
+  const SpaceIndex space = *found;
   wire::ProbedParts answer;
   answer.bitmap.assign((request.parts.size() + 7) / 8, 0);
   if (spaces_[space].era != request.era) return answer;

@@ -153,13 +153,14 @@ def children_of(pid: int) -> list[tuple[int, str]]:
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of a process that is in use, its own and shared; 0 once it has ended."""
+    """Memory of a process that is in use, with its share of what others use too; 0 once it has
+    ended."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
     for line in lines:
-        if line.startswith("VmRSS:"):
+        if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     return 0
 
