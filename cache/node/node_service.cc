@@ -34,6 +34,7 @@ Result<> NodeService::start() {
 /// Where to knock. Without a door clients fetch as from another host.
 std::string NodeService::open_door() {
   if (!config_.mapped || config_.host.empty()) return {};
+  if (!config_.door.empty()) return config_.door;
   if (const Result<> opened = door_.open(); !opened) {
     log(LogLevel::debug, "node: no door to its arena: {}", opened.error().context);
   }

@@ -25,6 +25,7 @@ struct NodeConfig {
   Address advertise;                  ///< the same as clients reach it; empty: as listened on
   BlockLimits limits;
   bool mapped = true;  ///< lets processes of this user on this host map the arena
+  std::string door;    ///< somebody else hands it out under this name (the simulator); empty: we do
 };
 
 /// A node decides nothing and checks everything.

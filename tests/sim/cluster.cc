@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
 #include <utility>
 
 #include "base/check.h"
@@ -32,6 +33,7 @@ NodeConfig node_config(const std::string& name) {
   config.server = kServer;
   config.host = name;
   config.listen = name + ":data";
+  config.door = name;
   return config;
 }
 
@@ -41,6 +43,33 @@ ClientConfig client_config() {
   config.connect_timeout = std::chrono::milliseconds(3000);
   config.probe_store_bytes = 32 * 1024;  // the longer ones ask first
   return config;
+}
+
+/// Gets arenas from the cluster, some time later.
+class NeighbourArenas final : public ArenaOpener {
+ public:
+  NeighbourArenas(Cluster& cluster, Loop& loop) noexcept : cluster_(cluster), loop_(loop) {}
+
+  Task<Result<std::shared_ptr<const MappedArena>>> open(wire::NodeEntry node, TimePoint) override {
+    const TimePoint answered = loop_.now() + std::chrono::milliseconds(cluster_.random().below(4));
+    co_await loop_.sleep_until(answered);
+    const std::shared_ptr<Arena> arena = cluster_.arena_of(node.node, node.incarnation);
+    if (!arena) co_return fail(Errc::unavailable, "that life of the node is over");
+    co_return MappedArena::over(arena->mapping(), arena, node.node, node.incarnation);
+  }
+
+ private:
+  Cluster& cluster_;
+  Loop& loop_;
+};
+
+/// What whoever mapped a life of a node sees once the next one serves from the same memory: another
+/// incarnation, and, at the worst, nothing in its old place.
+void reuse(Arena& former, Incarnation next) {
+  auto* const memory = const_cast<std::byte*>(former.mapping().data());
+  auto* const header = reinterpret_cast<ArenaHeader*>(memory);
+  header->incarnation.store(next.value);
+  std::memset(memory + header->slots_offset, 0xee, header->capacity_bytes);
 }
 
 }  // namespace
@@ -54,7 +83,7 @@ ServerLife::ServerLife(ManualClock& clock, SimNetwork& network, StateStore& stat
   check(started.has_value(), "the simulated server could not start");
 }
 
-NodeLife::NodeLife(ManualClock& clock, SimNetwork& network, std::unique_ptr<Arena> memory,
+NodeLife::NodeLife(ManualClock& clock, SimNetwork& network, std::shared_ptr<Arena> memory,
                    const std::string& name)
     : control_loop(clock),
       data_loop(clock),
@@ -66,14 +95,16 @@ NodeLife::NodeLife(ManualClock& clock, SimNetwork& network, std::unique_ptr<Aren
   check(started.has_value(), "a simulated node could not start");
 }
 
-ClientLife::ClientLife(ManualClock& clock, SimNetwork& network, const std::string& name)
-    : loop(clock),
-      control(network.make_fabric(loop, name)),
-      data(network.make_fabric(loop, name)),
-      core(*control, *data, client_config(), name) {}
+ClientLife::ClientLife(Cluster& cluster, const std::string& name, const std::string& host)
+    : loop(cluster.clock()),
+      control(cluster.network().make_fabric(loop, name)),
+      data(cluster.network().make_fabric(loop, name)),
+      core(*control, *data, client_config(), host,
+           std::make_unique<NeighbourArenas>(cluster, loop)) {}
 
 Cluster::Cluster(const Plan& plan) : network_(clock_, plan.seed, plan.faults), plan_(plan) {
   nodes_.resize(plan.nodes);
+  former_.resize(plan.nodes);
   clients_.resize(plan.clients);
   for (std::size_t i = 0; i < plan.nodes; ++i) {
     arenas_.push_back(
@@ -113,6 +144,9 @@ void Cluster::start_node(std::size_t index) {
   if (nodes_[index]) return;
   nodes_[index] =
       std::make_unique<NodeLife>(clock_, network_, std::move(arenas_[index]), node_name(index));
+  if (const std::shared_ptr<Arena> former = former_[index].lock()) {
+    reuse(*former, nodes_[index]->arena->incarnation());
+  }
 }
 
 void Cluster::kill_node(std::size_t index) {
@@ -120,6 +154,7 @@ void Cluster::kill_node(std::size_t index) {
   network_.kill(node_name(index));
   // The memory as it was when the process died; what the corpse still writes is its own affair.
   arenas_[index] = nodes_[index]->arena->copy();
+  former_[index] = nodes_[index]->arena;
   Corpse corpse;
   corpse.node = std::move(nodes_[index]);
   corpse.node->control_loop.spawn(end_node(*corpse.node));
@@ -128,7 +163,9 @@ void Cluster::kill_node(std::size_t index) {
 
 void Cluster::start_client(std::size_t index) {
   if (clients_[index]) return;
-  clients_[index] = std::make_shared<ClientLife>(clock_, network_, client_name(index));
+  // Some share their host with a node, some with none.
+  const std::string host = node_name(index % (nodes_.size() + 1));
+  clients_[index] = std::make_shared<ClientLife>(*this, client_name(index), host);
 }
 
 void Cluster::kill_client(std::size_t index) {
@@ -181,6 +218,13 @@ bool Cluster::Corpse::at_rest() const noexcept {
 
 void Cluster::bury() {
   std::erase_if(graveyard_, [](const Corpse& corpse) { return corpse.at_rest(); });
+}
+
+std::shared_ptr<Arena> Cluster::arena_of(NodeId node, Incarnation life) const {
+  for (const std::unique_ptr<NodeLife>& one : nodes_) {
+    if (one && one->arena->node() == node && one->arena->incarnation() == life) return one->arena;
+  }
+  return nullptr;
 }
 
 void Cluster::heal() {

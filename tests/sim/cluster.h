@@ -42,22 +42,25 @@ struct ServerLife {
   bool stopped = false;
 };
 
-/// One life of a node's process. The arena outlives it.
+class Cluster;
+
+/// One life of a node's process. The arena outlives it, and so do those who have mapped it.
 struct NodeLife {
-  NodeLife(ManualClock& clock, SimNetwork& network, std::unique_ptr<Arena> memory,
+  NodeLife(ManualClock& clock, SimNetwork& network, std::shared_ptr<Arena> memory,
            const std::string& name);
   Loop control_loop;
   Loop data_loop;
   std::unique_ptr<Fabric> control;
   std::unique_ptr<Fabric> data;
-  std::unique_ptr<Arena> arena;
+  std::shared_ptr<Arena> arena;
   NodeService service;
   bool stopped = false;
 };
 
 /// One life of a client's process. Control and data share a loop here: the schedule decides which.
+/// It maps the arena of the node of its host, if there is one.
 struct ClientLife {
-  ClientLife(ManualClock& clock, SimNetwork& network, const std::string& name);
+  ClientLife(Cluster& cluster, const std::string& name, const std::string& host);
   Loop loop;
   std::unique_ptr<Fabric> control;
   std::unique_ptr<Fabric> data;
@@ -96,6 +99,9 @@ class Cluster {
   }
   [[nodiscard]] std::size_t client_count() const noexcept { return clients_.size(); }
 
+  /// The memory of a node in that life, as its door would hand it out; null if that is over.
+  [[nodiscard]] std::shared_ptr<Arena> arena_of(NodeId node, Incarnation life) const;
+
   /// Every partition, pause and fault of the network ends; every process is started.
   void heal();
   /// Frees what of the dead has come to rest.
@@ -120,7 +126,8 @@ class Cluster {
   MemoryStateStore state_;
   std::unique_ptr<ServerLife> server_;
   std::vector<std::unique_ptr<NodeLife>> nodes_;
-  std::vector<std::unique_ptr<Arena>> arenas_;  ///< of nodes that are down
+  std::vector<std::shared_ptr<Arena>> arenas_;  ///< of nodes that are down
+  std::vector<std::weak_ptr<Arena>> former_;    ///< of their lives before: some still map them
   std::vector<std::shared_ptr<ClientLife>> clients_;
   std::deque<Corpse> graveyard_;
 };

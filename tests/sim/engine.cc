@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "cache/client/mapped_view.h"
+
 namespace membrain::sim {
 
 namespace {
@@ -108,7 +110,8 @@ Task<> Engine::prompt() {
   ledger_.counts.blocks_hit += match->prefix_blocks();
   const auto prefix = static_cast<std::uint32_t>(match->prefix_blocks());
   if (prefix > 0) {
-    Task<> fetching = fetch_prefix(*match, conversation);
+    Task<> fetching =
+        draw(4) == 0 ? view_prefix(*match, conversation) : fetch_prefix(*match, conversation);
     co_await fetching;
   }
   if (prefix < length) {
@@ -131,12 +134,9 @@ Task<> Engine::fetch_prefix(const Match& match, std::uint64_t conversation) {
     items[i].into = {{buffers[i].data(), half},
                      {buffers[i].data() + half, buffers[i].size() - half}};
   }
-  TransferOptions options;
-  options.timeout = kOperation;
-  std::shared_ptr<CancelToken> cancel = std::make_shared<CancelToken>();
-  Task<Result<TransferReport>> fetching =
-      life_->core.fetch(match.state(), std::move(items), std::move(options), cancel);
+  Task<Result<TransferReport>> fetching = fetch(match, std::move(items));
   Result<TransferReport> report = co_await fetching;
+  if (report && report->lane_bytes.contains(kMappedLane)) ++ledger_.counts.mapped;
   for (std::size_t i = 0; i < count; ++i) {
     const std::uint64_t block = block_id(conversation, static_cast<std::uint32_t>(i));
     const bool fetched = report && report->items[i].ok;
@@ -145,6 +145,84 @@ Task<> Engine::fetch_prefix(const Match& match, std::uint64_t conversation) {
     }
     ++(fetched ? ledger_.counts.fetched : ledger_.counts.missed);
     ledger_.watch(std::move(buffers[i]));
+  }
+}
+
+Task<Result<TransferReport>> Engine::fetch(const Match& match, std::vector<FetchItem> items) {
+  FetchList list(items);
+  if (draw(2) == 0) {
+    std::optional<MappedPlan> plan = plan_mapped(*match.state(), list, life_->core.arenas());
+    if (plan) {
+      Task<Result<TransferReport>> mixed = fetch_mixed(match, std::move(list), std::move(*plan));
+      co_return co_await mixed;
+    }
+  }
+  TransferOptions options;
+  options.timeout = kOperation;
+  std::shared_ptr<CancelToken> cancel = std::make_shared<CancelToken>();
+  Task<Result<TransferReport>> checked =
+      life_->core.fetch(match.state(), std::move(list), std::move(options), cancel);
+  co_return co_await checked;
+}
+
+/// As `Client::fetch_async` does it, with a copy thread that may be late.
+Task<Result<TransferReport>> Engine::fetch_mixed(const Match& match, FetchList items,
+                                                 MappedPlan plan) {
+  Result<TransferReport> outcome;
+  Completion ended(life_->loop.ready());
+  MixedFetch::Job job;
+  job.match = match.state();
+  job.items = std::move(items);
+  job.options.timeout = kOperation;
+  job.plan = std::move(plan);
+  job.verify = draw(2) == 0;  // its seal alone must tell
+  job.clock = &cluster_.clock();
+  job.checked = [this, state = match.state()](FetchList rest, TransferOptions options,
+                                              MixedFetch::Reported reported) {
+    life_->loop.spawn(fetch_rest(state, std::move(rest), std::move(options), std::move(reported)));
+  };
+  job.reported = [&outcome, &ended](Result<TransferReport> report) {
+    outcome = std::move(report);
+    ended.finish({});
+  };
+  const auto mixed = std::make_shared<MixedFetch>(std::move(job));
+  mixed->start();
+  const TimePoint late = life_->loop.now() + std::chrono::milliseconds(draw(20));
+  co_await life_->loop.sleep_until(late);
+  mixed->copy();
+  static_cast<void>(co_await ended);
+  co_return std::move(outcome);
+}
+
+Task<> Engine::fetch_rest(std::shared_ptr<const Match::State> match, FetchList items,
+                          TransferOptions options, MixedFetch::Reported reported) {
+  std::shared_ptr<CancelToken> cancel = std::make_shared<CancelToken>();
+  Task<Result<TransferReport>> fetching =
+      life_->core.fetch(std::move(match), std::move(items), std::move(options), cancel);
+  Result<TransferReport> report = co_await fetching;
+  reported(std::move(report));
+}
+
+Task<> Engine::view_prefix(const Match& match, std::uint64_t conversation) {
+  const std::shared_ptr<const ArenaSet> arenas = life_->core.arenas();
+  for (std::uint32_t i = 0; arenas && i < match.prefix_blocks(); ++i) {
+    FetchItem item;
+    item.block = i;
+    const Result<std::vector<View>> views =
+        view_mapped(*match.state(), {&item, 1}, *arenas, draw(2) == 0);
+    if (!views) continue;
+    const TimePoint later = life_->loop.now() + std::chrono::milliseconds(draw(60));
+    co_await life_->loop.sleep_until(later);
+    const View& view = views->front();
+    const std::vector<std::byte> read(view.bytes().begin(), view.bytes().end());
+    const std::uint64_t block = block_id(conversation, i);
+    if (!view.finish()) {
+      ++ledger_.counts.stale_views;
+    } else if (read.size() != size_of(block) || !is_content_of(block, read)) {
+      ledger_.violation("S1: a view was good and showed other bytes");
+    } else {
+      ++ledger_.counts.viewed;
+    }
   }
 }
 

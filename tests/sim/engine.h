@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "cache/client/mapped_fetch.h"
 #include "membrain/client.h"
 #include "tests/sim/cluster.h"
 #include "tests/sim/ledger.h"
@@ -55,6 +56,13 @@ class Engine {
   Task<Result<>> open();
   Task<> prompt();
   Task<> fetch_prefix(const Match& match, std::uint64_t conversation);
+  /// The checked way, or, as far as blocks are mapped, by copying.
+  Task<Result<TransferReport>> fetch(const Match& match, std::vector<FetchItem> items);
+  Task<Result<TransferReport>> fetch_mixed(const Match& match, FetchList items, MappedPlan plan);
+  Task<> fetch_rest(std::shared_ptr<const Match::State> match, FetchList items,
+                    TransferOptions options, MixedFetch::Reported reported);
+  /// Reads blocks in place, with other events in between.
+  Task<> view_prefix(const Match& match, std::uint64_t conversation);
   Task<> store_rest(std::uint64_t conversation, std::uint32_t from, std::uint32_t to);
   Task<> clear_all();
   [[nodiscard]] std::uint64_t draw(std::uint64_t below) { return cluster_.random().below(below); }

@@ -44,6 +44,9 @@ void run_schedules(const char* test, std::uint64_t count, Make make) {
     sum.events += counts.events;
     sum.lookups += counts.lookups;
     sum.fetched += counts.fetched;
+    sum.mapped += counts.mapped;
+    sum.viewed += counts.viewed;
+    sum.stale_views += counts.stale_views;
     sum.stored += counts.stored;
     sum.not_stored += counts.not_stored;
     sum.missed += counts.missed;
@@ -53,15 +56,19 @@ void run_schedules(const char* test, std::uint64_t count, Make make) {
   // A simulator in which nothing happens proves nothing.
   EXPECT_GT(sum.fetched, 0u);
   EXPECT_GT(sum.stored, 0u);
+  EXPECT_GT(sum.mapped, 0u);
+  EXPECT_GT(sum.viewed, 0u);
   ::testing::Test::RecordProperty("events", std::to_string(sum.events));
   std::printf(
-      "%s: %llu events, %llu lookups, %llu fetched, %llu stored, %llu not stored, "
+      "%s: %llu events, %llu lookups, %llu fetched, %llu mapped, %llu viewed, %llu stale, %llu "
+      "stored, %llu not stored, "
       "%llu missed, %llu kills, %llu clears\n",
       test, static_cast<unsigned long long>(sum.events),
       static_cast<unsigned long long>(sum.lookups), static_cast<unsigned long long>(sum.fetched),
-      static_cast<unsigned long long>(sum.stored), static_cast<unsigned long long>(sum.not_stored),
-      static_cast<unsigned long long>(sum.missed), static_cast<unsigned long long>(sum.kills),
-      static_cast<unsigned long long>(sum.clears));
+      static_cast<unsigned long long>(sum.mapped), static_cast<unsigned long long>(sum.viewed),
+      static_cast<unsigned long long>(sum.stale_views), static_cast<unsigned long long>(sum.stored),
+      static_cast<unsigned long long>(sum.not_stored), static_cast<unsigned long long>(sum.missed),
+      static_cast<unsigned long long>(sum.kills), static_cast<unsigned long long>(sum.clears));
 }
 
 TEST(Sim, ASoundNetworkAndTooLittleMemoryKeepTheInvariants) {
