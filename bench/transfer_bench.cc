@@ -167,8 +167,11 @@ void register_rows() {
   register_raw("/tcp/65536/b16", {"tcp", kSmall, 16, 1, 16});
   register_fetch("fetch/tcp/65536/b16", {"tcp", kSmall, 16, false});
   register_fetch("fetch_verified/tcp/65536/b16", {"tcp", kSmall, 16, true});
-  register_raw("_pingpong/tcp/4096", {"tcp", 4096, 1, 1});
-  register_fetch("roundtrip/tcp/4096", {"tcp", 4096, 1, true, true});
+  for (const std::size_t bytes : {4096U, 65536U, 1048576U}) {
+    const std::string suffix = "/tcp/" + std::to_string(bytes);
+    register_raw("_pingpong" + suffix, {"tcp", bytes, 1, 1});
+    register_fetch("roundtrip" + suffix, {"tcp", bytes, 1, true, true});
+  }
   timed(benchmark::RegisterBenchmark("raw_get_default/tcp/1048576", &get_default));
 }
 
