@@ -126,7 +126,8 @@ Task<> BackgroundStore::store(StoreOffer offer) {
     if (closed_ || cancel->requested()) break;
     StoreList chunk = next_chunk(taken.list, at);
     const std::size_t count = chunk.items.size();
-    Task<Result<TransferReport>> storing = store_(taken.space, std::move(chunk), cancel);
+    Task<Result<TransferReport>> storing =
+        store_(taken.space, std::move(chunk), taken.memory, cancel);
     const Result<TransferReport> stored = co_await storing;
     for (std::size_t i = 0; i < count; ++i) {
       report.items[at + i] = stored ? stored->items[i] : ItemOutcome{.why = stored.error().code};

@@ -24,6 +24,7 @@ struct StoreOffer {
   std::uint64_t id = 0;
   OpenedNamespace space;
   StoreList list;
+  PieceMemory memory;
   std::function<void(const TransferReport&)> done;  ///< may be null
   std::uint64_t bytes = 0;
 };
@@ -42,6 +43,7 @@ class BackgroundStore {
   static constexpr Duration kStandAside = std::chrono::milliseconds(5);
 
   using Store = std::function<Task<Result<TransferReport>>(OpenedNamespace space, StoreList list,
+                                                           PieceMemory memory,
                                                            std::shared_ptr<CancelToken> cancel)>;
 
   /// `busy`: the foreground fetches. `on_idle` is called when nothing runs any more.

@@ -33,7 +33,8 @@ OpenedNamespace opened_from(const wire::NamespaceOpened& opened) noexcept {
 }  // namespace
 
 ClientCore::ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::string host,
-                       std::unique_ptr<ArenaOpener> opener)
+                       std::unique_ptr<ArenaOpener> opener,
+                       std::vector<std::unique_ptr<DeviceLane>> devices)
     : control_(control),
       data_(data),
       config_(std::move(config)),
@@ -44,6 +45,11 @@ ClientCore::ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::
           [this] { return data_.loop().inbox().post([this] { take_given_back(); }).has_value(); })),
       session_(control, config_, *this),
       mapped_(control.loop(), std::move(opener), host),
+      devices_(std::move(devices)),
+      host_fetch_([this](auto match, auto items, auto options, auto cancel) {
+        return fetch_to_host(std::move(match), std::move(items), std::move(options),
+                             std::move(cancel));
+      }),
       links_(data, std::move(host), config_.connect_timeout),
       drain_signal_(data.loop().ready()),
       background_(
@@ -51,9 +57,20 @@ ClientCore::ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::
           [this] { return fetches_ != 0; }, [this] { drain_signal_.raise(); }) {}
 
 BackgroundStore::Store ClientCore::background_call() {
-  return [this](OpenedNamespace space, StoreList list, std::shared_ptr<CancelToken> cancel) {
-    return store(space, std::move(list), {}, std::move(cancel));
+  return [this](OpenedNamespace space, StoreList list, PieceMemory memory,
+                std::shared_ptr<CancelToken> cancel) {
+    TransferOptions options;
+    options.memory = memory;
+    return store(space, std::move(list), std::move(options), std::move(cancel));
   };
+}
+
+Result<DeviceLane*> ClientCore::lane_of(const PieceMemory& memory) const {
+  if (memory.device == PieceMemory::kHost) return nullptr;
+  for (const std::unique_ptr<DeviceLane>& lane : devices_) {
+    if (lane->ordinal() == memory.device) return lane.get();
+  }
+  return fail(Errc::invalid_argument, "a GPU that ClientConfig::devices does not name");
 }
 
 ClientCore::~ClientCore() {
@@ -270,7 +287,25 @@ void ClientCore::transfer_ended() noexcept {
 Task<Result<TransferReport>> ClientCore::fetch(std::shared_ptr<const Match::State> match,
                                                FetchList items, TransferOptions options,
                                                std::shared_ptr<CancelToken> cancel) {
+  const Result<DeviceLane*> lane = lane_of(options.memory);
+  if (!lane) co_return fail(lane.error());
   if (const Result<> begun = transfer_begins(); !begun) co_return fail(begun.error());
+  ++fetches_;
+  const TimePoint deadline = deadline_of(data_.loop(), options.timeout);
+  Task<Result<TransferReport>> fetching =
+      *lane == nullptr
+          ? fetch_to_host(std::move(match), std::move(items), std::move(options), std::move(cancel))
+          : fetch_to_device(**lane, {std::move(options), std::move(cancel), deadline},
+                            std::move(match), std::move(items), host_fetch_);
+  Result<TransferReport> report = co_await fetching;
+  if (--fetches_ == 0) background_.fetch_ended();
+  transfer_ended();
+  co_return std::move(report);
+}
+
+Task<Result<TransferReport>> ClientCore::fetch_to_host(std::shared_ptr<const Match::State> match,
+                                                       FetchList items, TransferOptions options,
+                                                       std::shared_ptr<CancelToken> cancel) {
   FetchJob job;
   job.deadline = deadline_of(data_.loop(), options.timeout);
   job.match = std::move(match);
@@ -280,23 +315,36 @@ Task<Result<TransferReport>> ClientCore::fetch(std::shared_ptr<const Match::Stat
   job.proof = proof_;
   job.window = config_.fetch_window_blocks;
   job.verify = config_.verify_checksums;
-  ++fetches_;
-  Task<Result<TransferReport>> fetching = fetch_blocks(links_, std::move(job));
-  Result<TransferReport> report = co_await fetching;
-  if (--fetches_ == 0) background_.fetch_ended();
-  transfer_ended();
-  co_return std::move(report);
+  return fetch_blocks(links_, std::move(job));
 }
 
 Task<Result<TransferReport>> ClientCore::store(OpenedNamespace space, StoreList list,
                                                TransferOptions options,
                                                std::shared_ptr<CancelToken> cancel) {
-  const auto maker = data_keys_.find(NamespaceId{space.id});
-  if (maker == data_keys_.end()) {
+  const Result<DeviceLane*> lane = lane_of(options.memory);
+  if (!lane) co_return fail(lane.error());
+  if (!data_keys_.contains(NamespaceId{space.id})) {
     co_return fail(Errc::invalid_argument, "this client did not open that namespace");
   }
   if (!server_here_) co_return fail(Errc::unavailable, "the server is away");
   if (const Result<> begun = transfer_begins(); !begun) co_return fail(begun.error());
+  const TimePoint deadline = deadline_of(data_.loop(), options.timeout);
+  const HostStore onward = [this, space](auto staged, auto terms, auto token) {
+    return store_from_host(space, std::move(staged), std::move(terms), std::move(token));
+  };
+  Task<Result<TransferReport>> storing =
+      *lane == nullptr
+          ? store_from_host(space, std::move(list), std::move(options), std::move(cancel))
+          : store_from_device(**lane, {std::move(options), std::move(cancel), deadline},
+                              std::move(list), onward);
+  Result<TransferReport> report = co_await storing;
+  transfer_ended();
+  co_return std::move(report);
+}
+
+Task<Result<TransferReport>> ClientCore::store_from_host(OpenedNamespace space, StoreList list,
+                                                         TransferOptions options,
+                                                         std::shared_ptr<CancelToken> cancel) {
   StoreJob job;
   job.deadline = deadline_of(data_.loop(), options.timeout);
   if (!links_.any_place()) {
@@ -304,7 +352,7 @@ Task<Result<TransferReport>> ClientCore::store(OpenedNamespace space, StoreList 
     co_await renewed;
   }
   job.space = space;
-  job.keys = maker->second;
+  job.keys = data_keys_.at(NamespaceId{space.id});
   job.list = std::move(list);
   job.options = std::move(options);
   job.cancel = std::move(cancel);
@@ -313,9 +361,7 @@ Task<Result<TransferReport>> ClientCore::store(OpenedNamespace space, StoreList 
   job.ask_parts = parts_call();
   if (mapped_.arenas()) job.writable = [this](NodeId node) { return writable(node); };
   Task<Result<TransferReport>> storing = store_blocks(links_, std::move(job));
-  Result<TransferReport> report = co_await storing;
-  transfer_ended();
-  co_return std::move(report);
+  co_return co_await storing;
 }
 
 AskParts ClientCore::parts_call() {

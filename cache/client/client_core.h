@@ -14,6 +14,7 @@
 #include "base/key.h"
 #include "cache/client/background_store.h"
 #include "cache/client/cancel_token.h"
+#include "cache/client/device_transfer.h"
 #include "cache/client/fetch_list.h"
 #include "cache/client/mapped_nodes.h"
 #include "cache/client/match_state.h"
@@ -42,9 +43,10 @@ class ClientCore final : private SessionListener {
   static constexpr std::uint32_t kMaxTransfers = 65536;  ///< fetches and stores under way
 
   /// `host` names this machine (equal text = the same host); empty: never the same.
-  /// `opener` maps arenas of this host; null: none.
+  /// `opener` maps arenas of this host; null: none. `devices` are on the data fabric's loop.
   ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::string host,
-             std::unique_ptr<ArenaOpener> opener = nullptr);
+             std::unique_ptr<ArenaOpener> opener = nullptr,
+             std::vector<std::unique_ptr<DeviceLane>> devices = {});
   ~ClientCore();
   ClientCore(const ClientCore&) = delete;
   ClientCore& operator=(const ClientCore&) = delete;
@@ -77,6 +79,14 @@ class ClientCore final : private SessionListener {
   Task<Result<TransferReport>> store(OpenedNamespace space, StoreList list, TransferOptions options,
                                      std::shared_ptr<CancelToken> cancel);
 
+  /// How blocks come to the host on their way to a GPU, if not the checked way alone. Before
+  /// `start`.
+  void set_host_fetch(HostFetch fetch) { host_fetch_ = std::move(fetch); }
+  /// The checked way to the host, inside a `fetch`.
+  Task<Result<TransferReport>> fetch_to_host(std::shared_ptr<const Match::State> match,
+                                             FetchList items, TransferOptions options,
+                                             std::shared_ptr<CancelToken> cancel);
+
   /// `Client::reserve` and `seal`.
   Task<Result<std::vector<Reservation>>> reserve(OpenedNamespace space,
                                                  std::vector<ReserveItem> items,
@@ -95,6 +105,8 @@ class ClientCore final : private SessionListener {
   /// What of this host's arenas is mapped now; null if nothing is.
   [[nodiscard]] std::shared_ptr<const ArenaSet> arenas() const { return mapped_.arenas(); }
   [[nodiscard]] const ClientConfig& config() const noexcept { return config_; }
+  /// Null: the host's memory. `invalid_argument` for a GPU that the client did not open.
+  [[nodiscard]] Result<DeviceLane*> lane_of(const PieceMemory& memory) const;
 
  private:
   using KeysById = std::map<NamespaceId, std::shared_ptr<const KeyMaker>>;
@@ -110,6 +122,9 @@ class ClientCore final : private SessionListener {
   /// Data loop: asks for the list of nodes, and waits until it is here.
   Task<> renew_nodes(TimePoint deadline);
   [[nodiscard]] BackgroundStore::Store background_call();
+  Task<Result<TransferReport>> store_from_host(OpenedNamespace space, StoreList list,
+                                               TransferOptions options,
+                                               std::shared_ptr<CancelToken> cancel);
   Task<> refresh_for_data(TimePoint deadline, Completion& renewed);
   /// Data loop: WritableOf.
   Task<std::shared_ptr<const WritableArena>> writable(NodeId node);
@@ -139,6 +154,8 @@ class ClientCore final : private SessionListener {
   bool started_ = false;
 
   // data loop
+  const std::vector<std::unique_ptr<DeviceLane>> devices_;
+  HostFetch host_fetch_;
   NodeLinks links_;
   KeysById data_keys_;
   wire::SessionProof proof_;

@@ -70,25 +70,13 @@ Result<> Fetching::plan() {
 Result<> Fetching::plan_item(std::size_t item) {
   const WantedRange& asked = job_.items[item];
   const Match::State& match = *job_.match;
-  if (asked.block >= match.keys.size() || asked.part >= match.parts) {
-    return fail(Errc::invalid_argument, "a fetch of a block or part outside the match");
-  }
+  const Result<std::uint32_t> length = wanted_bytes(match, asked);
+  if (!length) return fail(length.error());
+  if (*length == 0) return {};  // a miss
   Course& course = courses_[item];
-  const std::optional<std::size_t> claim = match.claim_of(asked.block);
   course.replicas = match.replicas_of(asked.block, asked.part);
-  if (course.replicas.empty() || !claim) {
-    course.replicas = {};
-    return {};  // a miss
-  }
-  course.claim = *claim;
-  const std::uint32_t whole = course.replicas.front().at.length;
-  if (asked.offset >= whole || asked.length > whole - asked.offset) {
-    return fail(Errc::invalid_argument, "a fetch of a range outside the block");
-  }
-  course.length = asked.length != 0 ? asked.length : whole - asked.offset;
-  if (!asked.sound || asked.into.size_bytes() != course.length) {
-    return fail(Errc::invalid_argument, "pieces whose sizes do not add up to the range");
-  }
+  course.claim = *match.claim_of(asked.block);
+  course.length = *length;
   return {};
 }
 
@@ -191,6 +179,23 @@ void Fetching::cancel() {
 void Fetching::end(std::size_t item, const ItemOutcome& outcome) {
   report_.items[item] = outcome;
   if (job_.options.on_item) job_.options.on_item(item, outcome);
+}
+
+Result<std::uint32_t> wanted_bytes(const Match::State& match, const WantedRange& asked) noexcept {
+  if (asked.block >= match.keys.size() || asked.part >= match.parts) {
+    return fail(Errc::invalid_argument, "a fetch of a block or part outside the match");
+  }
+  const std::span<const FoundReplica> replicas = match.replicas_of(asked.block, asked.part);
+  if (replicas.empty() || !match.claim_of(asked.block)) return 0;
+  const std::uint32_t whole = replicas.front().at.length;
+  if (asked.offset >= whole || asked.length > whole - asked.offset) {
+    return fail(Errc::invalid_argument, "a fetch of a range outside the block");
+  }
+  const std::uint32_t length = asked.length != 0 ? asked.length : whole - asked.offset;
+  if (!asked.sound || asked.into.size_bytes() != length) {
+    return fail(Errc::invalid_argument, "pieces whose sizes do not add up to the range");
+  }
+  return length;
 }
 
 Task<Result<TransferReport>> fetch_blocks(NodeLinks& links, FetchJob job) {

@@ -87,6 +87,11 @@ class Fetching {
   bool cancelled_ = false;
 };
 
+/// Bytes of an item; 0 if the lookup did not find it. `invalid_argument` for a block, part or range
+/// that is not in the match, or pieces that do not add up to it.
+[[nodiscard]] Result<std::uint32_t> wanted_bytes(const Match::State& match,
+                                                 const WantedRange& asked) noexcept;
+
 /// `Fetching(links, job).run()`, owned.
 [[nodiscard]] Task<Result<TransferReport>> fetch_blocks(NodeLinks& links, FetchJob job);
 

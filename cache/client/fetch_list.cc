@@ -49,4 +49,19 @@ FetchList FetchList::picked(std::span<const std::uint32_t> items) const {
   return list;
 }
 
+FetchList FetchList::staged(std::size_t first, std::size_t count, std::byte* memory) const {
+  FetchList list;
+  list.ranges_.reserve(count);
+  std::shared_ptr<Piece[]> pieces = std::make_shared<Piece[]>(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    WantedRange range = ranges_[first + i];
+    pieces[i] = {memory, static_cast<std::size_t>(range.into.size_bytes())};
+    memory += pieces[i].size;
+    range.into = Place(std::span<const Piece>(&pieces[i], 1));
+    list.ranges_.push_back(range);
+  }
+  list.owner_ = std::move(pieces);
+  return list;
+}
+
 }  // namespace membrain

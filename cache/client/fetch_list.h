@@ -38,6 +38,8 @@ class FetchList {
   static Result<FetchList> of(const RegisteredLayout& into, const LayoutFetch& fetch);
   /// Some of its items, in this order.
   [[nodiscard]] FetchList picked(std::span<const std::uint32_t> items) const;
+  /// `count` of its items from `first` on, that come into `memory` instead, one behind the other.
+  [[nodiscard]] FetchList staged(std::size_t first, std::size_t count, std::byte* memory) const;
   FetchList(FetchList&&) noexcept = default;
   FetchList& operator=(FetchList&&) noexcept = default;
 

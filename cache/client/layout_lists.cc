@@ -114,4 +114,22 @@ StoreList StoreList::take(std::size_t first, std::size_t count) {
   return taken;
 }
 
+StoreList StoreList::staged(std::size_t first, std::size_t count, const std::byte* memory) const {
+  StoreList list;
+  list.items.reserve(count);
+  for (std::size_t i = first; i < first + count; ++i) {
+    const StoreItem& of = items[i];
+    const auto size = static_cast<std::size_t>(bytes(i));
+    StoreItem& item = list.items.emplace_back();
+    item.hash = of.hash;
+    item.parent = of.parent;
+    item.depth = of.depth;
+    item.part = of.part;
+    item.priority = of.priority;
+    item.from = {{memory, size}};
+    memory += size;
+  }
+  return list;
+}
+
 }  // namespace membrain

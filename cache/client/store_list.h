@@ -38,6 +38,10 @@ struct StoreList {
   /// `count` items from `first` on, with their pieces, which these items have no more.
   [[nodiscard]] StoreList take(std::size_t first, std::size_t count);
 
+  /// The same of items whose bytes have come to `memory`, one behind the other.
+  [[nodiscard]] StoreList staged(std::size_t first, std::size_t count,
+                                 const std::byte* memory) const;
+
   std::vector<StoreItem> items;
   std::shared_ptr<const LayoutGeometry> layout;
   std::vector<std::uint32_t> ids;  ///< by item, in `layout`

@@ -69,4 +69,13 @@ struct ConstPiece {
   std::size_t size = 0;  ///< bytes
 };
 
+/// Which memory the pieces of a transfer lie in: the host's, or one GPU's.
+struct PieceMemory {
+  static constexpr int kHost = -1;
+  int device = kHost;  ///< one of `ClientConfig::devices`
+  /// Of a GPU: nothing touches the pieces before this event (a recorded cudaEvent_t or CUevent) has
+  /// come; null: at once. It exists, and is not recorded again, until the transfer is reported.
+  void* after = nullptr;
+};
+
 }  // namespace membrain

@@ -52,6 +52,13 @@ struct ClientConfig {
   std::uint64_t probe_store_bytes = 512 * 1024;
   /// what `offer` may keep waiting; beyond it offers are shed
   std::uint64_t background_store_bytes = std::uint64_t{256} << 20;
+
+  /// GPUs, as CUDA counts them in this process, whose memory transfers may name. They are opened
+  /// with the client, which takes some hundred milliseconds each.
+  std::vector<int> devices;
+  std::uint32_t staging_slots = 4;  ///< transfers that are at a GPU at once
+  /// pinned host memory and GPU memory of each of them; no block may be larger
+  std::uint64_t staging_slot_bytes = std::uint64_t{8} << 20;
 };
 
 /// One namespace as this client opened it. 0 is none.
@@ -145,6 +152,7 @@ struct ItemOutcome {
 
 struct TransferOptions {
   std::chrono::milliseconds timeout{0};  ///< 0: the client's default
+  PieceMemory memory = {};               ///< where the pieces, or the layout's planes, lie
   /// Told of each item as it ends, before the operation does; never of two at once. On the data
   /// loop's thread (or inside `poll`), or the one that copies: the caller of `fetch`, or a copy
   /// thread. It must not block and must not call the client.
@@ -207,7 +215,8 @@ class Operation {
 /// Cost       A lookup is one message each way; a fetch one message per node and the data.
 class Client {
  public:
-  /// Connects and opens a session. `unavailable` with nobody there, `denied` for a wrong secret.
+  /// Connects and opens a session. `unavailable` with nobody there or without a GPU that is asked
+  /// for (the log says what is missing), `denied` for a wrong secret.
   static Result<std::unique_ptr<Client>> open(ClientConfig config);
   /// Drains what is under way (bounded by its deadlines), gives pins back, closes.
   ~Client();
@@ -234,6 +243,10 @@ class Client {
   /// Fetches from `match`. An item that fails does not disturb the others; a failed one is retried
   /// on another replica, then reported as a miss. The Match must outlive the operation. What a node
   /// on this host holds is copied straight from its memory, in `fetch` by the calling thread.
+  ///
+  /// To a GPU, blocks come into pinned memory, are verified there, and are copied over together;
+  /// nothing but whole, verified blocks reaches it. Should the GPU hang in such a copy, the
+  /// operation ends no sooner than the copy.
   Operation<TransferReport> fetch_async(const Match& match, std::span<const FetchItem> items,
                                         TransferOptions options = {});
   Result<TransferReport> fetch(const Match& match, std::span<const FetchItem> items,
@@ -246,6 +259,8 @@ class Client {
   Result<std::vector<View>> fetch_view(const Match& match, std::span<const FetchItem> items) const;
 
   /// Keeps blocks that are not there yet. Never waits for space: an item is `out_of_capacity` then.
+  /// From a GPU, blocks are gathered into pinned memory once `PieceMemory::after` has come, on a
+  /// stream of the client's own: the engine's streams never wait.
   Operation<TransferReport> store_async(const OpenedNamespace& space,
                                         std::span<const StoreItem> items,
                                         TransferOptions options = {});
@@ -291,12 +306,14 @@ class Client {
   ///         it would exceed `background_store_bytes` or 65,536 blocks that wait;
   ///         `invalid_argument` for what `store` refuses.
   Result<std::uint64_t> offer(const OpenedNamespace& space, std::vector<StoreItem> items,
-                              std::function<void(const TransferReport&)> done = {});
+                              std::function<void(const TransferReport&)> done = {},
+                              PieceMemory memory = {});
   /// The same with blocks of a layout, by their ids; also `invalid_argument` for what `store`
   /// refuses of them.
   Result<std::uint64_t> offer(const OpenedNamespace& space, const RegisteredLayout& from,
                               const LayoutStore& blocks,
-                              std::function<void(const TransferReport&)> done = {});
+                              std::function<void(const TransferReport&)> done = {},
+                              PieceMemory memory = {});
   /// Takes an offer back if it has not ended; the memory comes back with `done`, not with the call.
   void withdraw(std::uint64_t offer);
   [[nodiscard]] BackgroundStats background_stats() const;

@@ -378,7 +378,8 @@ ClientTest::~ClientTest() {
 }
 
 void ClientTest::start() {
-  core_ = std::make_unique<ClientCore>(*control_, *data_, config_, "here", std::move(opener_));
+  core_ = std::make_unique<ClientCore>(*control_, *data_, config_, "here", std::move(opener_),
+                                       std::move(devices_));
   const Result<> begun = await(control_loop_, core_->start());
   ASSERT_TRUE(begun) << begun.error().context;
   started_ = true;

@@ -212,7 +212,10 @@ class ClientTest : public testing::Test {
   }
   template <class Condition>
   void step_until(Condition condition) {
-    for (int i = 0; i < 200'000 && !condition(); ++i) network_.step();
+    for (int i = 0; i < 200'000 && !condition(); ++i) {
+      if (before_step_) before_step_();
+      network_.step();
+    }
     ASSERT_TRUE(condition()) << "it does not come to that";
   }
   void run_for(Duration time) {
@@ -236,7 +239,9 @@ class ClientTest : public testing::Test {
   std::unique_ptr<Fabric> control_;
   std::unique_ptr<Fabric> data_;
   ClientConfig config_;
-  std::unique_ptr<ArenaOpener> opener_;  ///< the client's, when it starts
+  std::unique_ptr<ArenaOpener> opener_;               ///< the client's, when it starts
+  std::vector<std::unique_ptr<DeviceLane>> devices_;  ///< likewise
+  std::function<void()> before_step_;
   std::unique_ptr<ClientCore> core_;
   OpenedNamespace space_;
   bool started_ = false;

@@ -106,6 +106,9 @@ std::uint64_t calls() {
 void pause(bool paused) {
   gpu().pause(paused);
 }
+void settle() {
+  gpu().settle();
+}
 void break_down() {
   gpu().break_down();
 }

@@ -15,6 +15,8 @@ void fail_call(std::uint64_t skip, Status status);
 std::uint64_t calls();
 /// No work of any stream is begun while it is paused.
 void pause(bool paused);
+/// Waits until all work is done that can be done: for tests whose clock does not run by itself.
+void settle();
 /// The device fails, as after a wild access of a kernel: every call fails, and what was queued,
 /// host calls too, never happens.
 void break_down();

@@ -5,8 +5,17 @@
 namespace membrain::cuda::fake {
 
 namespace {
+
 constexpr Status kIllegalAddress = 700;
+
+/// Its next piece of work can be done.
+bool runnable(const Strm& stream) {
+  if (stream.work.empty()) return false;
+  const Strm::Work& front = stream.work.front();
+  return front.event == nullptr || front.event->reached >= front.times;
 }
+
+}  // namespace
 
 Gpu& Gpu::instance() {
   static Gpu gpu;
@@ -48,6 +57,15 @@ void Gpu::pause(bool paused) {
     paused_ = paused;
   }
   changed_.notify_all();
+}
+
+void Gpu::settle() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] {
+    return std::ranges::none_of(streams_, [&](const Strm* stream) {
+      return stream->running || (!paused_ && runnable(*stream));
+    });
+  });
 }
 
 void Gpu::break_down() {
@@ -162,9 +180,8 @@ void Gpu::work() {
 bool Gpu::step(std::unique_lock<std::mutex>& lock) {
   for (std::size_t i = 0; i < streams_.size(); ++i) {
     Strm* const stream = streams_[i];
-    if (stream->work.empty()) continue;
+    if (!runnable(*stream)) continue;
     Strm::Work& front = stream->work.front();
-    if (front.event != nullptr && front.event->reached < front.times) continue;
     const std::function<void()> run = std::move(front.run);
     stream->work.pop_front();
     stream->running = true;

@@ -43,6 +43,7 @@ class Gpu {
   [[nodiscard]] std::uint64_t calls();
 
   void pause(bool paused);
+  void settle();
   /// From now on everything fails, and nothing is under way.
   void break_down();
   void repair();

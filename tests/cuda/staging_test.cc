@@ -116,12 +116,34 @@ TEST_F(CudaStaging, MovesOneRunWithoutAKernel) {
 
 TEST_F(CudaStaging, JoinsPiecesThatFollowEachOther) {
   const std::vector<DevicePiece> pieces{piece(0, 16), piece(16, 32), piece(64, 16), piece(48, 16)};
-  std::vector<DevicePiece> runs;
+  std::vector<cuda::DeviceRun> runs;
   cuda::join_runs(pieces, runs);
   ASSERT_EQ(runs.size(), 3u);
   EXPECT_EQ(runs[0].bytes, 48u);
   EXPECT_EQ(runs[1].address, cache_->address() + 64);
   EXPECT_EQ(runs[2].bytes, 16u);
+  EXPECT_EQ(runs[2].staged_at, 64u);
+}
+
+TEST_F(CudaStaging, PassesOverBytesThatAreNotWanted) {
+  const std::vector<DevicePiece> all = scattered(6, 4096);
+  std::vector<DevicePiece> wanted = all;
+  for (const std::size_t hole : {0U, 3U, 5U}) wanted[hole].address = 0;
+  for (const std::vector<DevicePiece>& pieces :
+       {wanted, std::vector<DevicePiece>{{0, 4096}, all[1], {0, 4096}}}) {
+    std::vector<std::byte> expected = cache();
+    const std::vector<std::byte> bytes = noise(kSlotBytes, 77);
+    std::memcpy(slot_->host().data(), bytes.data(), bytes.size());
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+      if (pieces[i].address == 0) continue;
+      std::memcpy(expected.data() + (pieces[i].address - cache_->address()),
+                  bytes.data() + i * 4096, 4096);
+    }
+    ASSERT_TRUE(slot_->scatter(pieces, count, &calls_));
+    ASSERT_TRUE(slot_->synchronize());
+    EXPECT_TRUE(cache() == expected);
+  }
+  EXPECT_FALSE(slot_->scatter(std::vector<DevicePiece>{{0, 4096}}, count, &calls_));
 }
 
 TEST_F(CudaStaging, FillsItsSlotToTheLastByteAndRefusesOneMore) {

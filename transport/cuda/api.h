@@ -29,7 +29,6 @@ inline constexpr Status kNoDevice = 100;
 inline constexpr Status kInvalidDevice = 101;
 inline constexpr Status kNotFound = 500;
 inline constexpr Status kNotReady = 600;
-inline constexpr Status kAlreadyRegistered = 712;
 
 /// CUdevice_attribute
 enum class DeviceAttribute : std::int32_t {

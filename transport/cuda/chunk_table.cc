@@ -17,9 +17,12 @@ Result<ChunkTable> ChunkTable::create(std::shared_ptr<const Device> device) {
   return ChunkTable(std::move(*host), std::move(*there));
 }
 
+std::size_t ChunkTable::chunks_of(std::uint64_t bytes) noexcept {
+  return (bytes + kernel::kChunkBytes - 1) / kernel::kChunkBytes;
+}
+
 bool ChunkTable::add(Address to, Address from, std::uint64_t bytes) noexcept {
-  const std::uint64_t needed = (bytes + kernel::kChunkBytes - 1) / kernel::kChunkBytes;
-  if (needed > kMaxChunks - count_) return false;
+  if (chunks_of(bytes) > kMaxChunks - count_) return false;
   auto* const table = reinterpret_cast<Chunk*>(host_.bytes().data());
   for (std::uint64_t at = 0; at < bytes; at += kernel::kChunkBytes) {
     const std::uint64_t size = std::min<std::uint64_t>(kernel::kChunkBytes, bytes - at);

@@ -16,7 +16,9 @@ namespace membrain::cuda {
 /// Threads  One at a time.
 class ChunkTable {
  public:
-  static constexpr std::size_t kMaxChunks = 16384;  ///< of at most 32 KiB each
+  static constexpr std::size_t kMaxChunks = 16384;
+  /// Of a run of `bytes`.
+  [[nodiscard]] static std::size_t chunks_of(std::uint64_t bytes) noexcept;
   static Result<ChunkTable> create(std::shared_ptr<const Device> device);
 
   void clear() noexcept { count_ = 0; }

@@ -19,33 +19,41 @@ Result<std::unique_ptr<StagingSlot>> StagingSlot::create(std::shared_ptr<const D
                                                       std::move(*mark)));
 }
 
-void join_runs(std::span<const DevicePiece> pieces, std::vector<DevicePiece>& runs) {
+void join_runs(std::span<const DevicePiece> pieces, std::vector<DeviceRun>& runs) {
   runs.clear();
+  std::uint64_t staged_at = 0;
+  bool joins = false;
   for (const DevicePiece& piece : pieces) {
-    if (!runs.empty() && runs.back().address + runs.back().bytes == piece.address) {
+    if (piece.address == 0) {
+      joins = false;
+    } else if (joins && runs.back().address + runs.back().bytes == piece.address) {
       runs.back().bytes += piece.bytes;
     } else {
-      runs.push_back(piece);
+      runs.push_back({piece.address, piece.bytes, staged_at});
+      joins = true;
     }
+    staged_at += piece.bytes;
   }
 }
 
 /// Joins the pieces, and fills the table where one is needed.
 Result<> StagingSlot::plan(std::span<const DevicePiece> pieces, Way way) {
-  join_runs(pieces, runs_);
-  table_.clear();
-  bytes_ = 0;
-  for (const DevicePiece& run : runs_) {
-    if (run.bytes > host().size() - bytes_) {
+  std::uint64_t left = host().size();
+  for (const DevicePiece& piece : pieces) {
+    if (piece.bytes > left) {
       return fail(Errc::invalid_argument, "more bytes than a staging slot has");
     }
-    const Address staged = device_.address() + bytes_;
+    left -= piece.bytes;
+  }
+  join_runs(pieces, runs_);
+  table_.clear();
+  if (runs_.empty()) return fail(Errc::invalid_argument, "no bytes to move");
+  if (runs_.size() == 1) return {};  // the copy alone will do
+  for (const DeviceRun& run : runs_) {
+    const Address staged = device_.address() + run.staged_at;
     const Address to = way == Way::in ? run.address : staged;
     const Address from = way == Way::in ? staged : run.address;
-    if (runs_.size() > 1 && !table_.add(to, from, run.bytes)) {
-      return fail(Errc::invalid_argument, "too many pieces");
-    }
-    bytes_ += run.bytes;
+    if (!table_.add(to, from, run.bytes)) return fail(Errc::invalid_argument, "too many pieces");
   }
   return {};
 }
@@ -67,18 +75,21 @@ Result<> StagingSlot::scatter(std::span<const DevicePiece> to, HostCall call, vo
 }
 
 Result<> StagingSlot::queue(Way way, RawEvent after, HostCall call, void* data) {
+  const DeviceRun& first = runs_.front();
+  const Address host = host_.address() + first.staged_at;
+  const Address staged = device_.address() + first.staged_at;
+  const std::uint64_t bytes = runs_.back().staged_at + runs_.back().bytes - first.staged_at;
   Result<> done;
   if (after != nullptr) done = stream_.wait(after);
   if (done && runs_.size() == 1) {
-    const Address there = runs_.front().address;
-    done = way == Way::in ? stream_.copy(there, host_.address(), bytes_)
-                          : stream_.copy(host_.address(), there, bytes_);
+    done = way == Way::in ? stream_.copy(first.address, host, bytes)
+                          : stream_.copy(host, first.address, bytes);
   } else if (done && way == Way::in) {
-    done = stream_.copy(device_.address(), host_.address(), bytes_);
+    done = stream_.copy(staged, host, bytes);
     if (done) done = table_.launch(stream_);
   } else if (done) {
     done = table_.launch(stream_);
-    if (done) done = stream_.copy(host_.address(), device_.address(), bytes_);
+    if (done) done = stream_.copy(host, staged, bytes);
   }
   if (done) done = mark_.record(stream_);
   // Last: when it is called, nothing of this transfer is touched any more.

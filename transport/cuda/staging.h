@@ -16,8 +16,15 @@ namespace membrain::cuda {
 
 /// Bytes of a block on a device. Pieces of one block follow each other in it.
 struct DevicePiece {
+  Address address = 0;  ///< 0: so many bytes of the staging memory are passed over
+  std::uint64_t bytes = 0;
+};
+
+/// Pieces that follow each other in memory, joined.
+struct DeviceRun {
   Address address = 0;
   std::uint64_t bytes = 0;
+  std::uint64_t staged_at = 0;  ///< bytes into the staging memory
 };
 
 /// Room for one transfer under way: pinned memory, as much on the device, and a stream.
@@ -65,12 +72,11 @@ class StagingSlot {
   ChunkTable table_;
   Stream stream_;
   Event mark_;
-  std::vector<DevicePiece> runs_;  // of the transfer under way
-  std::size_t bytes_ = 0;
+  std::vector<DeviceRun> runs_;  // of the transfer under way
 };
 
-/// Pieces that follow each other in memory, joined.
-void join_runs(std::span<const DevicePiece> pieces, std::vector<DevicePiece>& runs);
+/// What is to be moved of `pieces`: what is passed over is in no run.
+void join_runs(std::span<const DevicePiece> pieces, std::vector<DeviceRun>& runs);
 
 /// A few slots for all transfers of a device.
 ///

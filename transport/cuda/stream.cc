@@ -64,9 +64,9 @@ Result<> Event::record(const Stream& stream) {
   return outcome_of(device_->api().event_record(event_, stream.raw()), "cuEventRecord");
 }
 
-Result<bool> Event::done() const {
-  const Device::Current current(*device_);
-  const Status got = device_->api().event_query(event_);
+Result<bool> is_done(const Device& device, RawEvent event) {
+  const Device::Current current(device);
+  const Status got = device.api().event_query(event);
   if (got == kNotReady) return false;
   if (const Result<> fine = outcome_of(got, "cuEventQuery"); !fine) return fail(fine.error());
   return true;

@@ -46,6 +46,10 @@ class Stream {
   RawStream stream_;
 };
 
+/// True if everything before an event of whomever is done; a failure if it is no event, or the
+/// device has failed.
+[[nodiscard]] Result<bool> is_done(const Device& device, RawEvent event);
+
 /// A mark in a stream. Threads, cost: as Stream.
 class Event {
  public:
@@ -58,7 +62,7 @@ class Event {
   Result<> record(const Stream& stream);
   /// True if everything before the mark is done; a failure if the device has failed, which it does
   /// for good: nothing is under way on it any more.
-  [[nodiscard]] Result<bool> done() const;
+  [[nodiscard]] Result<bool> done() const { return is_done(*device_, event_); }
 
   [[nodiscard]] RawEvent raw() const noexcept { return event_; }
 

@@ -1,0 +1,344 @@
+#include "cache/client/client_runtime.h"
+
+#include <pthread.h>
+
+#include <atomic>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <system_error>
+
+#include "cache/client/bell.h"
+#include "cache/client/device_lane.h"
+#include "cache/client/door_opener.h"
+#include "cache/client/store.h"
+#include "protocol/messages.h"
+#include "transport/ucx/ucx_context.h"
+#include "transport/ucx/ucx_fabric.h"
+
+namespace membrain {
+
+namespace {
+
+using detail::Outcome;
+
+constexpr std::uint32_t kMaxCopyThreads = 64;
+constexpr std::uint32_t kMaxStagingSlots = 64;
+constexpr std::uint64_t kMinStagingBytes = 64 * 1024;
+
+/// Equal on all processes of a host, and on no two hosts.
+std::string host_id() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  std::getline(file, id);
+  return id;
+}
+
+Result<> check_config(const ClientConfig& config) {
+  const auto bad = [](const char* why) { return fail(Errc::invalid_argument, why); };
+  if (config.server.empty()) return bad("ClientConfig::server is empty");
+  if (config.tenant.empty() || config.tenant.size() > wire::kMaxTextBytes) {
+    return bad("ClientConfig::tenant has 1 to 256 bytes");
+  }
+  if (config.label.size() > wire::kMaxTextBytes) return bad("ClientConfig::label is too long");
+  if (config.connect_timeout.count() <= 0 || config.default_timeout.count() <= 0) {
+    return bad("ClientConfig: a time-out must be positive");
+  }
+  if (config.fetch_window_blocks == 0) return bad("ClientConfig::fetch_window_blocks is 0");
+  if (config.copy_threads > kMaxCopyThreads) return bad("ClientConfig::copy_threads is above 64");
+  if (!config.devices.empty()) {
+    if (config.staging_slots == 0 || config.staging_slots > kMaxStagingSlots) {
+      return bad("ClientConfig::staging_slots is 1 to 64");
+    }
+    if (config.staging_slot_bytes < kMinStagingBytes) {
+      return bad("ClientConfig::staging_slot_bytes is below 64 KiB");
+    }
+  }
+  return {};
+}
+
+/// The GPUs that the client was told of.
+Result<std::vector<std::unique_ptr<DeviceLane>>> open_devices(const ClientConfig& config,
+                                                              Loop& loop) {
+  std::vector<std::unique_ptr<DeviceLane>> lanes;
+  if (config.devices.empty()) return lanes;
+  const Result<std::shared_ptr<const cuda::Driver>> driver = cuda::Driver::load();
+  if (!driver) return fail(driver.error());
+  for (const int ordinal : config.devices) {
+    const Result<std::shared_ptr<const cuda::Device>> device = cuda::Device::open(*driver, ordinal);
+    if (!device) return fail(device.error());
+    Result<std::unique_ptr<DeviceLane>> lane =
+        DeviceLane::open(loop, *device, config.staging_slots, config.staging_slot_bytes);
+    if (!lane) return fail(lane.error());
+    lanes.push_back(std::move(*lane));
+  }
+  return lanes;
+}
+
+Task<Result<>> stop_core(ClientCore& core) {
+  Task<> stopping = core.stop();
+  co_await stopping;
+  co_return Result<>{};
+}
+
+Task<> fetch_part(ClientCore& core, std::shared_ptr<const Match::State> match, FetchList items,
+                  TransferOptions options, std::shared_ptr<CancelToken> cancel,
+                  MixedFetch::Reported reported) {
+  Task<Result<TransferReport>> fetching =
+      core.fetch(std::move(match), std::move(items), std::move(options), std::move(cancel));
+  Result<TransferReport> report = co_await fetching;
+  reported(std::move(report));
+}
+
+std::jthread run_thread(Loop& loop, const char* name) {
+  return std::jthread([&loop, name] {
+    pthread_setname_np(pthread_self(), name);
+    loop.run();
+  });
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig config) {
+  if (const Result<> fine = check_config(config); !fine) return fail(fine.error());
+  auto runtime = std::make_unique<Runtime>();
+  runtime->caller_drives = config.threads == ClientConfig::Threads::caller;
+  if (const Result<> made = runtime->make_fabrics(config); !made) return fail(made.error());
+  runtime->copies = std::make_unique<CopyPool>(config.copy_threads);
+  auto opener = config.mapped ? std::make_unique<DoorOpener>(runtime->control_loop) : nullptr;
+  auto devices = open_devices(config, runtime->data_loop());
+  if (!devices) return fail(devices.error());
+  runtime->core = std::make_unique<ClientCore>(*runtime->control, *runtime->data, std::move(config),
+                                               host_id(), std::move(opener), std::move(*devices));
+  runtime->core->set_host_fetch(
+      [&at = *runtime](auto match, auto items, auto options, auto cancel) {
+        return at.fetch_to_host(std::move(match), std::move(items), std::move(options),
+                                std::move(cancel));
+      });
+  if (const Result<> begun = runtime->start_threads(); !begun) return fail(begun.error());
+  const Result<> started = runtime->run(runtime->control_loop, runtime->core->start());
+  if (!started) return fail(started.error());
+  runtime->started = true;
+  Runtime& at = *runtime;
+  runtime->core->pin_desk().set_grants(
+      [&at](std::shared_ptr<const Match::State> match, std::chrono::milliseconds valid) {
+        return at.run(at.control_loop, at.core->grant(std::move(match), valid));
+      });
+  return runtime;
+}
+
+Result<> Client::Runtime::make_fabrics(const ClientConfig& config) {
+  UcxContextConfig ucx;
+  ucx.loopback_only = is_loopback(config.server);  // then all of the cluster is on this host
+  const Result<std::shared_ptr<UcxContext>> context = UcxContext::create(ucx);
+  if (!context) return fail(context.error());
+  UcxFabricConfig fabric;
+  fabric.secret = config.secret;
+  fabric.label = config.label;
+  Result<std::unique_ptr<Fabric>> made = make_ucx_fabric(*context, control_loop, fabric);
+  if (!made) return fail(made.error());
+  control = std::move(*made);
+  made = make_ucx_fabric(*context, data_loop(), fabric);
+  if (!made) return fail(made.error());
+  data = std::move(*made);
+  return {};
+}
+
+Result<> Client::Runtime::start_threads() {
+  if (caller_drives) return {};
+  try {
+    control_thread = run_thread(control_loop, "mb-control");
+    data_thread = run_thread(own_data_loop, "mb-data");
+  } catch (const std::system_error& error) {
+    return fail(Errc::out_of_capacity, "the client's threads", error.code().value());
+  }
+  return {};
+}
+
+void Client::Runtime::stop_threads() noexcept {
+  const auto stop = [](Loop& loop, std::jthread& thread) {
+    if (!thread.joinable()) return;
+    loop.stop();
+    thread.join();
+  };
+  stop(control_loop, control_thread);
+  stop(own_data_loop, data_thread);
+}
+
+std::shared_ptr<Outcome<TransferReport>> Client::Runtime::run_transfer(
+    Task<Result<TransferReport>> work, std::shared_ptr<CancelToken> cancel) {
+  std::shared_ptr<Outcome<TransferReport>> outcome = new_outcome<TransferReport>();
+  outcome->take_back = [&loop = data_loop(), cancel] {
+    // An inbox that is full loses the wish: the operation ends by its deadline.
+    [[maybe_unused]] const Result<> posted = loop.inbox().post([cancel] { cancel->request(); });
+  };
+  submit(data_loop(), std::move(work), outcome);
+  return outcome;
+}
+
+void Client::Runtime::start_checked(std::shared_ptr<const Match::State> match, FetchList items,
+                                    TransferOptions options, std::shared_ptr<CheckedParts> parts,
+                                    MixedFetch::Reported reported) {
+  Loop& loop = data_loop();
+  auto job = [this, &loop, match = std::move(match), items = std::move(items),
+              options = std::move(options), parts = std::move(parts), reported]() mutable {
+    loop.spawn(fetch_part(*core, std::move(match), std::move(items), std::move(options),
+                          parts->add(), std::move(reported)));
+  };
+  const Result<> posted = loop.inbox().post(std::move(job));
+  if (!posted) reported(fail(posted.error()));
+}
+
+Client::Runtime::Mixed Client::Runtime::mix(const std::shared_ptr<const Match::State>& match,
+                                            FetchList& items, TransferOptions& options,
+                                            MixedFetch::Reported reported) {
+  if (!match) return {};
+  std::optional<MappedPlan> plan = plan_mapped(*match, items, core->arenas());
+  if (!plan) return {};
+  MixedFetch::Job job;
+  job.match = match;
+  job.items = std::move(items);
+  job.options = std::move(options);
+  if (job.options.timeout.count() <= 0) job.options.timeout = core->config().default_timeout;
+  job.plan = std::move(*plan);
+  job.verify = core->config().verify_checksums;
+  job.clock = &clock;
+  auto parts = std::make_shared<CheckedParts>();
+  job.checked = [this, match, parts](auto wanted, auto terms, auto checked) {
+    start_checked(match, std::move(wanted), std::move(terms), parts, std::move(checked));
+  };
+  job.reported = std::move(reported);
+  return {std::make_shared<MixedFetch>(std::move(job)), parts};
+}
+
+std::pair<Client::Runtime::Mixed, std::shared_ptr<Outcome<TransferReport>>>
+Client::Runtime::mix_operation(const Match& match, FetchList& items, TransferOptions& options) {
+  if (options.memory.device != PieceMemory::kHost) return {};
+  std::shared_ptr<Outcome<TransferReport>> outcome = new_outcome<TransferReport>();
+  const auto finish = [outcome](Result<TransferReport> report) {
+    outcome->finish(std::move(report));
+  };
+  Mixed mixed = mix(match.state(), items, options, finish);
+  if (!mixed.fetch) return {};
+  outcome->take_back = [&loop = data_loop(), fetch = std::weak_ptr(mixed.fetch),
+                        parts = mixed.parts] {
+    if (const auto still = fetch.lock()) still->cancel();
+    [[maybe_unused]] const Result<> posted = loop.inbox().post([parts] { parts->cancel(); });
+  };
+  return {std::move(mixed), std::move(outcome)};
+}
+
+void Client::Runtime::start_mixed(const Mixed& mixed) {
+  const bool posted = !caller_drives && copies->post([fetch = mixed.fetch] { fetch->copy(); });
+  mixed.fetch->start();
+  if (caller_drives) {
+    mixed.fetch->copy();
+  } else if (!posted) {
+    mixed.fetch->ask();
+  }
+}
+
+Task<Result<TransferReport>> Client::Runtime::fetch_to_host(
+    std::shared_ptr<const Match::State> match, FetchList items, TransferOptions options,
+    std::shared_ptr<CancelToken> cancel) {
+  struct End {
+    std::optional<Result<TransferReport>> report;
+    std::atomic<bool> come = false;
+  };
+  auto bell = std::make_shared<Bell>(data_loop());
+  auto end = std::make_shared<End>();
+  const auto finish = [bell, end](Result<TransferReport> report) {
+    end->report.emplace(std::move(report));
+    end->come.store(true, std::memory_order_release);
+    bell->ring();
+  };
+  const Mixed mixed = mix(match, items, options, finish);
+  if (!mixed.fetch) {
+    Task<Result<TransferReport>> checked = core->fetch_to_host(
+        std::move(match), std::move(items), std::move(options), std::move(cancel));
+    co_return co_await checked;
+  }
+  const auto take_back = [&mixed] {
+    mixed.fetch->cancel();
+    mixed.parts->cancel();
+  };
+  if (cancel->requested()) take_back();
+  cancel->on_request(take_back);
+  start_mixed(mixed);
+  Task<> ending = bell->until([&end] { return end->come.load(std::memory_order_acquire); });
+  co_await ending;
+  cancel->on_request(nullptr);
+  co_return std::move(*end->report);
+}
+
+std::shared_ptr<Outcome<TransferReport>> Client::Runtime::fetch_checked(const Match& match,
+                                                                        FetchList items,
+                                                                        TransferOptions options) {
+  auto cancel = std::make_shared<CancelToken>();
+  Task<Result<TransferReport>> work =
+      core->fetch(match.state(), std::move(items), std::move(options), cancel);
+  return run_transfer(std::move(work), std::move(cancel));
+}
+
+Operation<TransferReport> Client::Runtime::fetch_async(const Match& match, FetchList items,
+                                                       TransferOptions options) {
+  const auto [mixed, outcome] = mix_operation(match, items, options);
+  if (!mixed.fetch) {
+    return Operation<TransferReport>(fetch_checked(match, std::move(items), std::move(options)));
+  }
+  start_mixed(mixed);
+  return Operation<TransferReport>(outcome);
+}
+
+Result<TransferReport> Client::Runtime::fetch(const Match& match, FetchList items,
+                                              TransferOptions options) {
+  const auto [mixed, mapped] = mix_operation(match, items, options);
+  const std::shared_ptr<Outcome<TransferReport>> outcome =
+      mixed.fetch ? mapped : fetch_checked(match, std::move(items), std::move(options));
+  if (mixed.fetch) {
+    mixed.fetch->start();
+    mixed.fetch->copy();
+  }
+  outcome->await();
+  return outcome->take();
+}
+
+Result<std::uint64_t> Client::Runtime::offer(const OpenedNamespace& space, StoreList list,
+                                             std::function<void(const TransferReport&)> done,
+                                             PieceMemory memory) {
+  if (const Result<> fine = check_store(list); !fine) return fail(fine.error());
+  if (const Result<DeviceLane*> lane = core->lane_of(memory); !lane) return fail(lane.error());
+  BackgroundStore& background = core->background();
+  StoreOffer offer;
+  offer.space = space;
+  offer.list = std::move(list);
+  offer.memory = memory;
+  offer.done = std::move(done);
+  if (const Result<> admitted = background.admit(offer); !admitted) return fail(admitted.error());
+  const std::uint64_t id = offer.id;
+  auto shared = std::make_shared<StoreOffer>(std::move(offer));
+  const auto take = [&background, shared] { background.take(std::move(*shared)); };
+  if (const Result<> posted = data_loop().inbox().post(take); !posted) {
+    background.refuse(*shared);
+    return fail(posted.error());
+  }
+  return id;
+}
+
+Operation<TransferReport> Client::Runtime::refused(const Error& why) {
+  std::shared_ptr<Outcome<TransferReport>> outcome = new_outcome<TransferReport>();
+  outcome->finish(fail(why));
+  return Operation<TransferReport>(std::move(outcome));
+}
+
+Client::Runtime::~Runtime() {
+  if (copies) copies->stop();
+  while (started) {
+    const Result<> stopped = run(control_loop, stop_core(*core));
+    started = !stopped;  // a full inbox drains meanwhile
+    if (started && caller_drives) control_loop.turn();
+  }
+  stop_threads();
+}
+
+}  // namespace membrain

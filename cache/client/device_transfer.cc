@@ -1,0 +1,259 @@
+#include "cache/client/device_transfer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "cache/client/fetch.h"
+#include "cache/client/store.h"
+
+namespace membrain {
+
+DeviceTransfer::DeviceTransfer(DeviceLane& lane, DeviceTerms terms)
+    : lane_(lane), terms_(std::move(terms)), workers_(lane.loop().ready()) {}
+
+Task<Result<TransferReport>> DeviceTransfer::run() {
+  Result<> fine = check_items();
+  if (fine) fine = plan();
+  if (!fine) {
+    workers_.finish({});
+    co_return fail(fine.error());
+  }
+  report_.items.resize(item_count());
+  if (terms_.cancel) terms_.cancel->on_request([this] { cancel(); });
+  if (terms_.cancel && terms_.cancel->requested()) cancelled_ = true;
+  Result<> ready;
+  if (terms_.options.memory.after != nullptr) {
+    Task<Result<>> reaching = lane_.reached(
+        static_cast<cuda::RawEvent>(terms_.options.memory.after), terms_.deadline, stopped());
+    ready = co_await reaching;
+  }
+  if (!ready) {
+    for (; next_group_ < groups_.size(); ++next_group_) {
+      end_all(groups_[next_group_], ready.error().code);
+    }
+  }
+  const std::size_t workers = std::min(groups_.size() - next_group_, lane_.slot_count());
+  workers_.expect(static_cast<std::uint32_t>(workers));
+  for (std::size_t i = 0; i < workers; ++i) lane_.loop().spawn(work());
+  workers_.finish({});
+  const Result<> ended = co_await workers_;
+  if (terms_.cancel) terms_.cancel->on_request(nullptr);
+  if (!ended) co_return fail(ended.error());
+  if (cancelled_) co_return fail(Errc::cancelled, "the transfer was taken back");
+  if (refused_) co_return fail(*refused_);
+  co_return std::move(report_);
+}
+
+Result<> DeviceTransfer::plan() {
+  std::uint64_t bytes = 0;
+  std::size_t chunks = 0;
+  for (std::size_t item = 0; item < item_count(); ++item) {
+    const Place at = place(item);
+    if (at.size_bytes() > lane_.slot_bytes()) {
+      return fail(Errc::invalid_argument,
+                  "a block is larger than ClientConfig::staging_slot_bytes: raise it");
+    }
+    if (const Result<> fine = lane_.check_memory(at); !fine) return fine;
+    std::size_t own = 0;
+    at.for_each_piece(
+        [&own](const std::byte*, std::size_t size) { own += cuda::ChunkTable::chunks_of(size); });
+    if (own > DeviceLane::kMaxChunks) {
+      return fail(Errc::invalid_argument, "a block in more pieces than the GPU moves at once");
+    }
+    const std::uint64_t most = std::min(kGroupBytes, std::uint64_t{lane_.slot_bytes()});
+    const bool fits = bytes + at.size_bytes() <= most && chunks + own <= DeviceLane::kMaxChunks;
+    if (groups_.empty() || !fits) {
+      groups_.push_back({item, 0});
+      bytes = 0;
+      chunks = 0;
+    }
+    ++groups_.back().count;
+    bytes += at.size_bytes();
+    chunks += own;
+  }
+  return {};
+}
+
+Task<> DeviceTransfer::work() {
+  while (next_group_ < groups_.size()) {
+    const Group group = groups_[next_group_++];
+    Task<Result<DeviceLane::Slot>> taking = lane_.take(terms_.deadline, stopped());
+    Result<DeviceLane::Slot> slot = co_await taking;
+    if (!slot) {
+      end_all(group, slot.error().code);
+      continue;
+    }
+    Task<> moving = move(group, *slot);
+    co_await moving;
+  }
+  workers_.finish({});
+}
+
+void DeviceTransfer::cancel() {
+  cancelled_ = true;
+  for (const std::weak_ptr<CancelToken>& token : host_tokens_) {
+    if (const std::shared_ptr<CancelToken> running = token.lock()) running->request();
+  }
+  lane_.stir();
+}
+
+DeviceLane::Stopped DeviceTransfer::stopped() const {
+  return [this] { return cancelled_; };
+}
+
+TransferOptions DeviceTransfer::options_now() const {
+  using std::chrono::milliseconds;
+  TransferOptions options;
+  const Duration left = terms_.deadline - lane_.loop().now();
+  options.timeout = std::max(std::chrono::duration_cast<milliseconds>(left), milliseconds(1));
+  return options;
+}
+
+std::shared_ptr<CancelToken> DeviceTransfer::host_token() {
+  auto token = std::make_shared<CancelToken>();
+  std::erase_if(host_tokens_, [](const auto& other) { return other.expired(); });
+  host_tokens_.push_back(token);
+  if (cancelled_) token->request();
+  return token;
+}
+
+void DeviceTransfer::add_pieces(std::size_t item, std::vector<cuda::DevicePiece>& pieces) const {
+  place(item).for_each_piece([&pieces](const std::byte* data, std::size_t size) {
+    pieces.push_back({reinterpret_cast<cuda::Address>(data), size});
+  });
+}
+
+void DeviceTransfer::count(std::uint64_t bytes, const TransferReport& host) {
+  report_.bytes += bytes;
+  for (const auto& [lane, moved] : host.lane_bytes) report_.lane_bytes[lane] += moved;
+}
+
+void DeviceTransfer::end(std::size_t item, const ItemOutcome& outcome) {
+  report_.items[item] = outcome;
+  if (terms_.options.on_item) terms_.options.on_item(item, outcome);
+}
+
+void DeviceTransfer::end_all(Group group, Errc why) {
+  for (std::size_t i = 0; i < group.count; ++i) end(group.first + i, {.why = why});
+}
+
+void DeviceTransfer::end_refused(Group group, const Error& why) {
+  end_all(group, why.code);
+  if (why.code != Errc::cancelled && !refused_) refused_ = why;
+}
+
+namespace {
+
+class DeviceFetch final : public DeviceTransfer {
+ public:
+  DeviceFetch(DeviceLane& lane, DeviceTerms terms, std::shared_ptr<const Match::State> match,
+              FetchList items, HostFetch fetch)
+      : DeviceTransfer(lane, std::move(terms)),
+        match_(std::move(match)),
+        items_(std::move(items)),
+        fetch_(std::move(fetch)) {}
+
+ private:
+  Result<> check_items() const override {
+    if (!match_ || match_->probe) {
+      return fail(Errc::invalid_argument, "a probe pins nothing: nothing can be fetched from it");
+    }
+    for (std::size_t item = 0; item < items_.size(); ++item) {
+      const Result<std::uint32_t> bytes = wanted_bytes(*match_, items_[item]);
+      if (!bytes) return fail(bytes.error());
+    }
+    return {};
+  }
+  std::size_t item_count() const noexcept override { return items_.size(); }
+  Place place(std::size_t item) const noexcept override { return items_[item].into; }
+
+  Task<> move(Group group, DeviceLane::Slot& slot) override {
+    FetchList staged = items_.staged(group.first, group.count, slot.host().data());
+    Task<Result<TransferReport>> fetching =
+        fetch_(match_, std::move(staged), options_now(), host_token());
+    const Result<TransferReport> got = co_await fetching;
+    if (!got) {
+      end_refused(group, got.error());
+      co_return;
+    }
+    std::vector<cuda::DevicePiece> pieces;
+    std::uint64_t bytes = 0;
+    for (std::size_t i = 0; i < group.count; ++i) {
+      const std::uint64_t size = place(group.first + i).size_bytes();
+      if (got->items[i].ok) {
+        add_pieces(group.first + i, pieces);
+        bytes += size;
+      } else {
+        pieces.push_back({0, size});
+      }
+    }
+    Result<> landed;
+    if (bytes != 0) {
+      Task<Result<>> scattering = lane().scatter(slot, pieces);
+      landed = co_await scattering;
+    }
+    if (landed) count(bytes, *got);
+    for (std::size_t i = 0; i < group.count; ++i) {
+      const bool lost = got->items[i].ok && !landed;
+      end(group.first + i, lost ? ItemOutcome{.why = landed.error().code} : got->items[i]);
+    }
+  }
+
+  std::shared_ptr<const Match::State> match_;
+  FetchList items_;
+  HostFetch fetch_;
+};
+
+class DeviceStore final : public DeviceTransfer {
+ public:
+  DeviceStore(DeviceLane& lane, DeviceTerms terms, StoreList list, HostStore store)
+      : DeviceTransfer(lane, std::move(terms)), list_(std::move(list)), store_(std::move(store)) {}
+
+ private:
+  Result<> check_items() const override { return check_store(list_); }
+  std::size_t item_count() const noexcept override { return list_.items.size(); }
+  Place place(std::size_t item) const noexcept override { return list_.place(item); }
+
+  Task<> move(Group group, DeviceLane::Slot& slot) override {
+    std::vector<cuda::DevicePiece> pieces;
+    for (std::size_t i = 0; i < group.count; ++i) add_pieces(group.first + i, pieces);
+    Task<Result<>> gathering = lane().gather(slot, pieces);
+    const Result<> landed = co_await gathering;
+    if (!landed) {
+      end_all(group, landed.error().code);
+      co_return;
+    }
+    StoreList staged = list_.staged(group.first, group.count, slot.host().data());
+    Task<Result<TransferReport>> storing = store_(std::move(staged), options_now(), host_token());
+    const Result<TransferReport> kept = co_await storing;
+    if (!kept) {
+      end_refused(group, kept.error());
+      co_return;
+    }
+    count(kept->bytes, *kept);
+    for (std::size_t i = 0; i < group.count; ++i) end(group.first + i, kept->items[i]);
+  }
+
+  StoreList list_;
+  HostStore store_;
+};
+
+}  // namespace
+
+Task<Result<TransferReport>> fetch_to_device(DeviceLane& lane, DeviceTerms terms,
+                                             std::shared_ptr<const Match::State> match,
+                                             FetchList items, HostFetch fetch) {
+  DeviceFetch fetching(lane, std::move(terms), std::move(match), std::move(items),
+                       std::move(fetch));
+  Task<Result<TransferReport>> running = fetching.run();
+  co_return co_await running;
+}
+
+Task<Result<TransferReport>> store_from_device(DeviceLane& lane, DeviceTerms terms, StoreList list,
+                                               HostStore store) {
+  DeviceStore storing(lane, std::move(terms), std::move(list), std::move(store));
+  Task<Result<TransferReport>> running = storing.run();
+  co_return co_await running;
+}
+
+}  // namespace membrain

@@ -1,0 +1,108 @@
+// Transfers between blocks and a GPU's memory: the host's transfers, through staging slots.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/clock.h"
+#include "cache/client/cancel_token.h"
+#include "cache/client/device_lane.h"
+#include "cache/client/fetch_list.h"
+#include "cache/client/match_state.h"
+#include "cache/client/store_list.h"
+#include "membrain/client.h"
+#include "membrain/result.h"
+#include "transport/completion.h"
+#include "transport/task.h"
+
+namespace membrain {
+
+/// A fetch into host memory. On the data loop.
+using HostFetch = std::function<Task<Result<TransferReport>>(
+    std::shared_ptr<const Match::State> match, FetchList items, TransferOptions options,
+    std::shared_ptr<CancelToken> cancel)>;
+/// A store from host memory. On the data loop.
+using HostStore = std::function<Task<Result<TransferReport>>(
+    StoreList list, TransferOptions options, std::shared_ptr<CancelToken> cancel)>;
+
+/// What one transfer asks for.
+struct DeviceTerms {
+  TransferOptions options;
+  std::shared_ptr<CancelToken> cancel;  ///< may be null
+  TimePoint deadline;
+};
+
+/// What both directions share. Items go in groups, in their order: as many as kGroupBytes and a
+/// slot's table hold, at least one. Each group has a slot for itself; as many groups as there are
+/// slots are under way, so that one is on the bus while another is on the network.
+///
+/// Errors  `invalid_argument` before anything moves, `cancelled` when it was taken back; else a
+///         report. An item is reported when its memory is the caller's again.
+/// Threads The data loop only. Lives until `run` has ended.
+class DeviceTransfer {
+ public:
+  static constexpr std::uint64_t kGroupBytes = std::uint64_t{4} << 20;
+
+  virtual ~DeviceTransfer() = default;
+  Task<Result<TransferReport>> run();
+
+ protected:
+  /// Items that share a slot: `count` from `first` on.
+  struct Group {
+    std::size_t first = 0;
+    std::size_t count = 0;
+  };
+
+  DeviceTransfer(DeviceLane& lane, DeviceTerms terms);
+
+  /// `invalid_argument` for what cannot be done, whatever happens.
+  [[nodiscard]] virtual Result<> check_items() const = 0;
+  [[nodiscard]] virtual std::size_t item_count() const noexcept = 0;
+  [[nodiscard]] virtual Place place(std::size_t item) const noexcept = 0;
+  /// Moves a group through a slot, and ends its items.
+  virtual Task<> move(Group group, DeviceLane::Slot& slot) = 0;
+
+  [[nodiscard]] DeviceLane& lane() noexcept { return lane_; }
+  /// What a host transfer of a group is told; it is taken back with this one.
+  [[nodiscard]] TransferOptions options_now() const;
+  [[nodiscard]] std::shared_ptr<CancelToken> host_token();
+  /// Adds the pieces of an item to a list.
+  void add_pieces(std::size_t item, std::vector<cuda::DevicePiece>& pieces) const;
+  void count(std::uint64_t bytes, const TransferReport& host);
+  void end(std::size_t item, const ItemOutcome& outcome);
+  void end_all(Group group, Errc why);
+  /// A host transfer did not take place.
+  void end_refused(Group group, const Error& why);
+
+ private:
+  Result<> plan();
+  Task<> work();
+  void cancel();
+  [[nodiscard]] DeviceLane::Stopped stopped() const;
+
+  DeviceLane& lane_;
+  DeviceTerms terms_;
+  std::vector<Group> groups_;
+  std::size_t next_group_ = 0;
+  std::vector<std::weak_ptr<CancelToken>> host_tokens_;
+  Completion workers_;
+  TransferReport report_;
+  std::optional<Error> refused_;
+  bool cancelled_ = false;
+};
+
+/// A fetch into a GPU's memory: into slots, verified there, and over in one copy a group. What did
+/// not come is passed over: nothing of it reaches the GPU.
+[[nodiscard]] Task<Result<TransferReport>> fetch_to_device(
+    DeviceLane& lane, DeviceTerms terms, std::shared_ptr<const Match::State> match, FetchList items,
+    HostFetch fetch);
+
+/// A store from a GPU's memory: into slots in one copy a group, and on as any store.
+[[nodiscard]] Task<Result<TransferReport>> store_from_device(DeviceLane& lane, DeviceTerms terms,
+                                                             StoreList list, HostStore store);
+
+}  // namespace membrain

@@ -1,0 +1,190 @@
+// Clients that keep their blocks on a GPU: a real server and node, over UCX and over the node's
+// door, on this machine's GPU or on the fake driver (which CMake puts in the library path).
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "tests/client/mapped_house.h"
+#include "transport/cuda/memory.h"
+#include "transport/cuda/stream.h"
+
+namespace membrain {
+namespace {
+
+using Threads = ClientConfig::Threads;
+
+constexpr int kGpu = 0;
+constexpr unsigned kBlocks = 40;
+constexpr std::size_t kPlanes = 4;
+constexpr std::size_t kPieceBytes = 48 * 1024;
+constexpr std::size_t kPlaneBytes = 2 * kBlocks * kPieceBytes;
+constexpr PieceMemory kOnGpu = {kGpu, nullptr};
+
+class GpuClient : public MappedHouse {
+ protected:
+  void SetUp() override {
+    const auto driver = cuda::Driver::load();
+    if (!driver && std::getenv("MEMBRAIN_TEST_CUDA") == nullptr) {
+      GTEST_SKIP() << driver.error().context;
+    }
+    ASSERT_TRUE(driver) << driver.error().context;
+    auto device = cuda::Device::open(*driver, kGpu);
+    ASSERT_TRUE(device) << device.error().context;
+    device_ = *device;
+    cache_.emplace(cuda::DeviceBuffer::allocate(device_, kPlanes * kPlaneBytes).value());
+    stream_.emplace(cuda::Stream::create(device_).value());
+  }
+
+  std::unique_ptr<Client> gpu_client(bool mapped) {
+    ClientConfig config;
+    config.server = server_->address();
+    config.secret = kSecret;
+    config.threads = GetParam();
+    config.mapped = mapped;
+    config.devices = {kGpu};
+    auto client = Client::open(config);
+    EXPECT_TRUE(client) << client.error().context;
+    return std::move(*client);
+  }
+  /// A cache of two runs of kBlocks ids: blocks are stored from the first, and fetched into the
+  /// second.
+  [[nodiscard]] RegisteredLayout layout() const {
+    Layout layout;
+    layout.blocks = 2 * kBlocks;
+    for (std::size_t plane = 0; plane < kPlanes; ++plane) {
+      layout.planes.push_back({at(plane * kPlaneBytes), kPieceBytes, kPieceBytes});
+    }
+    return Client::register_layout(layout).value();
+  }
+  [[nodiscard]] void* at(std::size_t offset) const {
+    return reinterpret_cast<void*>(cache_->address() + offset);
+  }
+  /// The whole cache, as it is on the GPU.
+  [[nodiscard]] std::vector<std::byte> held() {
+    std::vector<std::byte> bytes(cache_->size());
+    EXPECT_TRUE(stream_->copy(reinterpret_cast<cuda::Address>(bytes.data()), cache_->address(),
+                              bytes.size()));
+    EXPECT_TRUE(stream_->synchronize());
+    return bytes;
+  }
+  void fill(const std::vector<std::byte>& bytes) {
+    ASSERT_TRUE(stream_->copy(cache_->address(), reinterpret_cast<cuda::Address>(bytes.data()),
+                              bytes.size()));
+    ASSERT_TRUE(stream_->synchronize());
+  }
+  /// What the cache holds when the second run is the first in reverse.
+  static std::vector<std::byte> mirrored(std::vector<std::byte> bytes) {
+    for (std::size_t plane = 0; plane < kPlanes; ++plane) {
+      for (std::size_t block = 0; block < kBlocks; ++block) {
+        const auto from = plane * kPlaneBytes + block * kPieceBytes;
+        const auto to = plane * kPlaneBytes + (2 * kBlocks - 1 - block) * kPieceBytes;
+        std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(from), kPieceBytes,
+                    bytes.begin() + static_cast<std::ptrdiff_t>(to));
+      }
+    }
+    return bytes;
+  }
+  static std::vector<BlockHash> hashes() {
+    std::vector<BlockHash> hashes;
+    for (unsigned number = 0; number < kBlocks; ++number) hashes.push_back(hash_of(number));
+    return hashes;
+  }
+  static TransferOptions on_gpu(void* after = nullptr) {
+    TransferOptions options;
+    options.memory = {kGpu, after};
+    return options;
+  }
+  /// Stores the first run, fetches it into the second.
+  void there_and_back(bool mapped);
+
+  std::shared_ptr<const cuda::Device> device_;
+  std::optional<cuda::DeviceBuffer> cache_;
+  std::optional<cuda::Stream> stream_;
+};
+
+void GpuClient::there_and_back(bool mapped) {
+  const auto client = gpu_client(mapped);
+  const OpenedNamespace space = open(*client);
+  const std::vector<std::byte> bytes = content(kPlanes * kPlaneBytes, 5);
+  fill(bytes);
+  auto computed = cuda::Event::create(device_).value();
+  ASSERT_TRUE(computed.record(*stream_));
+  const RegisteredLayout cache = layout();
+  const std::vector<BlockHash> names = hashes();
+  LayoutStore blocks;
+  blocks.hashes = names;
+  const auto stored = client->store(space, cache, blocks, on_gpu(computed.raw()));
+  ASSERT_TRUE(stored) << stored.error().context;
+  ASSERT_EQ(stored->ok_count(), kBlocks);
+
+  const Match match = client->lookup(space, names).value();
+  std::vector<std::uint32_t> ids(kBlocks);
+  for (std::uint32_t i = 0; i < kBlocks; ++i) ids[i] = 2 * kBlocks - 1 - i;
+  LayoutFetch fetch;
+  fetch.ids = ids;
+  for (int round = 0; round < 3; ++round) {
+    fill(bytes);
+    const auto fetched = round == 0 ? client->fetch(match, cache, fetch, on_gpu(computed.raw()))
+                                    : client->fetch_async(match, cache, fetch, on_gpu()).wait();
+    ASSERT_TRUE(fetched) << fetched.error().context;
+    ASSERT_EQ(fetched->ok_count(), kBlocks);
+    EXPECT_EQ(fetched->bytes, kBlocks * kPlanes * kPieceBytes);
+    EXPECT_EQ(fetched->lane_bytes.contains("mapped"), mapped);
+    EXPECT_TRUE(held() == mirrored(bytes));
+  }
+}
+
+TEST_P(GpuClient, BlocksGoFromPagesToANodeAndBack) {
+  there_and_back(false);
+}
+
+TEST_P(GpuClient, BlocksGoFromPagesToAMappedNodeAndBack) {
+  there_and_back(true);
+}
+
+TEST_P(GpuClient, OffersAreTakenFromTheGpu) {
+  const auto client = gpu_client(false);
+  const OpenedNamespace space = open(*client);
+  fill(content(kPlanes * kPlaneBytes, 6));
+  const RegisteredLayout cache = layout();
+  const std::vector<BlockHash> names = hashes();
+  LayoutStore blocks;
+  blocks.hashes = names;
+  std::atomic<bool> ended = false;
+  std::size_t kept = 0;
+  const auto done = [&](const TransferReport& report) {
+    kept = report.ok_count();
+    ended = true;
+  };
+  ASSERT_TRUE(client->offer(space, cache, blocks, done, kOnGpu));
+  while (!ended) client->poll();
+  EXPECT_EQ(kept, kBlocks);
+  PieceMemory other = kOnGpu;
+  other.device = 63;
+  const auto refused = client->offer(space, cache, blocks, {}, other);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::invalid_argument);
+}
+
+TEST_P(GpuClient, SaysWhichGpuIsMissing) {
+  ClientConfig config;
+  config.server = server_->address();
+  config.secret = kSecret;
+  config.devices = {63};
+  const auto client = Client::open(config);
+  ASSERT_FALSE(client);
+  EXPECT_EQ(client.error().code, Errc::invalid_argument);
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, GpuClient, testing::Values(Threads::own, Threads::caller),
+                         [](const auto& mode) {
+                           return mode.param == Threads::own ? "own" : "caller";
+                         });
+
+}  // namespace
+}  // namespace membrain

@@ -1,0 +1,393 @@
+// Blocks to and from a GPU's memory: whole and verified, or not at all; in time; fenced.
+#include "cache/client/device_transfer.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <list>
+#include <optional>
+
+#include "tests/client/fake_cluster.h"
+#include "tests/cuda/fake_driver.h"
+#include "transport/cuda/kernel_image.h"
+
+namespace membrain::client_test {
+namespace {
+
+using Mood = FakeNode::Mood;
+namespace fake = cuda::fake;
+
+constexpr std::size_t kSlots = 2;
+constexpr std::size_t kSlotBytes = 1 << 20;
+constexpr std::size_t kCacheBytes = 24 << 20;
+constexpr int kGpu = 0;
+
+class DeviceTransfers : public ClientTest {
+ protected:
+  void SetUp() override {
+    if (cuda::kernel_image().empty()) GTEST_SKIP() << "built without clang: no GPU kernels";
+    gpu_ = cuda::Device::open(cuda::Driver::load(FAKE_CUDA).value(), kGpu).value();
+    cache_.emplace(cuda::DeviceBuffer::allocate(gpu_, kCacheBytes).value());
+    engine_.emplace(cuda::Stream::create(gpu_).value());
+    devices_.push_back(DeviceLane::open(data_loop_, gpu_, kSlots, kSlotBytes).value());
+    before_step_ = fake::settle;
+    fill(0, content(kCacheBytes, 1));
+    begin();
+  }
+  void TearDown() override {
+    fake::pause(false);
+    stop();
+    core_.reset();
+    engine_.reset();
+    cache_.reset();
+    gpu_.reset();
+    fake::repair();
+    EXPECT_EQ(fake::owned(), 0U) << "something was not given back to the driver";
+  }
+
+  [[nodiscard]] std::byte* at(std::size_t offset) const {
+    return reinterpret_cast<std::byte*>(cache_->address()) + offset;
+  }
+  void fill(std::size_t offset, const std::vector<std::byte>& bytes) {
+    std::memcpy(at(offset), bytes.data(), bytes.size());
+  }
+  [[nodiscard]] std::vector<std::byte> held(std::size_t offset, std::size_t size) const {
+    return {at(offset), at(offset) + size};
+  }
+  static TransferOptions on_gpu(milliseconds timeout = {}, void* after = nullptr) {
+    TransferOptions options;
+    options.timeout = timeout;
+    options.memory = {kGpu, after};
+    return options;
+  }
+  /// `pieces` pieces of a block, each with as much room behind it.
+  FetchItem paged(std::uint32_t block, std::size_t size, std::size_t pieces) {
+    FetchItem item;
+    item.block = block;
+    for (std::size_t i = 0; i < pieces; ++i) {
+      item.into.push_back({at(next_), size / pieces});
+      next_ += 2 * (size / pieces);
+    }
+    return item;
+  }
+  [[nodiscard]] static std::vector<std::byte> bytes_of(const FetchItem& item) {
+    std::vector<std::byte> bytes;
+    for (const Piece& piece : item.into) {
+      const auto* const data = static_cast<const std::byte*>(piece.data);
+      bytes.insert(bytes.end(), data, data + piece.size);
+    }
+    return bytes;
+  }
+  static StoreItem block(unsigned number, const FetchItem& where) {
+    StoreItem item;
+    item.hash = hash_of(number);
+    for (const Piece& piece : where.into) item.from.push_back({piece.data, piece.size});
+    return item;
+  }
+  /// Publishes `count` blocks of `size` bytes on both nodes.
+  Match published(unsigned count, std::size_t size) {
+    std::vector<unsigned> numbers;
+    for (unsigned number = 0; number < count; ++number) {
+      numbers.push_back(number);
+      expected_.push_back(publish(number, size, {&node1_}));
+    }
+    return lookup(numbers).value();
+  }
+  void launch(const Match& match, std::vector<FetchItem> items, TransferOptions options) {
+    token_ = std::make_shared<CancelToken>();
+    data_loop_.spawn(
+        put_into(core_->fetch(match.state(), std::move(items), std::move(options), token_), end_));
+  }
+  void launch_store(std::vector<StoreItem> items, TransferOptions options) {
+    token_ = std::make_shared<CancelToken>();
+    data_loop_.spawn(
+        put_into(core_->store(space_, std::move(items), std::move(options), token_), end_));
+  }
+  void settle() {
+    step_until([&] { return end_.has_value(); });
+  }
+
+  std::shared_ptr<const cuda::Device> gpu_;
+  std::optional<cuda::DeviceBuffer> cache_;
+  std::optional<cuda::Stream> engine_;
+  std::size_t next_ = 0;  ///< of the cache
+  std::vector<std::vector<std::byte>> expected_;
+  std::shared_ptr<CancelToken> token_;
+  std::optional<Result<TransferReport>> end_;
+};
+
+TEST_F(DeviceTransfers, FetchBlocksIntoPagesAndTouchNothingElse) {
+  constexpr std::size_t kSize = 80'000;
+  const Match match = published(100, kSize);
+  std::vector<FetchItem> items;
+  for (std::uint32_t i = 0; i < 100; ++i) items.push_back(paged(i, kSize, i % 3 == 0 ? 1 : 10));
+  std::vector<std::byte> wanted = held(0, kCacheBytes);
+  for (std::uint32_t i = 0; i < 100; ++i) {
+    std::size_t done = 0;
+    for (const Piece& piece : items[i].into) {
+      std::memcpy(wanted.data() + (static_cast<std::byte*>(piece.data) - at(0)),
+                  expected_[i].data() + done, piece.size);
+      done += piece.size;
+    }
+  }
+  std::vector<bool> told(100);
+  TransferOptions options = on_gpu();
+  options.on_item = [&](std::size_t item, const ItemOutcome& outcome) {
+    EXPECT_FALSE(told[item]);
+    EXPECT_EQ(bytes_of(items[item]), expected_[item]) << "told before it was there";
+    told[item] = outcome.ok;
+  };
+  const Result<TransferReport> report = fetch(match, items, options);
+  ASSERT_TRUE(report) << report.error().context;
+  EXPECT_EQ(report->ok_count(), 100U);
+  EXPECT_EQ(report->bytes, 100 * kSize);
+  EXPECT_EQ(report->lane_bytes.at("sim"), 100 * kSize);
+  EXPECT_EQ(std::ranges::count(told, true), 100);
+  EXPECT_TRUE(held(0, kCacheBytes) == wanted);
+}
+
+TEST_F(DeviceTransfers, ABlockThatDoesNotComeLeavesItsPagesAsTheyWere) {
+  constexpr std::size_t kSize = 4096;
+  published(4, kSize);
+  shard_.catalog.erase(key_of(1));
+  LookupOptions all;
+  all.rule = LookupOptions::Rule::all;
+  const Match match = lookup({0, 1, 2, 3}, all).value();
+  std::vector<FetchItem> items;
+  for (std::uint32_t i = 0; i < 4; ++i) items.push_back(paged(i, kSize, 2));
+  const std::vector<std::byte> before = bytes_of(items[1]);
+  const Result<TransferReport> report = fetch(match, items, on_gpu());
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->ok_count(), 3U);
+  EXPECT_EQ(report->items[1].why, Errc::not_found);
+  EXPECT_EQ(bytes_of(items[1]), before);
+  for (const std::size_t i : {0U, 2U, 3U}) EXPECT_EQ(bytes_of(items[i]), expected_[i]);
+  EXPECT_EQ(report->bytes, 3 * kSize);
+}
+
+TEST_F(DeviceTransfers, NoWrongByteReachesTheGpu) {
+  const Match match = published(3, 4096);
+  std::vector<FetchItem> items;
+  for (std::uint32_t i = 0; i < 3; ++i) items.push_back(paged(i, 4096, 4));
+  const std::vector<std::byte> before = held(0, kCacheBytes);
+  node1_.mood = Mood::corrupt;
+  const Result<TransferReport> report = fetch(match, items, on_gpu());
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->ok_count(), 0U);
+  EXPECT_EQ(report->items[0].why, Errc::corrupt);
+  EXPECT_TRUE(held(0, kCacheBytes) == before);
+}
+
+TEST_F(DeviceTransfers, StoreBlocksFromPages) {
+  std::vector<StoreItem> items;
+  std::vector<FetchItem> pages;
+  for (unsigned i = 0; i < 60; ++i) {
+    pages.push_back(paged(i, 70'000, 1 + i % 7 * 2));
+    items.push_back(block(i, pages.back()));
+  }
+  const Result<TransferReport> report = store(items, on_gpu());
+  ASSERT_TRUE(report) << report.error().context;
+  EXPECT_EQ(report->ok_count(), 60U);
+  for (unsigned i = 0; i < 60; ++i) {
+    const BlockKey key = key_of(i);
+    const auto& kept = node1_.stored.contains(key) ? node1_.stored.at(key) : node2_.stored.at(key);
+    ASSERT_EQ(kept, bytes_of(pages[i])) << i;
+  }
+}
+
+TEST_F(DeviceTransfers, AStoreReadsNothingBeforeTheEnginesEvent) {
+  auto computed = cuda::Event::create(gpu_).value();
+  const FetchItem page = paged(0, 8192, 2);
+  const std::vector<std::byte> later = content(16'384, 99);
+  fake::pause(true);
+  ASSERT_TRUE(engine_->copy(cache_->address(), reinterpret_cast<cuda::Address>(later.data()),
+                            later.size()));
+  ASSERT_TRUE(computed.record(*engine_));
+  launch_store({block(1, page)}, on_gpu({}, computed.raw()));
+  run_for(milliseconds(20));
+  EXPECT_FALSE(end_) << "the engine has not computed it yet";
+  fake::pause(false);
+  settle();
+  ASSERT_TRUE(*end_);
+  EXPECT_EQ((*end_)->ok_count(), 1U);
+  const auto& node = node1_.stored.empty() ? node2_ : node1_;
+  std::vector<std::byte> wanted(later.begin(), later.begin() + 4096);
+  wanted.insert(wanted.end(), later.begin() + 8192, later.begin() + 12'288);
+  EXPECT_EQ(node.stored.at(key_of(1)), wanted);
+}
+
+TEST_F(DeviceTransfers, AFetchWritesNothingBeforeTheEnginesEvent) {
+  const Match match = published(1, 4096);
+  auto read = cuda::Event::create(gpu_).value();
+  const FetchItem page = paged(0, 4096, 2);
+  const std::vector<std::byte> before = bytes_of(page);
+  fake::pause(true);
+  ASSERT_TRUE(read.record(*engine_));
+  launch(match, {page}, on_gpu({}, read.raw()));
+  run_for(milliseconds(20));
+  EXPECT_FALSE(end_);
+  EXPECT_EQ(bytes_of(page), before);
+  fake::pause(false);
+  settle();
+  ASSERT_TRUE(*end_);
+  EXPECT_EQ(bytes_of(page), expected_[0]);
+}
+
+TEST_F(DeviceTransfers, AnEventThatDoesNotComeIsWaitedForUntilTheDeadline) {
+  auto computed = cuda::Event::create(gpu_).value();
+  fake::pause(true);
+  ASSERT_TRUE(computed.record(*engine_));
+  const TimePoint begun = clock_.now();
+  launch_store({block(1, paged(0, 8192, 2))}, on_gpu(milliseconds(50), computed.raw()));
+  settle();
+  ASSERT_TRUE(*end_);
+  EXPECT_EQ((*end_)->items[0].why, Errc::timed_out);
+  EXPECT_GE(clock_.now() - begun, milliseconds(50));
+  EXPECT_LE(clock_.now() - begun, milliseconds(60));
+  EXPECT_TRUE(node1_.stores.empty() && node2_.stores.empty());
+  fake::pause(false);
+}
+
+TEST_F(DeviceTransfers, ThatAreTakenBackEndWithNothingUnderWay) {
+  auto computed = cuda::Event::create(gpu_).value();
+  fake::pause(true);
+  ASSERT_TRUE(computed.record(*engine_));
+  launch_store({block(1, paged(0, 8192, 2))}, on_gpu({}, computed.raw()));
+  run_for(milliseconds(2));
+  token_->request();
+  settle();
+  ASSERT_FALSE(*end_);
+  EXPECT_EQ(end_->error().code, Errc::cancelled);
+  fake::pause(false);
+}
+
+TEST_F(DeviceTransfers, ACopyThatIsUnderWayIsWaitedFor) {
+  const Match match = published(1, 4096);
+  const FetchItem page = paged(0, 4096, 2);
+  fake::pause(true);
+  launch(match, {page}, on_gpu(milliseconds(100)));
+  run_for(milliseconds(20));  // the block is in the slot, the copy is queued
+  token_->request();
+  run_for(milliseconds(500));
+  EXPECT_FALSE(end_) << "bytes may still land";
+  fake::pause(false);
+  settle();
+  ASSERT_FALSE(*end_);
+  EXPECT_EQ(end_->error().code, Errc::cancelled);
+}
+
+TEST_F(DeviceTransfers, WaitForASlotNoLongerThanTheirDeadline) {
+  const Match match = published(1, 4096);
+  std::list<std::optional<Result<TransferReport>>> ends;
+  fake::pause(true);
+  for (std::size_t i = 0; i < kSlots; ++i) {
+    data_loop_.spawn(put_into(
+        core_->fetch(match.state(), std::vector<FetchItem>{paged(0, 4096, 2)}, on_gpu(), nullptr),
+        ends.emplace_back()));
+  }
+  run_for(milliseconds(20));
+  launch(match, {paged(0, 4096, 2)}, on_gpu(milliseconds(30)));
+  settle();
+  ASSERT_TRUE(*end_);
+  EXPECT_EQ((*end_)->items[0].why, Errc::timed_out);
+  end_.reset();
+  launch(match, {paged(0, 4096, 2)}, on_gpu());
+  run_for(milliseconds(5));
+  token_->request();
+  settle();
+  EXPECT_EQ(end_->error().code, Errc::cancelled);
+  end_.reset();
+  const FetchItem last = paged(0, 4096, 2);
+  launch(match, {last}, on_gpu());
+  fake::pause(false);
+  settle();
+  EXPECT_EQ((*end_)->ok_count(), 1U);
+  EXPECT_EQ(bytes_of(last), expected_[0]);
+  step_until(
+      [&] { return std::ranges::all_of(ends, [](const auto& end) { return end.has_value(); }); });
+  for (const auto& end : ends) EXPECT_EQ((*end)->ok_count(), 1U);
+}
+
+TEST_F(DeviceTransfers, OfAGpuThatFailsEndAtOnce) {
+  const Match match = published(1, 4096);
+  fake::pause(true);
+  launch(match, {paged(0, 4096, 2)}, on_gpu());
+  run_for(milliseconds(20));
+  fake::break_down();
+  fake::pause(false);
+  settle();
+  ASSERT_TRUE(*end_);
+  EXPECT_EQ((*end_)->items[0].why, Errc::unavailable);
+  EXPECT_EQ((*end_)->bytes, 0U);
+}
+
+TEST_F(DeviceTransfers, AreRefusedBeforeAnythingMovesForWhatCannotBe) {
+  const Match match = published(2, 4096);
+  std::vector<std::byte> host(4096);
+  const auto refused = [](const Result<TransferReport>& report) {
+    return !report && report.error().code == Errc::invalid_argument;
+  };
+  TransferOptions elsewhere = on_gpu();
+  elsewhere.memory.device = 7;
+  EXPECT_TRUE(refused(fetch(match, {paged(0, 4096, 1)}, elsewhere))) << "not opened";
+  EXPECT_TRUE(refused(fetch(match, {paged(0, 4096, 1), whole(1, host)}, on_gpu())))
+      << "host memory";
+  EXPECT_TRUE(refused(fetch(match, {paged(0, 4096, 1), paged(5, 4096, 1)}, on_gpu())));
+  EXPECT_TRUE(refused(fetch(match, {paged(0, 4096, 1), paged(1, 2048, 1)}, on_gpu())));
+  EXPECT_TRUE(refused(store({block(1, paged(0, kSlotBytes + 2, 2))}, on_gpu()))) << "too large";
+  StoreItem nameless = block(1, paged(0, 4096, 1));
+  nameless.hash = {};
+  EXPECT_TRUE(refused(store({nameless}, on_gpu())));
+  EXPECT_TRUE(node1_.fetches.empty());
+  EXPECT_TRUE(node1_.stores.empty() && node2_.stores.empty());
+}
+
+TEST_F(DeviceTransfers, OffersComeFromAGpuToo) {
+  const FetchItem page = paged(0, 30'000, 3);
+  StoreOffer offer;
+  offer.space = space_;
+  offer.list = std::vector<StoreItem>{block(3, page)};
+  offer.memory = {kGpu, nullptr};
+  std::optional<TransferReport> ended;
+  offer.done = [&](const TransferReport& report) { ended = report; };
+  ASSERT_TRUE(core_->background().admit(offer));
+  core_->background().take(std::move(offer));
+  step_until([&] { return ended.has_value(); });
+  EXPECT_EQ(ended->ok_count(), 1U);
+  const auto& node = node1_.stored.empty() ? node2_ : node1_;
+  EXPECT_EQ(node.stored.at(key_of(3)), bytes_of(page));
+}
+
+TEST_F(DeviceTransfers, SurviveAnyFailedCallOfTheDriver) {
+  constexpr std::size_t kSize = 300'000;
+  const Match match = published(8, kSize);
+  std::vector<FetchItem> items;
+  for (std::uint32_t i = 0; i < 8; ++i) items.push_back(paged(i, kSize, 5));
+  const std::uint64_t before = fake::calls();
+  ASSERT_EQ(fetch(match, items, on_gpu())->ok_count(), 8U);
+  const std::uint64_t needed = fake::calls() - before;
+  std::size_t lost = 0;
+  for (std::uint64_t call = 0; call < needed; ++call) {
+    std::memset(at(0), 0, kCacheBytes);
+    fake::fail_call(call, cuda::kOutOfMemory);
+    const Result<TransferReport> report = fetch(match, items, on_gpu());
+    fake::repair();
+    if (!report) {
+      ++lost;
+      continue;
+    }
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      if (!report->items[i].ok) {
+        ++lost;
+        continue;
+      }
+      ASSERT_EQ(bytes_of(items[i]), expected_[i]) << "call " << call;
+    }
+  }
+  EXPECT_GT(lost, 0U);
+  EXPECT_EQ(fetch(match, items, on_gpu())->ok_count(), 8U);
+}
+
+}  // namespace
+}  // namespace membrain::client_test
