@@ -33,7 +33,7 @@ std::vector<Command> all_commands(Program& program) {
   std::vector<Command> commands{server_command(program), node_command(program),
                                 status_command(program), replay_command(program),
                                 demo_command(program),   bench_command(program),
-                                engine_command(program)};
+                                doctor_command(program), engine_command(program)};
   for (Command& command : commands) program.common.bind(command);
   return commands;
 }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "tools/findings.h"
 #include "tools/output.h"
 #include "tools/program.h"
 #include "tools/running_node.h"
@@ -28,6 +29,7 @@ Exit run_node(Program& program, NodeOptions options, bool until_eof) {
     complain_aloud("node", "--capacity must be more than 0, for example 4GiB");
     return Exit::usage;
   }
+  warn_of_machine();
   UcxContextConfig ucx;
   ucx.loopback_only = is_loopback(options.listen) && is_loopback(options.server);
   Result<std::shared_ptr<UcxContext>> context = UcxContext::create(ucx);

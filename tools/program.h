@@ -24,6 +24,7 @@ struct Program {
 [[nodiscard]] Command replay_command(Program& program);
 [[nodiscard]] Command demo_command(Program& program);
 [[nodiscard]] Command bench_command(Program& program);
+[[nodiscard]] Command doctor_command(Program& program);
 [[nodiscard]] Command engine_command(Program& program);
 
 /// Says `text` on stderr as `command`; the failure to return.

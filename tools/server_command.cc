@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "tools/findings.h"
 #include "tools/output.h"
 #include "tools/program.h"
 #include "tools/running_node.h"
@@ -69,6 +70,7 @@ Exit run_server(Program& program, ServerCommand options) {
     return Exit::usage;
   }
   if (options.server.state_dir.empty()) options.server.state_dir = default_state_dir();
+  warn_of_machine();
   UcxContextConfig ucx;
   ucx.loopback_only = is_loopback(options.server.listen) && is_loopback(options.node.listen);
   const Result<std::shared_ptr<UcxContext>> context = UcxContext::create(ucx);

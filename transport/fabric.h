@@ -149,6 +149,9 @@ class Fabric {
 
   /// Which lane carries bulk bytes to and from `peer`: "tcp", "shm", "rdma", "sim". Static storage.
   [[nodiscard]] virtual std::string_view lane(PeerId peer) const noexcept = 0;
+  /// How `peer` is really reached, in the transport's own words, for people: "posix/memory; short
+  /// to 93 B, bcopy to 8,256 B, then rndv". Slow.
+  [[nodiscard]] virtual std::string route(PeerId peer) const = 0;
   /// 32 bytes that both ends of this connection, and nobody else, know: proofs are bound to it.
   [[nodiscard]] virtual std::array<std::byte, 32> binding(PeerId peer) const noexcept = 0;
 

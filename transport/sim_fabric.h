@@ -37,6 +37,7 @@ class SimFabric final : public Fabric, private Source {
   Task<> close(PeerId peer) override;
   Result<std::unique_ptr<Region>> register_memory(std::span<std::byte> memory) override;
   [[nodiscard]] std::string_view lane(PeerId peer) const noexcept override;
+  [[nodiscard]] std::string route(PeerId) const override { return "simulated"; }
   [[nodiscard]] std::array<std::byte, 32> binding(PeerId peer) const noexcept override;
 
  private:

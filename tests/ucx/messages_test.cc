@@ -34,6 +34,8 @@ class UcxMessages : public testing::TestWithParam<Lane> {
 TEST_P(UcxMessages, UseTheLaneThatTheirTransportsAllow) {
   EXPECT_EQ(pair_.a.fabric().lane(pair_.to_b), GetParam().kind);
   EXPECT_EQ(pair_.b.fabric().lane(pair_.to_a), GetParam().kind);
+  EXPECT_NE(pair_.a.fabric().route(pair_.to_b).find("then"), std::string::npos)
+      << pair_.a.fabric().route(pair_.to_b);
 }
 
 TEST_P(UcxMessages, ShareABindingThatIsNotZero) {

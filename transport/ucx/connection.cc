@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "transport/ucx/region.h"
+#include "transport/ucx/route.h"
 
 namespace membrain {
 
@@ -86,6 +87,13 @@ Result<> Connection::open(std::span<const std::byte> address) {
   lane = lane_of(endpoint_);
   phase_ = Phase::open;
   return {};
+}
+
+std::string Connection::route() const {
+  if (endpoint_ == nullptr) return {};
+  std::string route = route_in(describe_endpoint(endpoint_));
+  if (lane == "tcp") route += "; payloads up to 1 MiB always eager";
+  return route;
 }
 
 // --- Messages. ---

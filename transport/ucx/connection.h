@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -127,6 +128,8 @@ class Connection {
   /// straight from the sender's memory beats every copy, for all but the smallest.
   [[nodiscard]] static std::uint32_t flags_for(std::size_t bytes, std::string_view lane) noexcept;
 
+  /// How UCX reaches the peer, for people.
+  [[nodiscard]] std::string route() const;
   /// Creates the endpoint.
   Result<> open(std::span<const std::byte> address);
 

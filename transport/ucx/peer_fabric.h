@@ -46,6 +46,7 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
   Task<> close(PeerId peer) override;
   Result<std::unique_ptr<Region>> register_memory(std::span<std::byte> memory) override;
   [[nodiscard]] std::string_view lane(PeerId peer) const noexcept override;
+  [[nodiscard]] std::string route(PeerId peer) const override;
   [[nodiscard]] std::array<std::byte, 32> binding(PeerId peer) const noexcept override;
 
  private:

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "transport/ucx/presets.h"
+#include "transport/ucx/route.h"
 #include "transport/ucx/socket.h"
 
 namespace membrain {
@@ -121,6 +122,15 @@ Result<std::shared_ptr<UcxContext>> UcxContext::create(UcxContextConfig config) 
   if (status != UCS_OK) return fail(Errc::unavailable, "ucp_init", status);
   log_settings(config);
   return std::shared_ptr<UcxContext>(new UcxContext(context));
+}
+
+std::vector<std::string> UcxContext::transports() const {
+  return transports_in(
+      printed([this](std::FILE* stream) { ucp_context_print_info(context_, stream); }));
+}
+
+std::string UcxContext::version() {
+  return ucp_get_version_string();
 }
 
 UcxContext::~UcxContext() {

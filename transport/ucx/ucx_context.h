@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "membrain/result.h"
 #include "transport/fabric.h"
@@ -38,6 +39,11 @@ class UcxContext {
   ~UcxContext();
   UcxContext(const UcxContext&) = delete;
   UcxContext& operator=(const UcxContext&) = delete;
+
+  /// What UCX found to send with: "tcp/eth0", "posix/memory", "rc_mlx5/mlx5_0:1".
+  [[nodiscard]] std::vector<std::string> transports() const;
+  /// UCX's version, e.g. "1.13.1".
+  [[nodiscard]] static std::string version();
 
   [[nodiscard]] ucp_context* handle() const noexcept { return context_; }
 

@@ -100,6 +100,11 @@ std::string_view UcxFabric::lane(PeerId peer) const noexcept {
   return connection == nullptr ? "tcp" : connection->lane;
 }
 
+std::string UcxFabric::route(PeerId peer) const {
+  const Connection* connection = find(peer);
+  return connection == nullptr ? std::string() : connection->route();
+}
+
 std::array<std::byte, 32> UcxFabric::binding(PeerId peer) const noexcept {
   const Connection* connection = find(peer);
   return connection == nullptr ? std::array<std::byte, 32>{} : connection->binding;

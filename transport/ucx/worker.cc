@@ -7,27 +7,16 @@
 #include <string>
 #include <utility>
 
+#include "transport/ucx/route.h"
+
 namespace membrain {
 
-namespace {
-
-/// What UCX prints about an endpoint: there is no other way to ask 1.13 for its lanes.
-std::string describe(ucp_ep_h endpoint) {
-  char* text = nullptr;
-  std::size_t size = 0;
-  std::FILE* stream = ::open_memstream(&text, &size);
-  if (stream == nullptr) return {};
-  ucp_ep_print_info(endpoint, stream);
-  std::fclose(stream);
-  std::string description(text, size);
-  std::free(text);
-  return description;
+std::string describe_endpoint(ucp_ep_h endpoint) {
+  return printed([endpoint](std::FILE* stream) { ucp_ep_print_info(endpoint, stream); });
 }
 
-}  // namespace
-
 std::string_view lane_of(ucp_ep_h endpoint) {
-  const std::string description = describe(endpoint);
+  const std::string description = describe_endpoint(endpoint);
   const auto names = [&description](std::string_view transport) {
     return description.find(transport) != std::string::npos;
   };

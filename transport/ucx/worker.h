@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -54,6 +55,9 @@ class UcxWorker {
   std::size_t header_bytes_ = 0;
   std::vector<std::byte> address_;
 };
+
+/// What UCX prints of an endpoint.
+[[nodiscard]] std::string describe_endpoint(ucp_ep_h endpoint);
 
 /// "shm", "rdma" or "tcp": what UCX chose for the bulk bytes of this endpoint. Cost: prints and
 /// reads a page of text; once per connection.
