@@ -121,20 +121,26 @@ class Asking final : public Receiver {
     }
     loop_.stop();
   }
-  /// The first tenth of the time does not count: connections are still being made.
+  /// A first round does not count: UCX is still making the connection.
   Task<double> blocks_per_second(std::size_t bytes, std::size_t window) {
-    std::size_t count = 0;
-    const TimePoint begun = clock_.now() + kMeasured / 10;
-    const TimePoint until = begun + kMeasured;
-    Completion all(loop_.ready(), static_cast<std::uint32_t>(window));
-    for (std::size_t i = 0; i < window; ++i) loop_.spawn(ask(bytes, begun, until, count, all));
-    const Result<> ended = co_await all;
+    Task<std::size_t> first = blocks_until(clock_.now(), bytes, window);
+    co_await first;
+    const TimePoint begun = clock_.now();
+    Task<std::size_t> blocks = blocks_until(begun + kMeasured, bytes, window);
+    const std::size_t count = co_await blocks;
     const double seconds = std::chrono::duration<double>(clock_.now() - begun).count();
-    co_return ended && !lost_ ? static_cast<double>(count) / seconds : 0;
+    co_return lost_ ? 0 : static_cast<double>(count) / seconds;
   }
-  Task<> ask(std::size_t bytes, TimePoint begun, TimePoint until, std::size_t& count,
-             Completion& all) {
-    while (!lost_ && clock_.now() < until) {
+  /// At least one for each place of the window.
+  Task<std::size_t> blocks_until(TimePoint until, std::size_t bytes, std::size_t window) {
+    std::size_t count = 0;
+    Completion all(loop_.ready(), static_cast<std::uint32_t>(window));
+    for (std::size_t i = 0; i < window; ++i) loop_.spawn(ask(bytes, until, count, all));
+    const Result<> ended = co_await all;
+    co_return ended ? count : 0;
+  }
+  Task<> ask(std::size_t bytes, TimePoint until, std::size_t& count, Completion& all) {
+    do {
       Completion landed(loop_.ready());
       landings_.push_back(&landed);
       const auto wanted = static_cast<std::uint32_t>(bytes);
@@ -145,8 +151,8 @@ class Asking final : public Receiver {
       }
       const Result<> here = co_await landed;
       if (!here) break;
-      if (clock_.now() >= begun) ++count;
-    }
+      ++count;
+    } while (!lost_ && clock_.now() < until);
     all.finish({});
   }
 
