@@ -27,7 +27,9 @@ constexpr std::size_t kSmall = 4096;
 constexpr std::size_t kLarge = std::size_t{1} << 20;
 constexpr std::size_t kWindow = 4;
 constexpr std::size_t kSpread = 16;  // blocks in turn, so that they do not stay in a cache
-constexpr Duration kMeasured = milliseconds(200);
+constexpr Duration kMeasured = milliseconds(100);
+constexpr int kRounds =
+    3;  // the best of them counts: what the lane can do, not what else runs here
 constexpr Duration kPatience = std::chrono::seconds(10);
 constexpr const char* kGpuLane = "gpu";
 
@@ -125,11 +127,15 @@ class Asking final : public Receiver {
   Task<double> blocks_per_second(std::size_t bytes, std::size_t window) {
     Task<std::size_t> first = blocks_until(clock_.now(), bytes, window);
     co_await first;
-    const TimePoint begun = clock_.now();
-    Task<std::size_t> blocks = blocks_until(begun + kMeasured, bytes, window);
-    const std::size_t count = co_await blocks;
-    const double seconds = std::chrono::duration<double>(clock_.now() - begun).count();
-    co_return lost_ ? 0 : static_cast<double>(count) / seconds;
+    double best = 0;
+    for (int round = 0; round < kRounds && !lost_; ++round) {
+      const TimePoint begun = clock_.now();
+      Task<std::size_t> blocks = blocks_until(begun + kMeasured, bytes, window);
+      const std::size_t count = co_await blocks;
+      const double seconds = std::chrono::duration<double>(clock_.now() - begun).count();
+      best = std::max(best, static_cast<double>(count) / seconds);
+    }
+    co_return lost_ ? 0 : best;
   }
   /// At least one for each place of the window.
   Task<std::size_t> blocks_until(TimePoint until, std::size_t bytes, std::size_t window) {

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Runs a command in throw-away virtual machines that have Soft-RoCE devices.
 
 The guest's / is the host's own, read-only, under a layer of memory: every program and library is at
