@@ -41,7 +41,8 @@ FLOORS: dict[str, set[str]] = {
     "server": VALUES | {"transport", "protocol"},
     "server/cluster": VALUES | {"transport", "protocol", "server"},
     "cache/node": VALUES | {"transport", "protocol"},
-    "cache/client": VALUES | {"transport", "protocol", "transport/ucx", "transport/cuda"},
+    "cache/client": VALUES
+    | {"transport", "protocol", "transport/ucx", "transport/cuda", "transport/verbs"},
 }
 TOP_ROOMS = {"tools", "bench", "tests"}  # may include everything below them
 

@@ -14,6 +14,7 @@ TEXT
 build=(
   g++ cmake ninja-build ccache pkg-config python3 git ca-certificates
   libucx-dev          # the transport
+  libibverbs-dev      # events of RDMA ports
   libspdlog-dev       # logs
   libfmt-dev          # text
   libexpected-dev     # tl::expected

@@ -94,6 +94,9 @@ class ClientCore final : private SessionListener {
   Task<Result<TransferReport>> seal(std::vector<WrittenBlock> blocks,
                                     std::chrono::milliseconds timeout);
 
+  /// The hardware of a lane ("rdma") is down: what goes over it fails now.
+  void lane_down(std::string_view lane) { links_.abandon_lane(lane); }
+
   /// Stores that nobody waits for: `take` and `withdraw` here, `admit` and `stats` on any thread.
   [[nodiscard]] BackgroundStore& background() noexcept { return background_; }
 

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <fstream>
 #include <optional>
@@ -13,6 +14,7 @@
 #include "cache/client/door_opener.h"
 #include "cache/client/store.h"
 #include "protocol/messages.h"
+#include "transport/ucx/route.h"
 #include "transport/ucx/ucx_context.h"
 #include "transport/ucx/ucx_fabric.h"
 
@@ -115,6 +117,7 @@ Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig conf
         return at.fetch_to_host(std::move(match), std::move(items), std::move(options),
                                 std::move(cancel));
       });
+  runtime->watch_ports();
   if (const Result<> begun = runtime->start_threads(); !begun) return fail(begun.error());
   const Result<> started = runtime->run(runtime->control_loop, runtime->core->start());
   if (!started) return fail(started.error());
@@ -141,7 +144,17 @@ Result<> Client::Runtime::make_fabrics(const ClientConfig& config) {
   made = make_ucx_fabric(*context, data_loop(), fabric);
   if (!made) return fail(made.error());
   data = std::move(*made);
+  transports = (*context)->transports();
   return {};
+}
+
+void Client::Runtime::watch_ports() {
+  const auto told = [this](const verbs::PortEvent& event) {
+    if (!event.up && uses_port(transports, event.device, event.port)) core->lane_down("rdma");
+  };
+  const bool rdma = std::ranges::any_of(
+      transports, [](const std::string& name) { return name.find(':') != std::string::npos; });
+  if (rdma) ports = verbs::PortEvents::watch(data_loop(), told);
 }
 
 Result<> Client::Runtime::start_threads() {

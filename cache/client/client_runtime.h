@@ -16,6 +16,7 @@
 #include "membrain/client.h"
 #include "transport/loop.h"
 #include "transport/task.h"
+#include "transport/verbs/port_events.h"
 
 namespace membrain {
 
@@ -43,7 +44,9 @@ struct Client::Runtime {
   bool caller_drives = false;
   std::unique_ptr<Fabric> control;
   std::unique_ptr<Fabric> data;
+  std::vector<std::string> transports;  ///< of both
   std::unique_ptr<ClientCore> core;
+  std::unique_ptr<verbs::PortEvents> ports;  ///< on the data loop
   std::unique_ptr<CopyPool> copies;
   bool started = false;
   std::jthread control_thread;
@@ -53,6 +56,8 @@ struct Client::Runtime {
 
   static Result<std::unique_ptr<Runtime>> open(ClientConfig config);
   Result<> make_fabrics(const ClientConfig& config);
+  /// Tells the core of RDMA ports that go down.
+  void watch_ports();
   Result<> start_threads();
   void stop_threads() noexcept;
 

@@ -171,6 +171,14 @@ void NodeLinks::abandon(PeerId peer) {
   loop().spawn(close(peer));
 }
 
+void NodeLinks::abandon_lane(std::string_view lane) {
+  std::vector<PeerId> over;
+  for (const auto& [id, link] : links_) {
+    if (link.peer && fabric_.lane(link.peer) == lane) over.push_back(link.peer);
+  }
+  for (const PeerId peer : over) abandon(peer);
+}
+
 Task<> NodeLinks::stop() {
   stopping_ = true;
   calls_.cancel_all();

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -76,6 +77,10 @@ class NodeLinks final : public Receiver {
   /// Closes a connection in the background: its exchanges are told, and every receive and send on
   /// it ends.
   void abandon(PeerId peer);
+
+  /// The same for every connection over a lane ("rdma") whose hardware is down: their nodes count
+  /// as failed at once, not after the time-outs of the hardware.
+  void abandon_lane(std::string_view lane);
 
   /// Closes every connection. Nothing may be under way.
   Task<> stop();

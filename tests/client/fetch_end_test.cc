@@ -259,5 +259,24 @@ TEST_P(FetchUnderFaults, WhatIsReportedGoodIsRightAndNothingLandsAfterAReport) {
 
 INSTANTIATE_TEST_SUITE_P(Seeds, FetchUnderFaults, testing::Range(1, 21));
 
+TEST_F(FetchEnd, ALaneWhoseHardwareIsDownIsLeftAtOnce) {
+  begin();
+  publish(1, 50'000, {&node1_});
+  node1_.mood = Mood::hang;
+  std::vector<std::byte> into(50'000);
+  const Match match = lookup({1}).value();
+  launch(match, {whole(0, into)});
+  step_until([&] { return !node1_.fetches.empty(); });
+  core_->lane_down("rdma");
+  run_for(milliseconds(5));
+  EXPECT_FALSE(result_) << "it goes over another lane";
+  const TimePoint begun = clock_.now();
+  core_->lane_down("sim");
+  step_until([&] { return result_.has_value(); });
+  EXPECT_LT(clock_.now() - begun, milliseconds(50)) << "not at some deadline";
+  ASSERT_TRUE(*result_);
+  EXPECT_EQ((*result_)->items[0].why, Errc::peer_lost);
+}
+
 }  // namespace
 }  // namespace membrain::client_test

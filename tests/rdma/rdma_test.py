@@ -59,7 +59,11 @@ class OneMachine(Rdma):
         names = ("ucx_test", "ucx_process_test")
         runs = [f"{BINARIES}/tests/ucx/{name} --gtest_filter='*/rdma*' "
                 f"--gtest_output=json:$OUT/{name}.json" for name in names]
+        # Last: it takes a wire down.
+        runs.append(f"MEMBRAIN_TEST_WIRE=1 {BINARIES}/tests/verbs/verbs_test "
+                    f"--gtest_filter='Ports.*' --gtest_output=json:$OUT/verbs_test.json")
         outcome = self.boot(1, 420, " && ".join(runs))[0]
+        self.expect_passed("verbs_test.json", 2, outcome)
         self.expect_passed("ucx_test.json", 21, outcome)
         self.expect_passed("ucx_process_test.json", 6, outcome)
 

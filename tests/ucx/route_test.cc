@@ -36,5 +36,14 @@ TEST(Route, ListsTheResourcesOfAContext) {
   EXPECT_TRUE(transports_in("nothing").empty());
 }
 
+TEST(Route, KnowsWhichPortsAContextUses) {
+  const std::vector<std::string> transports = {"tcp/eth0", "rc_mlx5/mlx5_1:1", "ud_mlx5/mlx5_10:2"};
+  EXPECT_TRUE(uses_port(transports, "mlx5_1", 1));
+  EXPECT_TRUE(uses_port(transports, "mlx5_10", 0));
+  EXPECT_FALSE(uses_port(transports, "mlx5_1", 2));
+  EXPECT_FALSE(uses_port(transports, "mlx5_10", 1));
+  EXPECT_FALSE(uses_port(transports, "mlx5_0", 0));
+}
+
 }  // namespace
 }  // namespace membrain::ucx_test

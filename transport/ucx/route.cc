@@ -94,4 +94,13 @@ std::vector<std::string> transports_in(std::string_view context_info) {
   return transports;
 }
 
+bool uses_port(const std::vector<std::string>& transports, std::string_view device, int port) {
+  std::string name = "/" + std::string(device) + ":";
+  if (port != 0) name += std::to_string(port);
+  return std::ranges::any_of(transports, [&](const std::string& transport) {
+    const std::size_t at = transport.find(name);
+    return at != std::string::npos && (port == 0 || at + name.size() == transport.size());
+  });
+}
+
 }  // namespace membrain

@@ -19,4 +19,8 @@ namespace membrain {
 /// From `ucp_context_print_info`: its resources, e.g. "tcp/eth0", "rc_mlx5/mlx5_0:1".
 [[nodiscard]] std::vector<std::string> transports_in(std::string_view context_info);
 
+/// Whether one of these transports uses a port of an RDMA device ("mlx5_0", 1); port 0: any of it.
+[[nodiscard]] bool uses_port(const std::vector<std::string>& transports, std::string_view device,
+                             int port);
+
 }  // namespace membrain
