@@ -73,19 +73,6 @@ void examine_ucx(const MachineFacts& facts, Findings& say) {
   }
 }
 
-/// GPU memory goes through the host where UCX cannot reach it.
-void examine_gpu_transport(const MachineFacts& facts, Findings& say) {
-  if (facts.gpus.empty() || !facts.ucx_reason.empty()) return;
-  const bool cuda = std::ranges::any_of(
-      facts.ucx_transports, [](const std::string& name) { return name.starts_with("cuda"); });
-  if (cuda) {
-    say.ok("ucx-cuda", "UCX reaches GPU memory");
-  } else {
-    say.warn("ucx-cuda", "this UCX was built without CUDA: blocks of a GPU go through host memory",
-             "tools/build_ucx_cuda.sh builds one, or install a UCX with CUDA (ucx-cuda of HPC-X)");
-  }
-}
-
 // ---- RDMA
 
 std::string ports_of(const verbs::RdmaDevice& device) {
@@ -168,8 +155,10 @@ void examine_gpus(const MachineFacts& facts, Findings& say) {
     say.ok("cuda", "no GPU: blocks are kept in host memory");
   }
   for (const cuda::DeviceFacts& gpu : facts.gpus) {
-    say.ok("gpu", fmt::format("{} at {}: {}, compute capability {}.{}", gpu.name, gpu.pci,
-                              format_size(gpu.memory_bytes), gpu.compute / 10, gpu.compute % 10));
+    say.ok("gpu", fmt::format("{} at {}: {}, compute capability {}.{}; blocks go through pinned "
+                              "host memory",
+                              gpu.name, gpu.pci, format_size(gpu.memory_bytes), gpu.compute / 10,
+                              gpu.compute % 10));
   }
 }
 
@@ -284,7 +273,6 @@ std::vector<Finding> examine(const MachineFacts& facts) {
   Findings say;
   examine_ucx(facts, say);
   examine_gpus(facts, say);
-  examine_gpu_transport(facts, say);
   examine_ports(facts, say);
   examine_gpu_direct(facts, say);
   examine_affinity(facts, say);

@@ -91,7 +91,6 @@ TEST(Findings, WhatIsWrongHasACure) {
       {"ucx", Health::fail, [](MachineFacts& f) { f.ucx_reason = "ucp_init"; }},
       {"ucx-environment", Health::warn,
        [](MachineFacts& f) { f.ucx_environment["UCX_TLS"] = "tcp"; }},
-      {"ucx-cuda", Health::warn, [](MachineFacts& f) { f.ucx_transports = {"tcp/lo"}; }},
       {"cuda", Health::warn,
        [](MachineFacts& f) {
          f.cuda_version = 0;
