@@ -114,13 +114,14 @@ Result<std::shared_ptr<UcxContext>> UcxContext::create(UcxContextConfig config) 
   }
   ucp_params_t params{};
   params.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_MT_WORKERS_SHARED;
-  params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
+  const bool windows = config.use == UcxContextConfig::Use::windows;
+  params.features = (windows ? UCP_FEATURE_RMA : UCP_FEATURE_AM) | UCP_FEATURE_WAKEUP;
   params.mt_workers_shared = 1;
   ucp_context_h context = nullptr;
   status = ucp_init(&params, settings, &context);
   ucp_config_release(settings);
   if (status != UCS_OK) return fail(Errc::unavailable, "ucp_init", status);
-  log_settings(config);
+  if (!windows) log_settings(config);
   return std::shared_ptr<UcxContext>(new UcxContext(context));
 }
 

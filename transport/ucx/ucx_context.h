@@ -1,6 +1,7 @@
 // UcxContext: UCX as Membrain wants it, the same on 1.13 and on current releases.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,6 +14,10 @@ struct ucp_context;
 namespace membrain {
 
 struct UcxContextConfig {
+  enum class Use : std::uint8_t {
+    messages,
+    windows,  ///< remote reads: see ucx_windows.h
+  } use = Use::messages;
   /// UCX's own TCP ports, which do not check who speaks, listen on the loopback interface alone.
   /// Nobody on another machine can be reached then. UCX_NET_DEVICES in the environment wins.
   bool loopback_only = true;
@@ -25,7 +30,8 @@ struct UcxContextConfig {
 };
 
 /// A UCP context with active messages and wake-up, and without remote memory access: UCX's emulated
-/// put and get on TCP and shared memory trust the address on the wire.
+/// put and get on TCP and shared memory trust the address on the wire. Or, for windows alone, one
+/// with remote memory access and without messages.
 ///
 /// Ownership  Shared by the fabrics and regions made from it; the last one frees it.
 /// Threads    Immutable after creation; any thread may use it (workers belong to one thread each).
