@@ -4,6 +4,7 @@
 
 #include "transport/sim_fabric.h"
 #include "transport/sim_network.h"
+#include "transport/sim_windows.h"
 
 namespace membrain {
 
@@ -86,6 +87,10 @@ void SimNetwork::kill(std::string_view process) {
     fabric->killed_ = true;
     cut_off(*fabric);
   }
+  for (SimWindows* windows : windows_) {
+    if (windows->process_ == number) windows->killed_ = true;
+  }
+  std::erase_if(opened_, [&](const auto& item) { return item.second.process == number; });
   connects_.for_each([&](SimConnect& attempt) {
     if (attempt.settled == nullptr || !attempt.fabric->killed_) return;
     std::exchange(attempt.settled, nullptr)->finish(fail(Errc::unavailable, "the process is dead"));

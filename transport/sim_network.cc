@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "transport/sim_fabric.h"
+#include "transport/sim_windows.h"
 
 namespace membrain {
 
@@ -30,6 +31,10 @@ std::unique_ptr<Fabric> SimNetwork::make_fabric(Loop& loop, std::string_view pro
   auto fabric = std::make_unique<SimFabric>(*this, loop, number);
   fabrics_.push_back(fabric.get());
   return fabric;
+}
+
+std::unique_ptr<Windows> SimNetwork::make_windows(Loop& loop, std::string_view process) {
+  return std::make_unique<SimWindows>(*this, loop, process_of(process));
 }
 
 void SimNetwork::leave(SimFabric& fabric) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -18,8 +19,11 @@
 #include "transport/loop.h"
 #include "transport/sim_agenda.h"
 #include "transport/sim_wires.h"
+#include "transport/windows.h"
 
 namespace membrain {
+
+class SimWindows;
 
 /// How a simulated network behaves. The default is a sound one: no loss, frames in order.
 struct SimFaults {
@@ -55,6 +59,7 @@ struct SimStats {
   std::uint64_t payload_bytes = 0;
   std::uint64_t flipped = 0;
   std::uint64_t connections = 0;
+  std::uint64_t window_reads = 0;
 };
 
 /// All fabrics of one simulated cluster, and the loops that they belong to.
@@ -86,6 +91,9 @@ class SimNetwork {
   /// A fabric of the process of this name, which may have several. `listen` takes any name as an
   /// address. After `kill`, new fabrics of the same name are a new process.
   [[nodiscard]] std::unique_ptr<Fabric> make_fabric(Loop& loop, std::string_view process);
+
+  /// Windows of the process of this name, on one of its loops; they go before the network.
+  [[nodiscard]] std::unique_ptr<Windows> make_windows(Loop& loop, std::string_view process);
 
   // Time.
 
@@ -131,6 +139,8 @@ class SimNetwork {
 
  private:
   friend class SimFabric;
+  friend class SimWindows;
+  friend class SimRemoteWindow;
   using Kind = SimEvent::Kind;
   struct Process {
     std::string name;
@@ -147,6 +157,13 @@ class SimNetwork {
     std::uint32_t to;
     std::uint32_t serial;
     bool on;
+  };
+
+  /// Memory that a living process has opened to others.
+  struct OpenedWindow {
+    const SimWindows* owner;
+    std::uint32_t process;
+    std::span<std::byte> memory;
   };
 
   // Called by fabrics.
@@ -213,6 +230,9 @@ class SimNetwork {
   SimSlab<SimMessage> messages_;
   SimSlab<SimTransfer> transfers_;
   SimSlab<SimConnect> connects_;
+  std::vector<SimWindows*> windows_;
+  std::map<std::uint64_t, OpenedWindow> opened_;
+  std::uint64_t next_window_ = 1;
 };
 
 }  // namespace membrain
