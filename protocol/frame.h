@@ -51,6 +51,8 @@ enum class Type : std::uint8_t {
   reserved_slots = 40,
   seal_slots = 41,  ///< answered by stored
   give_back_slots = 42,
+  open_window = 43,
+  window_opened = 44,
 
   register_node = 64,
   accepted = 65,

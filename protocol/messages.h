@@ -35,6 +35,7 @@ inline constexpr std::size_t kMaxFreeItems = 4096;     ///< items of one FreeSlo
 inline constexpr std::size_t kMaxClasses = 128;        ///< size classes of a node
 inline constexpr std::size_t kMaxNodes = 1024;         ///< nodes of one NodeList
 inline constexpr std::size_t kMaxUnpinItems = 1024;    ///< lookups of one Unpin
+inline constexpr std::size_t kMaxWindowBytes = 4096;   ///< of WindowOpened
 inline constexpr std::size_t kMaxCounters = 256;       ///< counters of one StatsReply
 
 /// Any request may be answered with this.
@@ -452,6 +453,25 @@ struct GiveBackSlots {
   static constexpr Type kType = Type::give_back_slots;
   WriterId writer;
   std::vector<SlotRef> items;
+  void encode(Writer& out) const;
+  void decode(Reader& in);
+};
+
+/// Asks for the window through which the hardware of trusted processes reads the arena
+/// (decision 20). Refused by a node that opens none.
+struct OpenWindow {
+  static constexpr Type kType = Type::open_window;
+  SessionProof proof;
+  void encode(Writer& out) const;
+  void decode(Reader& in);
+};
+struct WindowOpened {
+  static constexpr Type kType = Type::window_opened;
+  Incarnation incarnation;           ///< of the node's life whose arena it is
+  std::uint64_t capacity_bytes = 0;  ///< of the slots
+  std::uint64_t seals_offset = 0;    ///< bytes into the window
+  std::uint64_t slots_offset = 0;    ///< likewise
+  std::vector<std::byte> window;     ///< what the transport made: at most kMaxWindowBytes
   void encode(Writer& out) const;
   void decode(Reader& in);
 };

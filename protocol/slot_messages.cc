@@ -48,4 +48,24 @@ void GiveBackSlots::decode(Reader& in) {
   in.get(writer), get_slots(in, items, kMaxReserveItems);
 }
 
+void OpenWindow::encode(Writer& out) const {
+  proof.encode(out);
+}
+void OpenWindow::decode(Reader& in) {
+  proof.decode(in);
+}
+
+void WindowOpened::encode(Writer& out) const {
+  out.put(incarnation), out.put(capacity_bytes), out.put(seals_offset), out.put(slots_offset);
+  put_list(out, window, [&](std::byte one) { out.put(static_cast<std::uint8_t>(one)); });
+}
+void WindowOpened::decode(Reader& in) {
+  in.get(incarnation), in.get(capacity_bytes), in.get(seals_offset), in.get(slots_offset);
+  get_list(in, window, kMaxWindowBytes, 1, [&](std::byte& one) {
+    std::uint8_t value = 0;
+    in.get(value);
+    one = std::byte{value};
+  });
+}
+
 }  // namespace membrain::wire

@@ -18,12 +18,14 @@ constexpr std::size_t kLogEveryPercent = 10;
 
 }  // namespace
 
-BlockService::BlockService(Fabric& fabric, Arena& arena, NodeCounters& counters, BlockLimits limits)
+BlockService::BlockService(Fabric& fabric, Arena& arena, NodeCounters& counters, BlockLimits limits,
+                           Windows* windows)
     : fabric_(fabric),
       counters_(counters),
       limits_(limits),
       table_(arena, counters),
       peers_(fabric, [this](PeerId peer) { gone(peer); }),
+      windows_(windows),
       data_{fabric, table_, authority_, peers_, counters, nullptr},
       announcer_(table_),
       space_(fabric.loop(), table_, announcer_),
@@ -53,6 +55,7 @@ Result<Address> BlockService::start(const Address& listen, Door<ShardSide> shard
     log(LogLevel::warn, "node: the arena cannot be registered at once ({}): slower transfers",
         region.error().context);
   }
+  open_window();
   fabric_.set_receiver(*this);
   Result<Address> address = fabric_.listen(listen);
   if (!address) return address;
@@ -61,6 +64,37 @@ Result<Address> BlockService::start(const Address& listen, Door<ShardSide> shard
   const Result<> posted = own_door_.post([](BlockService& self) { self.adopt(); });
   if (!posted) return fail(posted.error());
   return address;
+}
+
+void BlockService::open_window() {
+  if (windows_ == nullptr) return;
+  const std::span<const std::byte> arena = table_.arena().mapping();
+  // Others only ever read it; what registers memory takes it as writable.
+  Result<std::vector<std::byte>> opened =
+      windows_->open({const_cast<std::byte*>(arena.data()), arena.size()});
+  if (opened) {
+    window_ = std::move(*opened);
+  } else {
+    log(LogLevel::warn, "node: the arena cannot be opened to remote reads: {}",
+        opened.error().context);
+  }
+}
+
+void BlockService::on_open_window(PeerId peer, OpId op, const wire::OpenWindow& request) {
+  if (window_.empty()) return refuse(peer, op, Errc::unavailable, "this node opens no window");
+  if (data_.authority.check(request.proof) != wire::ItemStatus::ok) {
+    return refuse(peer, op, Errc::denied, "no proof of a session");
+  }
+  const Arena& arena = table_.arena();
+  wire::WindowOpened answer;
+  answer.incarnation = arena.incarnation();
+  answer.capacity_bytes = arena.capacity_bytes();
+  answer.seals_offset = static_cast<std::uint64_t>(
+      reinterpret_cast<const std::byte*>(arena.seals().data()) - arena.mapping().data());
+  answer.slots_offset = static_cast<std::uint64_t>(arena.slots().data() - arena.mapping().data());
+  answer.window = window_;
+  std::vector<std::byte> frame;
+  static_cast<void>(fabric_.send(peer, wire::write_frame(frame, data_.header(op), answer)));
 }
 
 /// A step of the adoption; the next one comes in the next turn.
@@ -120,6 +154,11 @@ bool BlockService::dispatch(PeerId peer, const wire::Frame& frame, Payload& payl
       const auto back = wire::read_body<wire::GiveBackSlots>(frame.body);
       if (back) reserves_.on_give_back(*back);
       return back.has_value();
+    }
+    case wire::Type::open_window: {
+      const auto open = wire::read_body<wire::OpenWindow>(frame.body);
+      if (open) on_open_window(peer, op, *open);
+      return open.has_value();
     }
     case wire::Type::suspect: {
       const auto suspect = wire::read_body<wire::Suspect>(frame.body);

@@ -22,6 +22,7 @@
 #include "cache/node/store_service.h"
 #include "cache/node/suspects.h"
 #include "transport/fabric.h"
+#include "transport/windows.h"
 
 namespace membrain {
 
@@ -33,7 +34,7 @@ struct BlockLimits {
 };
 
 /// Receives what clients send {Fetch, CancelFetch, Store, ReserveSlots, SealSlots, GiveBackSlots,
-/// Suspect} and does what the shard decided.
+/// OpenWindow, Suspect} and does what the shard decided.
 /// A frame that does not decode closes its connection.
 ///
 /// Ownership  Arena, fabric and counters outlive it. Destroy it after `ShardSide::slots_quiet`, or
@@ -41,7 +42,9 @@ struct BlockLimits {
 /// Threads    The data loop's, but for the constructor and `start` (before the loop runs).
 class BlockService final : public Receiver, public SlotSide {
  public:
-  BlockService(Fabric& fabric, Arena& arena, NodeCounters& counters, BlockLimits limits);
+  /// `windows`: opens the arena to the hardware of other processes; null: not. On the same loop.
+  BlockService(Fabric& fabric, Arena& arena, NodeCounters& counters, BlockLimits limits,
+               Windows* windows = nullptr);
   ~BlockService();
 
   /// Takes first contacts at `listen`, adopts what is in the arena, then tells `shard`. The address
@@ -66,6 +69,8 @@ class BlockService final : public Receiver, public SlotSide {
   void adopt();
   void gone(PeerId peer);
   void refuse(PeerId peer, OpId op, Errc code, std::string_view reason);
+  void open_window();
+  void on_open_window(PeerId peer, OpId op, const wire::OpenWindow& request);
   bool dispatch(PeerId peer, const wire::Frame& frame, Payload& payload);
   Task<> drain();
 
@@ -76,6 +81,8 @@ class BlockService final : public Receiver, public SlotSide {
   Authority authority_;
   Peers peers_;
   std::unique_ptr<Region> region_;
+  Windows* windows_;
+  std::vector<std::byte> window_;  ///< what others enter by; empty: closed
   DataLoop data_;
   Announcer announcer_;
   SpaceWatch space_;

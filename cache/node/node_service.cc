@@ -6,10 +6,11 @@
 
 namespace membrain {
 
-NodeService::NodeService(Fabric& control, Fabric& data, Arena& arena, NodeConfig config)
+NodeService::NodeService(Fabric& control, Fabric& data, Arena& arena, NodeConfig config,
+                         Windows* windows)
     : arena_(arena),
       config_(std::move(config)),
-      blocks_(data, arena, counters_, config_.limits),
+      blocks_(data, arena, counters_, config_.limits, windows),
       door_(control.loop(), arena),
       link_(control, counters_) {}
 

@@ -39,7 +39,9 @@ struct NodeConfig {
 ///            `status`: the node tries for ever.
 class NodeService {
  public:
-  NodeService(Fabric& control, Fabric& data, Arena& arena, NodeConfig config);
+  /// `windows`: on the data loop; opens the arena to remote reads; null: not.
+  NodeService(Fabric& control, Fabric& data, Arena& arena, NodeConfig config,
+              Windows* windows = nullptr);
   NodeService(const NodeService&) = delete;
   NodeService& operator=(const NodeService&) = delete;
 

@@ -156,6 +156,14 @@ GiveBackSlots sample() {
   return {WriterId{1}, {{SlotId{2}, Generation{3}}, {SlotId{4}, Generation{5}}}};
 }
 template <>
+OpenWindow sample() {
+  return {proof()};
+}
+template <>
+WindowOpened sample() {
+  return {Incarnation{3}, 1 << 20, 4096, 1 << 19, {std::byte{1}, std::byte{2}, std::byte{3}}};
+}
+template <>
 Suspect sample() {
   return {SlotId{1}, Generation{2}};
 }
@@ -215,12 +223,13 @@ std::vector<std::byte> encoded(const Message& message) {
 template <class Message>
 class EveryMessage : public ::testing::Test {};
 
-using All = ::testing::Types<Refused, Hello, Welcome, OpenNamespace, NamespaceOpened, Heartbeat,
-                             Alive, Lookup, Found, Unpin, Grant, Granted, Clear, Cleared,
-                             ProbeParts, ProbedParts, StatsReply, NodeList, Fetch, Data,
-                             CancelFetch, Store, Stored, ReserveSlots, ReservedSlots, SealSlots,
-                             GiveBackSlots, Suspect, RegisterNode, Accepted, Publish, Published,
-                             NeedSlots, FreeSlots, Freed, Report, Reported, Corrupt, NodeHeartbeat>;
+using All =
+    ::testing::Types<Refused, Hello, Welcome, OpenNamespace, NamespaceOpened, Heartbeat, Alive,
+                     Lookup, Found, Unpin, Grant, Granted, Clear, Cleared, ProbeParts, ProbedParts,
+                     StatsReply, NodeList, Fetch, Data, CancelFetch, Store, Stored, ReserveSlots,
+                     ReservedSlots, SealSlots, GiveBackSlots, OpenWindow, WindowOpened, Suspect,
+                     RegisterNode, Accepted, Publish, Published, NeedSlots, FreeSlots, Freed,
+                     Report, Reported, Corrupt, NodeHeartbeat>;
 TYPED_TEST_SUITE(EveryMessage, All);
 
 TYPED_TEST(EveryMessage, EncodesToTheSameBytesAfterDecoding) {
