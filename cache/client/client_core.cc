@@ -34,7 +34,8 @@ OpenedNamespace opened_from(const wire::NamespaceOpened& opened) noexcept {
 
 ClientCore::ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::string host,
                        std::unique_ptr<ArenaOpener> opener,
-                       std::vector<std::unique_ptr<DeviceLane>> devices)
+                       std::vector<std::unique_ptr<DeviceLane>> devices,
+                       std::unique_ptr<Windows> windows)
     : control_(control),
       data_(data),
       config_(std::move(config)),
@@ -51,6 +52,8 @@ ClientCore::ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::
                              std::move(cancel));
       }),
       links_(data, std::move(host), config_.connect_timeout),
+      windows_(std::move(windows)),
+      node_windows_(windows_ ? std::make_unique<NodeWindows>(links_, *windows_) : nullptr),
       drain_signal_(data.loop().ready()),
       background_(
           data.loop(), config_.background_store_bytes, background_call(),
@@ -315,6 +318,7 @@ Task<Result<TransferReport>> ClientCore::fetch_to_host(std::shared_ptr<const Mat
   job.proof = proof_;
   job.window = config_.fetch_window_blocks;
   job.verify = config_.verify_checksums;
+  job.windows = node_windows_.get();
   return fetch_blocks(links_, std::move(job));
 }
 
@@ -488,6 +492,10 @@ Task<> ClientCore::drain_transfers(Completion& drained) {
   while (transfers_ != 0 || !background_.idle()) co_await drain_signal_;
   Task<> stopped = links_.stop();
   co_await stopped;
+  if (node_windows_) {
+    Task<> closed = node_windows_->stop();
+    co_await closed;
+  }
   const auto finish = [&drained] { drained.finish({}); };
   Task<> delivered = deliver(data_.loop(), control_.loop(), finish);
   co_await delivered;

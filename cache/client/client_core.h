@@ -19,6 +19,7 @@
 #include "cache/client/mapped_nodes.h"
 #include "cache/client/match_state.h"
 #include "cache/client/node_links.h"
+#include "cache/client/node_windows.h"
 #include "cache/client/pin_desk.h"
 #include "cache/client/reserve.h"
 #include "cache/client/session.h"
@@ -43,10 +44,12 @@ class ClientCore final : private SessionListener {
   static constexpr std::uint32_t kMaxTransfers = 65536;  ///< fetches and stores under way
 
   /// `host` names this machine (equal text = the same host); empty: never the same.
-  /// `opener` maps arenas of this host; null: none. `devices` are on the data fabric's loop.
+  /// `opener` maps arenas of this host; null: none. `devices` are on the data fabric's loop, and so
+  /// is `windows`, by which other nodes' arenas are read; null: not.
   ClientCore(Fabric& control, Fabric& data, ClientConfig config, std::string host,
              std::unique_ptr<ArenaOpener> opener = nullptr,
-             std::vector<std::unique_ptr<DeviceLane>> devices = {});
+             std::vector<std::unique_ptr<DeviceLane>> devices = {},
+             std::unique_ptr<Windows> windows = nullptr);
   ~ClientCore();
   ClientCore(const ClientCore&) = delete;
   ClientCore& operator=(const ClientCore&) = delete;
@@ -160,6 +163,8 @@ class ClientCore final : private SessionListener {
   const std::vector<std::unique_ptr<DeviceLane>> devices_;
   HostFetch host_fetch_;
   NodeLinks links_;
+  const std::unique_ptr<Windows> windows_;
+  std::unique_ptr<NodeWindows> node_windows_;  ///< null without windows
   KeysById data_keys_;
   wire::SessionProof proof_;
   bool server_here_ = false;

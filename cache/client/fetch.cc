@@ -156,23 +156,50 @@ FetchTerms Fetching::terms_of(NodeId node, std::size_t claim) const {
   return terms;
 }
 
-/// One group: asks its node, then sends what failed to the next replica.
+/// One group: reads what the node's window has, asks for the rest, then sends what failed to the
+/// next replica.
 Task<> Fetching::serve(Group group) {
   Round round(*this);
-  FetchExchange exchange(links_, terms_of(group.node, group.claim), std::move(group.targets),
-                         round);
-  active_.push_back(&exchange);
-  Task<> exchanged = exchange.run();
-  co_await exchanged;
-  std::erase(active_, &exchange);
-  report_.bytes += round.bytes();
-  if (round.bytes() != 0) report_.lane_bytes[std::string(exchange.lane())] += round.bytes();
+  const NodeId node = group.node;
+  const std::size_t claim = group.claim;
+  Task<std::vector<FetchTarget>> reading = read(std::move(group), round);
+  std::vector<FetchTarget> rest = co_await reading;
+  const std::uint64_t read_bytes = round.bytes();
+  add_bytes(read_bytes, kWindowLane);
+  if (!rest.empty()) {
+    FetchExchange exchange(links_, terms_of(node, claim), std::move(rest), round);
+    active_.push_back(&exchange);
+    if (cancelled_) exchange.stop(Errc::cancelled);
+    Task<> exchanged = exchange.run();
+    co_await exchanged;
+    std::erase(active_, &exchange);
+    add_bytes(round.bytes() - read_bytes, exchange.lane());
+  }
   launch(round.again());
   groups_.finish({});
 }
 
+/// Yields what the node has to be asked for.
+Task<std::vector<FetchTarget>> Fetching::read(Group group, Round& round) {
+  const FetchTerms terms = terms_of(group.node, group.claim);
+  const auto window = job_.windows ? job_.windows->of(group.node, terms.proof) : nullptr;
+  if (!window) co_return std::move(group.targets);
+  WindowRead reading(links_, *job_.windows, window, terms, std::move(group.targets), round);
+  reading_.push_back(&reading);
+  Task<std::vector<FetchTarget>> running = reading.run();
+  std::vector<FetchTarget> rest = co_await running;
+  std::erase(reading_, &reading);
+  co_return std::move(rest);
+}
+
+void Fetching::add_bytes(std::uint64_t bytes, std::string_view lane) {
+  report_.bytes += bytes;
+  if (bytes != 0) report_.lane_bytes[std::string(lane)] += bytes;
+}
+
 void Fetching::cancel() {
   cancelled_ = true;
+  for (WindowRead* reading : reading_) reading->stop(Errc::cancelled);
   for (FetchExchange* exchange : active_) exchange->stop(Errc::cancelled);
 }
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -13,6 +14,7 @@
 #include "cache/client/match_state.h"
 #include "cache/client/node_links.h"
 #include "cache/client/source_choice.h"
+#include "cache/client/window_read.h"
 #include "membrain/client.h"
 #include "membrain/result.h"
 #include "transport/completion.h"
@@ -30,11 +32,13 @@ struct FetchJob {
   TimePoint deadline;
   std::uint32_t window = 4;
   bool verify = true;
+  NodeWindows* windows = nullptr;  ///< to read by hardware what can be; may be null
 };
 
 /// One fetch under way. Items are grouped by the node of their best replica, one Fetch of up to
 /// wire::kMaxFetchItems a group; what fails is grouped again by its next replica, until it has
-/// been tried everywhere (at most wire::kMaxReplicas times). Groups run side by side.
+/// been tried everywhere (at most wire::kMaxReplicas times). Groups run side by side. What a
+/// node's window can serve is read through it first; the node is asked for the rest.
 ///
 /// Errors  `invalid_argument` before anything moves, `cancelled` when it was taken back; else a
 ///         report, in which an item that failed says why its last replica did.
@@ -73,6 +77,8 @@ class Fetching {
   bool choose(std::uint32_t item);
   [[nodiscard]] static std::size_t group_of(std::vector<Group>& groups, const Course& course);
   Task<> serve(Group group);
+  Task<std::vector<FetchTarget>> read(Group group, Round& round);
+  void add_bytes(std::uint64_t bytes, std::string_view lane);
   [[nodiscard]] FetchTarget target_of(std::uint32_t item) const;
   [[nodiscard]] FetchTerms terms_of(NodeId node, std::size_t claim) const;
   void cancel();
@@ -82,6 +88,7 @@ class Fetching {
   FetchJob job_;
   std::vector<Course> courses_;
   std::vector<FetchExchange*> active_;
+  std::vector<WindowRead*> reading_;
   Completion groups_;
   TransferReport report_;
   bool cancelled_ = false;

@@ -84,13 +84,14 @@ ServerLife::ServerLife(ManualClock& clock, SimNetwork& network, StateStore& stat
 }
 
 NodeLife::NodeLife(ManualClock& clock, SimNetwork& network, std::shared_ptr<Arena> memory,
-                   const std::string& name)
+                   const std::string& name, bool open_windows)
     : control_loop(clock),
       data_loop(clock),
       control(network.make_fabric(control_loop, name)),
       data(network.make_fabric(data_loop, name)),
+      windows(open_windows ? network.make_windows(data_loop, name) : nullptr),
       arena(std::move(memory)),
-      service(*control, *data, *arena, node_config(name)) {
+      service(*control, *data, *arena, node_config(name), windows.get()) {
   const Result<> started = service.start();
   check(started.has_value(), "a simulated node could not start");
 }
@@ -99,8 +100,8 @@ ClientLife::ClientLife(Cluster& cluster, const std::string& name, const std::str
     : loop(cluster.clock()),
       control(cluster.network().make_fabric(loop, name)),
       data(cluster.network().make_fabric(loop, name)),
-      core(*control, *data, client_config(), host,
-           std::make_unique<NeighbourArenas>(cluster, loop)) {}
+      core(*control, *data, client_config(), host, std::make_unique<NeighbourArenas>(cluster, loop),
+           {}, cluster.windows() ? cluster.network().make_windows(loop, name) : nullptr) {}
 
 Cluster::Cluster(const Plan& plan) : network_(clock_, plan.seed, plan.faults), plan_(plan) {
   nodes_.resize(plan.nodes);
@@ -142,8 +143,8 @@ void Cluster::kill_server() {
 
 void Cluster::start_node(std::size_t index) {
   if (nodes_[index]) return;
-  nodes_[index] =
-      std::make_unique<NodeLife>(clock_, network_, std::move(arenas_[index]), node_name(index));
+  nodes_[index] = std::make_unique<NodeLife>(clock_, network_, std::move(arenas_[index]),
+                                             node_name(index), plan_.windows);
   if (const std::shared_ptr<Arena> former = former_[index].lock()) {
     reuse(*former, nodes_[index]->arena->incarnation());
   }

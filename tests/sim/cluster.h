@@ -30,6 +30,7 @@ struct Plan {
   double partition = 0;
   double pause = 0;
   double clear = 0;         ///< probability that a client's turn clears the namespace
+  bool windows = false;     ///< clients read nodes' arenas from afar
   std::size_t rounds = 16;  ///< of faults and work before the cluster is healed
 };
 
@@ -47,11 +48,12 @@ class Cluster;
 /// One life of a node's process. The arena outlives it, and so do those who have mapped it.
 struct NodeLife {
   NodeLife(ManualClock& clock, SimNetwork& network, std::shared_ptr<Arena> memory,
-           const std::string& name);
+           const std::string& name, bool open_windows);
   Loop control_loop;
   Loop data_loop;
   std::unique_ptr<Fabric> control;
   std::unique_ptr<Fabric> data;
+  std::unique_ptr<Windows> windows;  ///< null without
   std::shared_ptr<Arena> arena;
   NodeService service;
   bool stopped = false;
@@ -88,6 +90,7 @@ class Cluster {
   void start_node(std::size_t index);
   void kill_node(std::size_t index);
   [[nodiscard]] NodeLife* node(std::size_t index) noexcept { return nodes_[index].get(); }
+  [[nodiscard]] bool windows() const noexcept { return plan_.windows; }
   [[nodiscard]] std::size_t node_count() const noexcept { return nodes_.size(); }
 
   void start_client(std::size_t index);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "cache/client/mapped_view.h"
+#include "cache/client/window_read.h"
 
 namespace membrain::sim {
 
@@ -137,6 +138,7 @@ Task<> Engine::fetch_prefix(const Match& match, std::uint64_t conversation) {
   Task<Result<TransferReport>> fetching = fetch(match, std::move(items));
   Result<TransferReport> report = co_await fetching;
   if (report && report->lane_bytes.contains(kMappedLane)) ++ledger_.counts.mapped;
+  if (report && report->lane_bytes.contains(kWindowLane)) ++ledger_.counts.read_from_afar;
   for (std::size_t i = 0; i < count; ++i) {
     const std::uint64_t block = block_id(conversation, static_cast<std::uint32_t>(i));
     const bool fetched = report && report->items[i].ok;

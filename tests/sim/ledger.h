@@ -16,8 +16,9 @@ struct Counts {
   std::uint64_t lookups = 0;
   std::uint64_t blocks_hit = 0;
   std::uint64_t fetched = 0;
-  std::uint64_t mapped = 0;  ///< fetches of which a part was copied from a mapped arena
-  std::uint64_t viewed = 0;  ///< blocks read in place, and good
+  std::uint64_t read_from_afar = 0;  ///< fetches of which a part came through a window
+  std::uint64_t mapped = 0;          ///< fetches of which a part was copied from a mapped arena
+  std::uint64_t viewed = 0;          ///< blocks read in place, and good
   std::uint64_t stale_views = 0;
   std::uint64_t missed = 0;
   std::uint64_t stored = 0;

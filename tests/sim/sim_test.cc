@@ -34,6 +34,7 @@ void run_schedules(const char* test, std::uint64_t count, Make make) {
   for (std::uint64_t seed = first; seed <= last; ++seed) {
     Plan plan = make(seed);
     plan.seed = seed;
+    plan.windows = seed % 2 == 1;
     Schedule schedule(plan);
     for (const std::string& violation : schedule.run()) {
       ADD_FAILURE() << violation << "\n  replay: MEMBRAIN_SIM_SEED=" << seed
@@ -45,6 +46,7 @@ void run_schedules(const char* test, std::uint64_t count, Make make) {
     sum.lookups += counts.lookups;
     sum.fetched += counts.fetched;
     sum.mapped += counts.mapped;
+    sum.read_from_afar += counts.read_from_afar;
     sum.viewed += counts.viewed;
     sum.stale_views += counts.stale_views;
     sum.stored += counts.stored;
@@ -57,18 +59,22 @@ void run_schedules(const char* test, std::uint64_t count, Make make) {
   EXPECT_GT(sum.fetched, 0u);
   EXPECT_GT(sum.stored, 0u);
   EXPECT_GT(sum.mapped, 0u);
+  EXPECT_GT(sum.read_from_afar, 0u);
   EXPECT_GT(sum.viewed, 0u);
   ::testing::Test::RecordProperty("events", std::to_string(sum.events));
   std::printf(
-      "%s: %llu events, %llu lookups, %llu fetched, %llu mapped, %llu viewed, %llu stale, %llu "
+      "%s: %llu events, %llu lookups, %llu fetched, %llu mapped, %llu from afar, %llu viewed, %llu "
+      "stale, %llu "
       "stored, %llu not stored, "
       "%llu missed, %llu kills, %llu clears\n",
       test, static_cast<unsigned long long>(sum.events),
       static_cast<unsigned long long>(sum.lookups), static_cast<unsigned long long>(sum.fetched),
-      static_cast<unsigned long long>(sum.mapped), static_cast<unsigned long long>(sum.viewed),
-      static_cast<unsigned long long>(sum.stale_views), static_cast<unsigned long long>(sum.stored),
-      static_cast<unsigned long long>(sum.not_stored), static_cast<unsigned long long>(sum.missed),
-      static_cast<unsigned long long>(sum.kills), static_cast<unsigned long long>(sum.clears));
+      static_cast<unsigned long long>(sum.mapped),
+      static_cast<unsigned long long>(sum.read_from_afar),
+      static_cast<unsigned long long>(sum.viewed), static_cast<unsigned long long>(sum.stale_views),
+      static_cast<unsigned long long>(sum.stored), static_cast<unsigned long long>(sum.not_stored),
+      static_cast<unsigned long long>(sum.missed), static_cast<unsigned long long>(sum.kills),
+      static_cast<unsigned long long>(sum.clears));
 }
 
 TEST(Sim, ASoundNetworkAndTooLittleMemoryKeepTheInvariants) {
