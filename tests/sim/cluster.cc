@@ -37,8 +37,9 @@ NodeConfig node_config(const std::string& name) {
   return config;
 }
 
-ClientConfig client_config() {
+ClientConfig client_config(const Plan& plan) {
   ClientConfig config;
+  config.verify_checksums = plan.verify;
   config.server = kServer;
   config.connect_timeout = std::chrono::milliseconds(3000);
   config.probe_store_bytes = 32 * 1024;  // the longer ones ask first
@@ -100,8 +101,9 @@ ClientLife::ClientLife(Cluster& cluster, const std::string& name, const std::str
     : loop(cluster.clock()),
       control(cluster.network().make_fabric(loop, name)),
       data(cluster.network().make_fabric(loop, name)),
-      core(*control, *data, client_config(), host, std::make_unique<NeighbourArenas>(cluster, loop),
-           {}, cluster.windows() ? cluster.network().make_windows(loop, name) : nullptr) {}
+      core(*control, *data, client_config(cluster.plan()), host,
+           std::make_unique<NeighbourArenas>(cluster, loop), {},
+           cluster.plan().windows ? cluster.network().make_windows(loop, name) : nullptr) {}
 
 Cluster::Cluster(const Plan& plan) : network_(clock_, plan.seed, plan.faults), plan_(plan) {
   nodes_.resize(plan.nodes);

@@ -31,6 +31,7 @@ struct Plan {
   double pause = 0;
   double clear = 0;         ///< probability that a client's turn clears the namespace
   bool windows = false;     ///< clients read nodes' arenas from afar
+  bool verify = true;       ///< clients compare checksums
   std::size_t rounds = 16;  ///< of faults and work before the cluster is healed
 };
 
@@ -90,7 +91,7 @@ class Cluster {
   void start_node(std::size_t index);
   void kill_node(std::size_t index);
   [[nodiscard]] NodeLife* node(std::size_t index) noexcept { return nodes_[index].get(); }
-  [[nodiscard]] bool windows() const noexcept { return plan_.windows; }
+  [[nodiscard]] const Plan& plan() const noexcept { return plan_; }
   [[nodiscard]] std::size_t node_count() const noexcept { return nodes_.size(); }
 
   void start_client(std::size_t index);
