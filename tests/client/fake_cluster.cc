@@ -135,6 +135,10 @@ void FakeNode::take(PeerId peer, const wire::Frame& frame, Payload payload) {
       loop().spawn(take_store(peer, op, std::move(store), std::move(payload)));
       return;
     }
+    case wire::Type::open_window:
+      ++windows_asked;
+      if (window) return answer(peer, op, window());
+      return answer(peer, op, wire::Refused{Errc::unavailable, "no window"});
     default:
       take_from_writer(peer, frame);
   }
@@ -379,7 +383,7 @@ ClientTest::~ClientTest() {
 
 void ClientTest::start() {
   core_ = std::make_unique<ClientCore>(*control_, *data_, config_, "here", std::move(opener_),
-                                       std::move(devices_));
+                                       std::move(devices_), std::move(windows_));
   const Result<> begun = await(control_loop_, core_->start());
   ASSERT_TRUE(begun) << begun.error().context;
   started_ = true;

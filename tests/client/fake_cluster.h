@@ -119,6 +119,8 @@ class FakeNode final : public FakeProcess {
   /// A writer's requests; without these they are refused.
   std::function<wire::ReservedSlots(const wire::ReserveSlots&)> lend;
   std::function<wire::Stored(const wire::SealSlots&)> seal;
+  std::function<wire::WindowOpened()> window;  ///< without it OpenWindow is refused
+  std::size_t windows_asked = 0;
   std::vector<wire::SlotRef> given_back;
   std::string door;
   std::map<BlockKey, std::vector<std::byte>> stored;
@@ -241,6 +243,7 @@ class ClientTest : public testing::Test {
   ClientConfig config_;
   std::unique_ptr<ArenaOpener> opener_;               ///< the client's, when it starts
   std::vector<std::unique_ptr<DeviceLane>> devices_;  ///< likewise
+  std::unique_ptr<Windows> windows_;                  ///< likewise
   std::function<void()> before_step_;
   std::unique_ptr<ClientCore> core_;
   OpenedNamespace space_;
