@@ -38,6 +38,7 @@ ChildConfig child_for(const DispatchConfig& config, std::size_t index) {
                  engine.verify ? "--verify" : "--no-verify",
                  "--log-level",
                  config.log_level};
+  if (engine.one_sided_reads) child.words.emplace_back("--one-sided-reads");
   return child;
 }
 

@@ -83,6 +83,7 @@ Outcome<std::unique_ptr<Engine>> Engine::open(const EngineConfig& config) {
   client_config.label = config.label;
   client_config.default_timeout = config.timeout;
   client_config.verify_checksums = config.verify;
+  client_config.one_sided_reads = config.one_sided_reads;
   Result<std::unique_ptr<Client>> client = Client::open(std::move(client_config));
   if (!client) {
     return complain("no session with the server at {}: {}", config.server, why(client.error()));

@@ -22,6 +22,7 @@ struct EngineConfig {
   std::string space = "replay";  ///< engines of another name share nothing with this one
   std::uint64_t block_bytes = 65536;
   std::chrono::milliseconds timeout{10000};  ///< of one lookup, fetch or store
+  bool one_sided_reads = false;              ///< read nodes' blocks by RDMA alone
   bool verify = true;                        ///< hash what arrived before using it
 };
 

@@ -40,6 +40,7 @@ Command engine_command(Program& program) {
       .text("space", config->space, "NAME", "The namespace of its blocks")
       .size("block-bytes", config->block_bytes, "Size of a block")
       .duration("timeout", config->timeout, "The longest that one operation may take")
+      .toggle("one-sided-reads", config->one_sided_reads, "Read by RDMA alone where nodes allow it")
       .choice("verify", config->verify, "Hash what arrived before using it");
   return command.hide();
 }

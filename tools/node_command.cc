@@ -63,6 +63,8 @@ Command node_command(Program& program) {
       .text("name", node.name, "NAME", "Of the arena's file; one node of a name on a machine")
       .address("listen", node.listen, "Where clients make first contact; port 0: any")
       .text("directory", node.directory, "DIR", "Where the arena's file lies: a tmpfs")
+      .toggle("one-sided-reads", node.one_sided_reads,
+              "Let clients that ask for it read all blocks by RDMA alone, without asking")
       .toggle("fresh", node.fresh, "Forget what an earlier life left in the arena")
       .toggle("temporary", node.temporary, "Leave no arena behind")
       .toggle("until-eof", options->until_eof, "Stop when standard input ends")

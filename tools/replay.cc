@@ -84,6 +84,7 @@ Outcome<> play(Program& program, const ReplayOptions& options,
   config.engine.block_bytes = options.block_bytes;
   config.engine.timeout = options.timeout;
   config.engine.verify = options.verify;
+  config.engine.one_sided_reads = options.one_sided_reads;
   Dispatch dispatch(requests, std::move(config), program.signals, cluster.get(), observer);
   if (const Outcome<> started = dispatch.start(); !started) return started;
   const Outcome<> played = dispatch.run();
@@ -100,6 +101,7 @@ void bind_replay_options(Command& command, ReplayOptions& options) {
       .standard("enough for all blocks")
       .speed("speed", options.speed, "Times the trace's own speed, or as fast as possible")
       .duration("timeout", options.timeout, "The longest that one lookup, fetch or store may take")
+      .toggle("one-sided-reads", options.one_sided_reads, "Read by RDMA alone where nodes allow it")
       .choice("verify", options.verify,
               "Let the reader hash what arrived; bytes are compared with what was stored anyway");
 }

@@ -29,6 +29,7 @@ struct ReplayOptions {
   std::uint64_t capacity_bytes = kEnoughForAll;  ///< of all nodes together
   std::string space = "replay";
   std::chrono::milliseconds timeout{10000};
+  bool one_sided_reads = false;
   bool verify = true;
 };
 

@@ -10,6 +10,7 @@
 #include "tools/program.h"
 #include "tools/units.h"
 #include "transport/ucx/ucx_fabric.h"
+#include "transport/ucx/ucx_windows.h"
 
 namespace membrain {
 namespace {
@@ -64,8 +65,10 @@ Outcome<std::unique_ptr<RunningNode>> RunningNode::start(const NodeOptions& opti
   config.secret = options.secret;
   config.host = host_id();
   config.listen = options.listen;
-  node->service_ = std::make_unique<NodeService>(*node->control_fabric_, *node->data_fabric_,
-                                                 *node->arena_, std::move(config));
+  if (options.one_sided_reads) node->open_windows();
+  node->service_ =
+      std::make_unique<NodeService>(*node->control_fabric_, *node->data_fabric_, *node->arena_,
+                                    std::move(config), node->windows_.get());
   if (const Result<> started = node->service_->start(); !started) {
     return complain("cannot listen on {}: {}; take another --listen (port 0: any)", options.listen,
                     in_words(started.error()));
@@ -74,6 +77,18 @@ Outcome<std::unique_ptr<RunningNode>> RunningNode::start(const NodeOptions& opti
   node->data_.start();
   node->running_ = true;
   return node;
+}
+
+void RunningNode::open_windows() {
+  UcxContextConfig ucx;
+  ucx.loopback_only = false;  // nothing but RDMA devices is used
+  Result<std::unique_ptr<Windows>> made = make_ucx_windows(data_.loop(), ucx);
+  if (made) {
+    windows_ = std::move(*made);
+  } else {
+    log(LogLevel::warn, "node: --one-sided-reads: no RDMA device that can be used: {}",
+        in_words(made.error()));
+  }
 }
 
 RunningNode::~RunningNode() {

@@ -12,6 +12,7 @@
 #include "tools/signals.h"
 #include "transport/fabric.h"
 #include "transport/ucx/ucx_context.h"
+#include "transport/windows.h"
 
 namespace membrain {
 
@@ -23,7 +24,8 @@ struct NodeOptions {
   std::string directory = "/dev/shm";
   std::uint64_t capacity_bytes = 0;
   bool fresh = false;
-  bool temporary = false;  ///< remove the arena's file at once: nothing outlives the process
+  bool one_sided_reads = false;  ///< open the arena to the RDMA hardware of trusted clients
+  bool temporary = false;        ///< remove the arena's file at once: nothing outlives the process
 };
 
 /// Ownership  Owns everything of the node. Threads: one thread calls, but `status`.
@@ -44,12 +46,14 @@ class RunningNode {
 
  private:
   RunningNode();
+  void open_windows();
 
   std::unique_ptr<Arena> arena_;
   LoopThread control_;
   LoopThread data_;
   std::unique_ptr<Fabric> control_fabric_;
   std::unique_ptr<Fabric> data_fabric_;
+  std::unique_ptr<Windows> windows_;  ///< on the data loop; null: not wanted, or no hardware
   std::unique_ptr<NodeService> service_;
   bool running_ = false;
 };

@@ -103,6 +103,8 @@ Command server_command(Program& program) {
       .standard("no node")
       .text("node-name", options->node.name, "NAME", "Of that node's arena")
       .address("node-listen", options->node.listen, "Where clients reach that node; port 0: any")
+      .toggle("one-sided-reads", options->node.one_sided_reads,
+              "Let clients that ask for it read that node's blocks by RDMA alone, without asking")
       .text("state-dir", server.state_dir, "DIR", "Where epoch and eras are kept")
       .standard("$XDG_STATE_HOME/membrain")
       .toggle("temporary", server.temporary, "Keep nothing on disk, leave no arena behind")

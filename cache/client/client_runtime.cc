@@ -9,6 +9,7 @@
 #include <string>
 #include <system_error>
 
+#include "base/log.h"
 #include "cache/client/bell.h"
 #include "cache/client/device_lane.h"
 #include "cache/client/door_opener.h"
@@ -17,6 +18,7 @@
 #include "transport/ucx/route.h"
 #include "transport/ucx/ucx_context.h"
 #include "transport/ucx/ucx_fabric.h"
+#include "transport/ucx/ucx_windows.h"
 
 namespace membrain {
 
@@ -108,10 +110,12 @@ Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig conf
   if (const Result<> made = runtime->make_fabrics(config); !made) return fail(made.error());
   runtime->copies = std::make_unique<CopyPool>(config.copy_threads);
   auto opener = config.mapped ? std::make_unique<DoorOpener>(runtime->control_loop) : nullptr;
+  std::unique_ptr<Windows> windows = runtime->make_windows(config);
   auto devices = open_devices(config, runtime->data_loop());
   if (!devices) return fail(devices.error());
-  runtime->core = std::make_unique<ClientCore>(*runtime->control, *runtime->data, std::move(config),
-                                               host_id(), std::move(opener), std::move(*devices));
+  runtime->core =
+      std::make_unique<ClientCore>(*runtime->control, *runtime->data, std::move(config), host_id(),
+                                   std::move(opener), std::move(*devices), std::move(windows));
   runtime->core->set_host_fetch(
       [&at = *runtime](auto match, auto items, auto options, auto cancel) {
         return at.fetch_to_host(std::move(match), std::move(items), std::move(options),
@@ -146,6 +150,16 @@ Result<> Client::Runtime::make_fabrics(const ClientConfig& config) {
   data = std::move(*made);
   transports = (*context)->transports();
   return {};
+}
+
+std::unique_ptr<Windows> Client::Runtime::make_windows(const ClientConfig& config) {
+  if (!config.one_sided_reads) return nullptr;
+  UcxContextConfig ucx;
+  ucx.loopback_only = false;  // nothing but RDMA devices is used
+  Result<std::unique_ptr<Windows>> made = make_ucx_windows(data_loop(), ucx);
+  if (made) return std::move(*made);
+  log(LogLevel::warn, "no one-sided reads: no RDMA device that can be used; nodes are asked");
+  return nullptr;
 }
 
 void Client::Runtime::watch_ports() {

@@ -17,6 +17,7 @@
 #include "transport/loop.h"
 #include "transport/task.h"
 #include "transport/verbs/port_events.h"
+#include "transport/windows.h"
 
 namespace membrain {
 
@@ -56,6 +57,8 @@ struct Client::Runtime {
 
   static Result<std::unique_ptr<Runtime>> open(ClientConfig config);
   Result<> make_fabrics(const ClientConfig& config);
+  /// Null if they are not asked for, or cannot be had.
+  std::unique_ptr<Windows> make_windows(const ClientConfig& config);
   /// Tells the core of RDMA ports that go down.
   void watch_ports();
   Result<> start_threads();

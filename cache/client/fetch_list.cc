@@ -53,11 +53,12 @@ FetchList FetchList::staged(std::size_t first, std::size_t count, std::byte* mem
   FetchList list;
   list.ranges_.reserve(count);
   std::shared_ptr<Piece[]> pieces = std::make_shared<Piece[]>(count);
-  for (std::size_t i = 0; i < count; ++i) {
+  Piece* next = pieces.get();
+  for (std::size_t i = 0; i < count; ++i, ++next) {
     WantedRange range = ranges_[first + i];
-    pieces[i] = {memory, static_cast<std::size_t>(range.into.size_bytes())};
-    memory += pieces[i].size;
-    range.into = Place(std::span<const Piece>(&pieces[i], 1));
+    *next = {memory, static_cast<std::size_t>(range.into.size_bytes())};
+    memory += next->size;
+    range.into = Place(std::span<const Piece>(next, 1));
     list.ranges_.push_back(range);
   }
   list.owner_ = std::move(pieces);

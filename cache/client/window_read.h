@@ -38,7 +38,8 @@ class WindowRead {
   /// Yields the targets that have not ended: ask the node for them. None of their memory is
   /// written any more.
   Task<std::vector<FetchTarget>> run();
-  /// What has not been read ends with `why`. Reads under way have kDrain, then the window is closed.
+  /// What has not been read ends with `why`. Reads under way have kDrain, then the window is
+  /// closed.
   void stop(Errc why);
 
  private:

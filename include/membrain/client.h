@@ -44,6 +44,9 @@ struct ClientConfig {
   bool verify_checksums = true;
   /// read and write blocks of nodes on this host where they lie, if a node of the same user lets us
   bool mapped = true;
+  /// read blocks of nodes that allow it (`membrain node --one-sided-reads`) by RDMA hardware alone,
+  /// without a word to the node: for clusters whose engines may all see each other's blocks
+  bool one_sided_reads = false;
   /// threads ("mb-copy", from the first use on) on which `fetch_async` copies such blocks; 0: it
   /// asks the node. With `Threads::caller` it copies inside the call.
   std::uint32_t copy_threads = 1;

@@ -17,7 +17,7 @@ using Mood = FakeNode::Mood;
 
 constexpr std::uint64_t kCapacity = 4 << 20;
 
-/// node1's memory is open to the client; checksums are not compared, so that the seals alone decide.
+/// node1's memory is open to the client; checksums are not compared: the seals alone decide.
 class WindowReads : public FetchTest {
  protected:
   WindowReads() {

@@ -21,7 +21,7 @@ if [[ $part == cluster ]]; then
   export UCX_TLS=rc,ud:aux,self UCX_NET_DEVICES=$MEMBRAIN_TEST_RDMA
   unset MEMBRAIN_TEST_RDMA # the program would take it for an option
   if [[ $NODE == 1 ]]; then
-    "$program" server --listen "$OWN_IP:9201" --no-admin --with-node 64MiB \
+    "$program" server --listen "$OWN_IP:9201" --no-admin --with-node 64MiB --one-sided-reads \
       --node-listen "$OWN_IP:0" --temporary &
     listening :9201
     barrier serving
@@ -37,7 +37,7 @@ if [[ $part == cluster ]]; then
     done >"$OUT/trace.jsonl"
     status=0
     "$program" replay --trace "$OUT/trace.jsonl" --server "$PEER_IP:9201" --instances 2 \
-      --block-bytes 256KiB --in-order --json >"$OUT/replay.json" || status=$?
+      --one-sided-reads --block-bytes 256KiB --in-order --json >"$OUT/replay.json" || status=$?
     cat "$OUT/replay.json"
     barrier done
     exit $status
