@@ -47,7 +47,8 @@ struct Link {
   ucp_ep_h endpoint = nullptr;
   ucp_rkey_h key = nullptr;
   UcxRemoteWindow* window = nullptr;  ///< null: nobody wants it
-  bool made = false;                  ///< or failed
+  enum class Making : std::uint8_t { under_way, done, failed } making = Making::under_way;
+  bool made = false;  ///< or failed, and the window has been told
 };
 
 class UcxRemoteWindow final : public RemoteWindow {
@@ -309,7 +310,8 @@ class UcxWindows final : public Windows, private Source {
     param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
     param.cb.send = [](void* request, ucs_status_t flushed, void* made) {
       ucp_request_free(request);
-      on_made(*static_cast<Link*>(made), flushed == UCS_OK);
+      static_cast<Link*>(made)->making =
+          flushed == UCS_OK ? Link::Making::done : Link::Making::failed;
     };
     param.user_data = &link;
     void* const request = ucp_ep_flush_nbx(link.endpoint, &param);
@@ -320,9 +322,13 @@ class UcxWindows final : public Windows, private Source {
     link.key = nullptr;
     return fail(Errc::unavailable, "ucp_ep_rkey_unpack", status);
   }
-  static void on_made(Link& link, bool works) {
-    link.made = true;
-    if (link.window != nullptr) link.window->on_made(works);
+  /// Goes on with what UCX has noted.
+  void tell_made() {
+    for (Link& link : links_) {
+      if (link.made || link.making == Link::Making::under_way) continue;
+      link.made = true;
+      if (link.window != nullptr) link.window->on_made(link.making == Link::Making::done);
+    }
   }
 
   /// Lets go of what nobody wants and UCX can close.
@@ -342,7 +348,10 @@ class UcxWindows final : public Windows, private Source {
 
   bool progress() override {
     const bool worked = ucp_worker_progress(worker_) != 0;
-    if (!links_.empty()) sweep();
+    if (!links_.empty()) {
+      tell_made();
+      sweep();
+    }
     return worked;
   }
   [[nodiscard]] int event_fd() const noexcept override { return event_fd_; }
