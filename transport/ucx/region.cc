@@ -2,8 +2,7 @@
 
 namespace membrain {
 
-Result<std::unique_ptr<Region>> UcxRegion::create(std::shared_ptr<UcxContext> context,
-                                                  std::span<std::byte> memory) {
+Result<ucp_mem_h> map_memory(const UcxContext& context, std::span<std::byte> memory) {
   if (memory.empty()) return fail(Errc::invalid_argument, "an empty region");
   ucp_mem_map_params_t params{};
   params.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH |
@@ -12,12 +11,19 @@ Result<std::unique_ptr<Region>> UcxRegion::create(std::shared_ptr<UcxContext> co
   params.length = memory.size();
   params.memory_type = UCS_MEMORY_TYPE_HOST;
   ucp_mem_h handle = nullptr;
-  const ucs_status_t status = ucp_mem_map(context->handle(), &params, &handle);
+  const ucs_status_t status = ucp_mem_map(context.handle(), &params, &handle);
   if (status != UCS_OK) {
     const bool argument = status == UCS_ERR_INVALID_PARAM || status == UCS_ERR_INVALID_ADDR;
     return fail(argument ? Errc::invalid_argument : Errc::out_of_capacity, "ucp_mem_map", status);
   }
-  return std::unique_ptr<Region>(new UcxRegion(std::move(context), memory, handle));
+  return handle;
+}
+
+Result<std::unique_ptr<Region>> UcxRegion::create(std::shared_ptr<UcxContext> context,
+                                                  std::span<std::byte> memory) {
+  const Result<ucp_mem_h> handle = map_memory(*context, memory);
+  if (!handle) return fail(handle.error());
+  return std::unique_ptr<Region>(new UcxRegion(std::move(context), memory, *handle));
 }
 
 UcxRegion::~UcxRegion() {

@@ -12,6 +12,10 @@
 
 namespace membrain {
 
+/// Registers host memory with a context; `ucp_mem_unmap` takes it back. `out_of_capacity` when it
+/// cannot be locked.
+Result<ucp_mem_h> map_memory(const UcxContext& context, std::span<std::byte> memory);
+
 class UcxRegion final : public Region {
  public:
   static Result<std::unique_ptr<Region>> create(std::shared_ptr<UcxContext> context,

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "transport/ucx/region.h"
 
 namespace membrain {
 
@@ -236,20 +237,12 @@ class UcxWindows final : public Windows, private Source {
   }
 
   Result<std::vector<std::byte>> open(std::span<std::byte> memory) override {
-    if (memory.empty()) return fail(Errc::invalid_argument, "an empty window");
-    ucp_mem_map_params_t params{};
-    params.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH |
-                        UCP_MEM_MAP_PARAM_FIELD_MEMORY_TYPE;
-    params.address = memory.data();
-    params.length = memory.size();
-    params.memory_type = UCS_MEMORY_TYPE_HOST;
-    ucp_mem_h handle = nullptr;
-    ucs_status_t status = ucp_mem_map(context_->handle(), &params, &handle);
-    if (status != UCS_OK) return fail(Errc::out_of_capacity, "ucp_mem_map", status);
-    opened_.push_back(handle);
+    const Result<ucp_mem_h> handle = map_memory(*context_, memory);
+    if (!handle) return fail(handle.error());
+    opened_.push_back(*handle);
     void* key = nullptr;
     std::size_t key_bytes = 0;
-    status = ucp_rkey_pack(context_->handle(), handle, &key, &key_bytes);
+    const ucs_status_t status = ucp_rkey_pack(context_->handle(), *handle, &key, &key_bytes);
     if (status != UCS_OK) return fail(Errc::unavailable, "ucp_rkey_pack", status);
     Head head;
     head.address_bytes = static_cast<std::uint32_t>(address_.size());
