@@ -8,8 +8,12 @@
 
 namespace membrain {
 
-bool seal_names(const Seal& seal, const FetchTarget& target, NamespaceId space) noexcept {
-  const std::optional<SealContent> content = read_seal(seal, target.at.slot);
+bool seal_names(std::span<const std::byte, sizeof(Seal)> seal, const FetchTarget& target,
+                NamespaceId space) noexcept {
+  alignas(Seal) std::array<std::byte, sizeof(Seal)> aligned;
+  std::copy(seal.begin(), seal.end(), aligned.begin());
+  const std::optional<SealContent> content =
+      read_seal(*reinterpret_cast<const Seal*>(aligned.data()), target.at.slot);
   if (!content) return false;
   const wire::SlotEntry& entry = content->entry;
   return entry.generation == target.at.generation && entry.length == target.at.length &&
@@ -88,15 +92,13 @@ Task<bool> WindowRead::read(const FetchTarget& target) {
     segments->scatter();
   }
   // Only now: reads may overtake each other.
-  alignas(Seal) std::array<std::byte, sizeof(Seal)> raw;
+  std::array<std::byte, sizeof(Seal)> raw{};
   const Segment into{raw.data(), raw.size()};
   Completion sealed(loop.ready());
   const std::uint64_t seal_at = std::uint64_t{target.at.slot.value} * sizeof(Seal);
   window_->remote->read(window_->seals_offset + seal_at, {&into, 1}, sealed);
   const Result<> seal = co_await sealed;
-  if (!seal || !seal_names(*reinterpret_cast<const Seal*>(raw.data()), target, terms_.space)) {
-    co_return false;
-  }
+  if (!seal || !seal_names(raw, target, terms_.space)) co_return false;
   co_return !target.verify || checksum_of(target.into) == target.at.checksum;
 }
 

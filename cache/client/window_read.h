@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/clock.h"
@@ -17,9 +18,10 @@ namespace membrain {
 
 inline constexpr const char* kWindowLane = "one-sided";  ///< in TransferReport::lane_bytes
 
-/// A seal as it was read: it says that its slot holds this part, in this use of it.
-[[nodiscard]] bool seal_names(const Seal& seal, const FetchTarget& target,
-                              NamespaceId space) noexcept;
+/// A seal as it was read says that its slot holds this part, in this use of it. (Bytes, as a
+/// coroutine's frame has no room that is aligned like a Seal.)
+[[nodiscard]] bool seal_names(std::span<const std::byte, sizeof(Seal)> seal,
+                              const FetchTarget& target, NamespaceId space) noexcept;
 
 /// Reads targets through a window, a few at a time: the bytes, then, when they are here, the slot's
 /// seal. The node breaks the seal before it writes into the slot again, so a seal that still names
