@@ -52,7 +52,8 @@ class UcxWindowsTest : public testing::TestWithParam<Lane> {
   void turn_until(Over over) {
     const TimePoint until = clock_.now() + std::chrono::seconds(30);
     while (!over() && clock_.now() < until) {
-      const bool worked = (owner_ && owner_loop_.turn()) | reader_loop_.turn();
+      bool worked = owner_ && owner_loop_.turn();
+      worked |= reader_loop_.turn();
       if (!worked) std::this_thread::yield();
     }
     ASSERT_TRUE(over()) << "it does not come to that";
