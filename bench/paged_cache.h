@@ -12,7 +12,7 @@
 
 #include "bench/page_memory.h"
 #include "cache/client/fetch_list.h"
-#include "cache/client/layout_geometry.h"
+#include "cache/memory/layout_geometry.h"
 
 namespace membrain {
 

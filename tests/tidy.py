@@ -40,9 +40,11 @@ FLOORS: dict[str, set[str]] = {
     "protocol": VALUES | {"transport"},
     "server": VALUES | {"transport", "protocol"},
     "server/cluster": VALUES | {"transport", "protocol", "server"},
+    "cache/memory": VALUES | {"transport", "transport/cuda"},
     "cache/node": VALUES | {"transport", "protocol"},
     "cache/client": VALUES
-    | {"transport", "protocol", "transport/ucx", "transport/cuda", "transport/verbs"},
+    | {"transport", "protocol", "transport/ucx", "transport/cuda", "transport/verbs"}
+    | {"cache/memory"},
 }
 TOP_ROOMS = {"tools", "bench", "tests"}  # may include everything below them
 

@@ -10,11 +10,11 @@
 
 #include "base/clock.h"
 #include "cache/client/cancel_token.h"
-#include "cache/client/signal.h"
 #include "cache/client/store_list.h"
 #include "membrain/client.h"
 #include "membrain/result.h"
 #include "transport/loop.h"
+#include "transport/signal.h"
 #include "transport/task.h"
 
 namespace membrain {

@@ -10,10 +10,10 @@
 #include <system_error>
 
 #include "base/log.h"
-#include "cache/client/bell.h"
-#include "cache/client/device_lane.h"
 #include "cache/client/door_opener.h"
 #include "cache/client/store.h"
+#include "cache/memory/bell.h"
+#include "cache/memory/device_lane.h"
 #include "protocol/messages.h"
 #include "transport/ucx/route.h"
 #include "transport/ucx/ucx_context.h"

@@ -10,10 +10,10 @@
 
 #include "base/clock.h"
 #include "cache/client/cancel_token.h"
-#include "cache/client/device_lane.h"
 #include "cache/client/fetch_list.h"
 #include "cache/client/match_state.h"
 #include "cache/client/store_list.h"
+#include "cache/memory/device_lane.h"
 #include "membrain/client.h"
 #include "membrain/result.h"
 #include "transport/completion.h"

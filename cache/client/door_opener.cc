@@ -3,9 +3,9 @@
 #include <array>
 #include <utility>
 
-#include "cache/client/signal.h"
 #include "protocol/door.h"
 #include "transport/fd_passing.h"
+#include "transport/signal.h"
 
 namespace membrain {
 

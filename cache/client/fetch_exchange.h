@@ -10,13 +10,13 @@
 #include "base/ids.h"
 #include "base/ring.h"
 #include "cache/client/node_links.h"
-#include "cache/client/place.h"
-#include "cache/client/signal.h"
+#include "cache/memory/place.h"
 #include "membrain/block.h"
 #include "membrain/client.h"
 #include "membrain/result.h"
 #include "protocol/messages.h"
 #include "transport/fabric.h"
+#include "transport/signal.h"
 #include "transport/task.h"
 
 namespace membrain {

@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "cache/client/place.h"
+#include "cache/memory/place.h"
 #include "membrain/client.h"
 #include "membrain/layout.h"
 #include "membrain/result.h"

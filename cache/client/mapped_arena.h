@@ -7,7 +7,7 @@
 #include <span>
 
 #include "base/ids.h"
-#include "cache/client/place.h"
+#include "cache/memory/place.h"
 #include "membrain/result.h"
 #include "protocol/arena_header.h"
 #include "protocol/seal.h"

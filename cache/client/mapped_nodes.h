@@ -12,12 +12,12 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "cache/client/mapped_arena.h"
-#include "cache/client/signal.h"
 #include "cache/client/writable_arena.h"
 #include "membrain/result.h"
 #include "protocol/messages.h"
 #include "transport/completion.h"
 #include "transport/loop.h"
+#include "transport/signal.h"
 #include "transport/task.h"
 
 namespace membrain {

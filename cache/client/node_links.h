@@ -13,13 +13,13 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "cache/client/placement.h"
-#include "cache/client/signal.h"
 #include "cache/client/transfer_scratch.h"
 #include "membrain/result.h"
 #include "protocol/calls.h"
 #include "protocol/frame.h"
 #include "protocol/messages.h"
 #include "transport/fabric.h"
+#include "transport/signal.h"
 #include "transport/task.h"
 
 namespace membrain {

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "cache/client/place.h"
+#include "cache/memory/place.h"
 #include "transport/fabric.h"
 
 namespace membrain {

@@ -13,13 +13,13 @@
 #include "base/mac.h"
 #include "cache/client/circuit.h"
 #include "cache/client/pins.h"
-#include "cache/client/signal.h"
 #include "membrain/block.h"
 #include "membrain/client.h"
 #include "membrain/result.h"
 #include "protocol/calls.h"
 #include "protocol/messages.h"
 #include "transport/fabric.h"
+#include "transport/signal.h"
 #include "transport/task.h"
 
 namespace membrain {

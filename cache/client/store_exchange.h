@@ -12,12 +12,12 @@
 #include "base/ids.h"
 #include "cache/client/node_links.h"
 #include "cache/client/segments.h"
-#include "cache/client/signal.h"
 #include "cache/client/writable_arena.h"
 #include "membrain/result.h"
 #include "protocol/messages.h"
 #include "transport/completion.h"
 #include "transport/fabric.h"
+#include "transport/signal.h"
 #include "transport/task.h"
 
 namespace membrain {

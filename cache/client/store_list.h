@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "cache/client/layout_geometry.h"
-#include "cache/client/place.h"
+#include "cache/memory/layout_geometry.h"
+#include "cache/memory/place.h"
 #include "membrain/client.h"
 #include "membrain/layout.h"
 #include "membrain/result.h"

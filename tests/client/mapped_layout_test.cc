@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "cache/client/layout_geometry.h"
 #include "cache/client/mapped_fetch.h"
+#include "cache/memory/layout_geometry.h"
 #include "tests/client/mapped_fixture.h"
 
 namespace membrain::mapped_test {

@@ -1,4 +1,4 @@
-#include "cache/client/place.h"
+#include "cache/memory/place.h"
 
 #include <gtest/gtest.h>
 

@@ -6,7 +6,7 @@
 #include <span>
 
 #include "base/checksum.h"
-#include "cache/client/layout_geometry.h"
+#include "cache/memory/layout_geometry.h"
 #include "membrain/block.h"
 
 namespace membrain {

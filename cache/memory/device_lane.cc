@@ -1,4 +1,4 @@
-#include "cache/client/device_lane.h"
+#include "cache/memory/device_lane.h"
 
 #include <algorithm>
 #include <utility>

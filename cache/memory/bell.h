@@ -4,8 +4,8 @@
 #include <chrono>
 #include <memory>
 
-#include "cache/client/signal.h"
 #include "transport/loop.h"
+#include "transport/signal.h"
 #include "transport/task.h"
 
 namespace membrain {

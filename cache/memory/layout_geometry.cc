@@ -1,4 +1,4 @@
-#include "cache/client/layout_geometry.h"
+#include "cache/memory/layout_geometry.h"
 
 #include <cstddef>
 #include <limits>

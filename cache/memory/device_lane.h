@@ -10,12 +10,12 @@
 #include <span>
 
 #include "base/clock.h"
-#include "cache/client/bell.h"
-#include "cache/client/place.h"
-#include "cache/client/signal.h"
+#include "cache/memory/bell.h"
+#include "cache/memory/place.h"
 #include "membrain/result.h"
 #include "transport/cuda/staging.h"
 #include "transport/loop.h"
+#include "transport/signal.h"
 #include "transport/task.h"
 
 namespace membrain {
