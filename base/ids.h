@@ -55,6 +55,13 @@ struct Checksum {
   constexpr bool operator==(const Checksum&) const = default;
 };
 
+/// What kind of memory a replica lies in: faster ones first.
+enum class Tier : std::uint8_t {
+  host,    ///< a node's arena
+  device,  ///< a GPU of an engine that lends it: it may go at any time, and no pin holds it
+};
+inline constexpr Tier kLastTier = Tier::device;
+
 /// One replica on the wire and in a reader's hand: enough to fetch it and to know that it was the
 /// right one.
 struct Location {

@@ -80,6 +80,7 @@ inline void get_locations(Reader& in, std::vector<FoundLocation>& locations) {
     std::memcpy(&found.tier, from + 6, 1);
     std::memcpy(&found.at, from + 7, sizeof found.at);
     from += kFoundLocationBytes;
+    if (found.tier > kLastTier) in.spoil();
   }
 }
 

@@ -206,13 +206,15 @@ void NodeList::encode(Writer& out) const {
     out.put(node.node), out.put(node.incarnation), put_flag(out, node.alive);
     out.put(std::string_view(node.address)), out.put(std::string_view(node.host));
     out.put(node.capacity_bytes), out.put(node.free_bytes), out.put(std::string_view(node.door));
+    out.put(node.tier);
   });
 }
 void NodeList::decode(Reader& in) {
-  get_list(in, nodes, kMaxNodes, 31, [&](NodeEntry& node) {
+  get_list(in, nodes, kMaxNodes, kNodeEntryBytes, [&](NodeEntry& node) {
     in.get(node.node), in.get(node.incarnation), get_flag(in, node.alive);
     in.get(node.address, kMaxTextBytes), in.get(node.host, kMaxTextBytes);
     in.get(node.capacity_bytes), in.get(node.free_bytes), in.get(node.door, kMaxTextBytes);
+    in.get(node.tier, kLastTier);
   });
 }
 
@@ -290,12 +292,12 @@ void Suspect::decode(Reader& in) {
 void RegisterNode::encode(Writer& out) const {
   out.put(node), out.put(incarnation), out.put(capacity_bytes);
   out.put(std::string_view(address)), out.put(std::string_view(host)), out.put(proof);
-  out.put(std::string_view(door));
+  out.put(std::string_view(door)), out.put(tier);
 }
 void RegisterNode::decode(Reader& in) {
   in.get(node), in.get(incarnation), in.get(capacity_bytes);
   in.get(address, kMaxTextBytes), in.get(host, kMaxTextBytes), in.get(proof);
-  in.get(door, kMaxTextBytes);
+  in.get(door, kMaxTextBytes), in.get(tier, kLastTier);
 }
 
 void Accepted::encode(Writer& out) const {

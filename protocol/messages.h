@@ -157,7 +157,7 @@ struct Lookup {
 struct FoundLocation {
   std::uint32_t block = 0;  ///< index into the section's keys
   std::uint16_t part = 0;
-  std::uint8_t tier = 0;  ///< 0: host memory
+  Tier tier = Tier::host;
   Location at;
 };
 
@@ -267,6 +267,8 @@ struct StatsReply {
 
 using Nodes = Empty<Type::nodes>;
 
+/// Of a NodeEntry, without its texts.
+inline constexpr std::size_t kNodeEntryBytes = 32;
 struct NodeEntry {
   NodeId node;
   Incarnation incarnation;
@@ -275,7 +277,8 @@ struct NodeEntry {
   std::string host;     ///< equal text = the same host
   std::uint64_t capacity_bytes = 0;
   std::uint64_t free_bytes = 0;  ///< as of its last heartbeat
-  std::string door;  ///< where processes of its host knock to map its arena; empty: nowhere
+  std::string door;        ///< where processes of its host knock to map its arena; empty: nowhere
+  Tier tier = Tier::host;  ///< of its replicas. An engine that lends blocks takes none
 };
 struct NodeList {
   static constexpr Type kType = Type::node_list;
@@ -504,6 +507,7 @@ struct RegisterNode {
   std::string host;
   Digest proof{};
   std::string door;  ///< as NodeEntry's
+  Tier tier = Tier::host;
   void encode(Writer& out) const;
   void decode(Reader& in);
 };

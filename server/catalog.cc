@@ -158,6 +158,7 @@ Ref Catalog::add_replica(Ref entry_ref, const NewReplica& made) {
   replica.slot = made.slot;
   replica.length = made.length;
   replica.node = made.node;
+  replica.tier = made.tier;
   Ref* end = &records_.entries[entry_ref].replicas;
   while (*end != kNoRef) end = &records_.replicas[*end].next;
   *end = ref;
@@ -201,6 +202,14 @@ Ref Catalog::replica_at(NodeIndex node, SlotId slot) const {
 Ref Catalog::sound(Ref from) const noexcept {
   while (from != kNoRef && !records_.replicas[from].sound) from = records_.replicas[from].next;
   return from;
+}
+
+bool Catalog::has_kept(Ref entry) const noexcept {
+  for (Ref at = sound(records_.entries[entry].replicas); at != kNoRef;
+       at = sound(records_.replicas[at].next)) {
+    if (records_.replicas[at].tier == Tier::host) return true;
+  }
+  return false;
 }
 
 std::size_t Catalog::replica_count(Ref entry) const noexcept {

@@ -67,6 +67,7 @@ class Catalog {
     std::uint32_t length = 0;
     std::uint32_t slot_bytes = 0;
     Checksum checksum;
+    Tier tier = Tier::host;
   };
   Ref add_replica(Ref entry, const NewReplica& made);
   /// Takes a replica out. The entry is the caller's to `settle`.
@@ -80,6 +81,8 @@ class Catalog {
   [[nodiscard]] bool has_sound(Ref entry) const noexcept {
     return sound(records_.entries[entry].replicas) != kNoRef;
   }
+  /// One that nobody takes back: sound, in a node's memory.
+  [[nodiscard]] bool has_kept(Ref entry) const noexcept;
   [[nodiscard]] std::size_t replica_count(Ref entry) const noexcept;
 
   [[nodiscard]] const Records& records() const noexcept { return records_; }

@@ -47,13 +47,12 @@ void Nodes::renew_all(TimePoint now) noexcept {
 }
 
 wire::NodeList Nodes::list(std::size_t max_bytes) const {
-  constexpr std::size_t kFixedBytes = 31;
   wire::NodeList list;
   std::size_t bytes = 0;
   for (const bool living : {true, false}) {
     for (const Node& node : nodes_) {
       if (node.registered != living || !node.incarnation) continue;
-      bytes += kFixedBytes + node.address.size() + node.host.size() + node.door.size();
+      bytes += wire::kNodeEntryBytes + node.address.size() + node.host.size() + node.door.size();
       if (bytes > max_bytes) return list;
       wire::NodeEntry entry;
       entry.node = node.id;
@@ -64,6 +63,7 @@ wire::NodeList Nodes::list(std::size_t max_bytes) const {
       entry.capacity_bytes = node.capacity_bytes;
       entry.free_bytes = node.free_bytes;
       entry.door = node.door;
+      entry.tier = node.tier;
       list.nodes.push_back(std::move(entry));
     }
   }

@@ -23,6 +23,7 @@ struct Node {
   std::string address;
   std::string host;
   std::string door;
+  Tier tier = Tier::host;
   std::uint64_t capacity_bytes = 0;
   std::uint64_t free_bytes = 0;
   TimePoint heard;

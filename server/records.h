@@ -62,7 +62,7 @@ struct Replica {
   Ref warmer = kNoRef;
   std::uint32_t shelf = 0;  ///< the policy's: node, size class and priority
   NodeIndex node = 0;
-  std::uint8_t tier = 0;  ///< 0: host memory
+  Tier tier = Tier::host;
   Standing standing : 4 = Standing::held;
   bool sound : 1 = true;  ///< false: found corrupt; in no answer, goes when unpinned
 

@@ -47,6 +47,7 @@ Result<wire::Accepted> Shard::register_node(const wire::RegisterNode& request, T
   node.address = request.address;
   node.host = request.host;
   node.door = request.door;
+  node.tier = request.tier;
   node.capacity_bytes = request.capacity_bytes;
   node.free_bytes = 0;
   node.heard = now;
@@ -137,17 +138,23 @@ ItemStatus Shard::take(NodeIndex node, const wire::SlotEntry& item, Source sourc
   if (meta.era < spaces_[space].era && (source == Source::publication || !pinned)) {
     return ItemStatus::old_era;
   }
-  if (known != kNoRef && catalog_.has_sound(known)) {
-    // A reported copy may be in a reader's hand: it is kept, wherever the others are.
-    const bool wanted = source == Source::report || meta.intent == wire::StoreIntent::replica;
-    if (!wanted || catalog_.replica_count(known) >= wire::kMaxReplicas) {
-      ++totals_.duplicates;
-      return ItemStatus::duplicate;
-    }
+  // A reported copy may be in a reader's hand: it is kept, wherever the others are.
+  const bool wanted = source == Source::report || meta.intent == wire::StoreIntent::replica;
+  if (known != kNoRef && enough_without(node, known, wanted)) {
+    ++totals_.duplicates;
+    return ItemStatus::duplicate;
   }
   adopt(known != kNoRef ? known : catalog_.find_or_add(name), node, item);
   ++totals_.published;
   return ItemStatus::ok;
+}
+
+/// What engines lend may go at any time: beside it a node's copy is none too many, and for that one
+/// a place in the answers is left.
+bool Shard::enough_without(NodeIndex node, Ref entry, bool wanted) const noexcept {
+  const std::size_t replicas = catalog_.replica_count(entry);
+  if (nodes_[node].tier == Tier::device) return replicas >= wire::kMaxReplicas - 1;
+  return catalog_.has_kept(entry) && (!wanted || replicas >= wire::kMaxReplicas);
 }
 
 void Shard::adopt(Ref ref, NodeIndex node, const wire::SlotEntry& item) {
@@ -165,6 +172,7 @@ void Shard::adopt(Ref ref, NodeIndex node, const wire::SlotEntry& item) {
   made.length = item.length;
   made.slot_bytes = item.slot_bytes;
   made.checksum = item.checksum;
+  made.tier = nodes_[node].tier;
   catalog_.add_replica(ref, made);
 }
 

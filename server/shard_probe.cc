@@ -27,7 +27,7 @@ Result<wire::ProbedParts> Shard::probe_parts(const wire::ProbeParts& request, Ti
   std::vector<Ref> refs(names_.size());
   catalog_.find_all(names_, refs);
   for (std::size_t i = 0; i < refs.size(); ++i) {
-    if (refs[i] == kNoRef || !catalog_.has_sound(refs[i])) continue;
+    if (refs[i] == kNoRef || !catalog_.has_kept(refs[i])) continue;
     answer.bitmap[i / 8] = static_cast<std::uint8_t>(answer.bitmap[i / 8] | 1U << (i % 8));
   }
   return answer;

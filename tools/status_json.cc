@@ -15,6 +15,7 @@ Json node_of(const wire::NodeEntry& node) {
               {"alive", node.alive},
               {"address", node.address},
               {"host", node.host},
+              {"tier", node.tier == Tier::host ? "host" : "device"},
               {"capacity_bytes", node.capacity_bytes},
               {"free_bytes", node.free_bytes}};
 }

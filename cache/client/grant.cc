@@ -60,7 +60,7 @@ bool get_replicas(Reader& in, Match::State& match, std::vector<PlacedReplica>& p
     BlockKey key;
     in.get(one.block);
     in.get(one.part);
-    in.get(one.replica.tier);
+    in.get(one.replica.tier, kLastTier);
     in.get(one.replica.at);
     in.get(key);
     if (!in.ok() || one.block >= match.keys.size() || !match.claim_of(one.block)) return false;

@@ -56,7 +56,7 @@ bool NodeLinks::same_host(const Link& link) const noexcept {
 }
 
 bool NodeLinks::takes_blocks(const Link& link) const noexcept {
-  return link.listed && link.entry.alive && !link.failed;
+  return link.listed && link.entry.alive && !link.failed && link.entry.tier == Tier::host;
 }
 
 NodeView NodeLinks::source(NodeId node) const noexcept {

@@ -11,7 +11,7 @@ std::optional<std::size_t> choose_source(std::span<const FoundReplica> replicas,
   std::tuple<bool, int, std::uint64_t> best_rank{};
   for (std::size_t i = 0; i < replicas.size(); ++i) {
     if ((tried >> i & 1U) != 0 || !views[i].usable) continue;
-    const std::tuple rank{views[i].same_host, -int{replicas[i].tier},
+    const std::tuple rank{views[i].same_host, -static_cast<int>(replicas[i].tier),
                           affinity(key, replicas[i].at.node)};
     if (best && rank <= best_rank) continue;
     best = i;

@@ -14,7 +14,7 @@ namespace membrain {
 /// One copy of a block part.
 struct FoundReplica {
   Location at;
-  std::uint8_t tier = 0;  ///< 0: host memory
+  Tier tier = Tier::host;
 };
 
 /// Replicas that were tried already, as bits by index. A part has at most wire::kMaxReplicas.

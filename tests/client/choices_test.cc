@@ -94,7 +94,7 @@ TEST(SourceChoice, AvoidsFailedNodesAndPrefersTheFasterTier) {
   std::vector<FoundReplica> replicas = replicas_on({1, 2, 3});
   std::vector<NodeView> views = nodes(3);
   views[0].usable = false;
-  replicas[1].tier = 1;
+  replicas[1].tier = Tier::device;
   for (std::uint64_t i = 0; i < 50; ++i) EXPECT_EQ(choose_source(replicas, views, 0, key(i)), 2U);
   views[1].usable = views[2].usable = false;
   EXPECT_FALSE(choose_source(replicas, views, 0, key(1)));

@@ -62,7 +62,7 @@ class MappedTest : public ::testing::Test {
   void add_block(const BlockKey& key, const std::vector<Location>& replicas) {
     match_->keys.push_back(key);
     match_->there.push_back(!replicas.empty());
-    for (const Location& at : replicas) match_->replicas.push_back({at, 0});
+    for (const Location& at : replicas) match_->replicas.push_back({at, Tier::host});
     match_->first.push_back(static_cast<std::uint32_t>(match_->replicas.size()));
   }
   [[nodiscard]] static BlockKey key_of(std::uint32_t slot) { return {slot + 1, 99}; }

@@ -73,7 +73,7 @@ Lookup sample() {
 template <>
 Found sample() {
   const FoundSection section{
-      Era{1}, 2, {0xff, 1}, {{0, 0, 0, location(1)}, {1, 1, 0, location(2)}}};
+      Era{1}, 2, {0xff, 1}, {{0, 0, Tier::host, location(1)}, {1, 1, Tier::device, location(2)}}};
   return {LookupId{2}, {section, section}};
 }
 template <>
@@ -111,7 +111,8 @@ StatsReply sample() {
 }
 template <>
 NodeList sample() {
-  const NodeEntry node{NodeId{1}, Incarnation{2}, true, "127.0.0.1:1", "host", 3, 4, "door"};
+  const NodeEntry node{NodeId{1}, Incarnation{2}, true,        "127.0.0.1:1", "host", 3,
+                       4,         "door",         Tier::device};
   return {{node, node}};
 }
 template <>
@@ -169,7 +170,7 @@ Suspect sample() {
 }
 template <>
 RegisterNode sample() {
-  return {NodeId{1}, Incarnation{2}, 3, "address", "host", Digest{}, "door"};
+  return {NodeId{1}, Incarnation{2}, 3, "address", "host", Digest{}, "door", Tier::device};
 }
 template <>
 Accepted sample() {
@@ -322,7 +323,7 @@ TEST(Messages, APlaceLiesInFoundFieldByField) {
   found.sections[0].bitmap = {3};
   const Location at{NodeId{0x01020304}, Incarnation{5}, SlotId{6}, 7,
                     Generation{8},      Checksum{9, 10}};
-  found.sections[0].locations = {{0, 0, 0, at}, {1, 2, 3, at}};
+  found.sections[0].locations = {{0, 0, Tier::host, at}, {1, 2, Tier::device, at}};
   std::vector<std::byte> bytes;
   Writer out(bytes);
   found.encode(out);
@@ -334,12 +335,26 @@ TEST(Messages, APlaceLiesInFoundFieldByField) {
   fields.put(std::uint32_t{2});
   for (const std::uint32_t block : {0U, 1U}) {
     fields.put(block), fields.put(static_cast<std::uint16_t>(2 * block));
-    fields.put(static_cast<std::uint8_t>(3 * block));
+    fields.put(static_cast<std::uint8_t>(block));
     fields.put(std::uint32_t{0x01020304}), fields.put(std::uint32_t{5});
     fields.put(std::uint32_t{6}), fields.put(std::uint32_t{7}), fields.put(std::uint64_t{8});
     fields.put(std::uint64_t{9}), fields.put(std::uint64_t{10});
   }
   EXPECT_EQ(bytes, expected);
+}
+
+TEST(Messages, ATierThatDoesNotExistSpoilsFound) {
+  Found found;
+  found.sections.resize(1);
+  found.sections[0].locations = {{0, 0, Tier::device, location(1)}};
+  std::vector<std::byte> body;
+  Writer out(body);
+  found.encode(out);
+  std::byte& tier = body.at(body.size() - sizeof(Location) - 1);
+  ASSERT_EQ(tier, std::byte{1});
+  EXPECT_TRUE(read_body<Found>(body));
+  tier = std::byte{2};
+  EXPECT_FALSE(read_body<Found>(body));
 }
 
 TEST(Messages, AListOfPlacesThatIsCutShortIsRefused) {

@@ -107,16 +107,20 @@ class ShardTest : public testing::Test {
 
   // Nodes.
 
-  void register_node(std::uint32_t node = 1, std::uint32_t incarnation = 1, bool report = true) {
+  void register_node(std::uint32_t node = 1, std::uint32_t incarnation = 1, bool report = true,
+                     Tier tier = Tier::host) {
     wire::RegisterNode request;
     request.node = NodeId{node};
     request.incarnation = Incarnation{incarnation};
     request.address = "node:1";
+    request.tier = tier;
     const auto accepted = shard_->register_node(request, now_);
     ASSERT_TRUE(accepted) << accepted.error().context;
     incarnations_[node] = incarnation;
     if (report) report_all(node, {});
   }
+  /// An engine that lends what lies on its GPU.
+  void register_lender(std::uint32_t node) { register_node(node, 1, true, Tier::device); }
   [[nodiscard]] Incarnation life(std::uint32_t node) { return Incarnation{incarnations_[node]}; }
   /// Block `number` in slot `number` under generation 100 + number, hanging on `parent`.
   wire::SlotEntry entry(std::uint64_t number, std::uint64_t parent = 0, std::uint32_t depth = 0) {

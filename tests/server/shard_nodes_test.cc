@@ -44,6 +44,58 @@ TEST_F(ShardNodesTest, WantedReplicasAreKeptUpToTheirBound) {
   EXPECT_EQ(look(session_, 9, {1}).locations.size(), wire::kMaxReplicas);
 }
 
+// ---- what engines lend
+
+TEST_F(ShardNodesTest, ABlockThatIsLentIsFoundAndNamedWithItsTier) {
+  register_lender(2);
+  EXPECT_EQ(publish(entry(1), 2), ItemStatus::ok);
+  const auto found = look(session_, 9, {1});
+  ASSERT_EQ(found.locations.size(), 1u);
+  EXPECT_EQ(found.locations[0].tier, Tier::device);
+  EXPECT_EQ(found.locations[0].at.node, NodeId{2});
+}
+
+TEST_F(ShardNodesTest, ABlockThatIsOnlyLentIsStillWorthKeeping) {
+  register_lender(2);
+  publish(entry(1), 2);
+  EXPECT_EQ(publish(entry(1)), ItemStatus::ok);
+  EXPECT_EQ(publish(entry(1), 2), ItemStatus::ok) << "lent beside the kept one";
+  EXPECT_EQ(shard_->catalog().counts().replicas, 2u);
+}
+
+TEST_F(ShardNodesTest, LentBlocksLeaveRoomForAKeptOneInTheAnswers) {
+  for (std::uint32_t node = 2; node <= wire::kMaxReplicas + 1; ++node) {
+    register_lender(node);
+    const bool fits = node <= wire::kMaxReplicas;
+    EXPECT_EQ(publish(entry(1), node), fits ? ItemStatus::ok : ItemStatus::duplicate);
+  }
+  EXPECT_EQ(publish(entry(1)), ItemStatus::ok);
+  const auto found = look(session_, 9, {1});
+  ASSERT_EQ(found.locations.size(), wire::kMaxReplicas);
+  EXPECT_EQ(found.locations.back().tier, Tier::host);
+}
+
+TEST_F(ShardNodesTest, NoPinHoldsWhatIsLent) {
+  register_lender(2);
+  publish(entry(1), 2);
+  look(session_, 9, {1});
+  freed({slot(1)}, 2);
+  EXPECT_EQ(blocks(), 0u);
+  EXPECT_FALSE(has(look(session_, 0, {1}), 0));
+  publish(entry(1));
+  EXPECT_TRUE(need(1).empty()) << "the pin holds the copy that came later";
+}
+
+TEST_F(ShardNodesTest, WhatIsLentGoesWithItsNamespace) {
+  register_lender(2);
+  publish(entry(1), 2);
+  ASSERT_TRUE(shard_->clear({session_, space_, era_}, now_));
+  shard_->tick(now_);
+  const auto frees = shard_->untold_frees(now_);
+  ASSERT_EQ(frees.size(), 1u);
+  EXPECT_EQ(frees[0].node, NodeId{2});
+}
+
 TEST_F(ShardNodesTest, NonsenseIsRefused) {
   auto empty = entry(1);
   empty.length = 0;

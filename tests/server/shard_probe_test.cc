@@ -43,6 +43,14 @@ TEST_F(ShardProbeTest, PinsNothingAndKnowsNothingOfAnotherEra) {
   EXPECT_FALSE(known(shard_->probe_parts(asking({{key(1), 0}}), now_), 0));
 }
 
+TEST_F(ShardProbeTest, DoesNotKnowABlockThatIsOnlyLent) {
+  register_lender(2);
+  publish(entry(1), 2);
+  EXPECT_FALSE(known(shard_->probe_parts(asking({{key(1), 0}}), now_), 0));
+  publish(entry(1));
+  EXPECT_TRUE(known(shard_->probe_parts(asking({{key(1), 0}}), now_), 0));
+}
+
 TEST_F(ShardProbeTest, AnswersOnlyWhoMayReadTheNamespace) {
   wire::ProbeParts request = asking({{key(1), 0}});
   request.session = SessionId{99};
