@@ -42,9 +42,11 @@ FLOORS: dict[str, set[str]] = {
     "server/cluster": VALUES | {"transport", "protocol", "server"},
     "cache/memory": VALUES | {"transport", "transport/cuda"},
     "cache/node": VALUES | {"transport", "protocol"},
+    "cache/share": VALUES
+    | {"transport", "transport/cuda", "protocol", "cache/memory", "cache/node"},
     "cache/client": VALUES
     | {"transport", "protocol", "transport/ucx", "transport/cuda", "transport/verbs"}
-    | {"cache/memory"},
+    | {"cache/memory", "cache/share"},
 }
 TOP_ROOMS = {"tools", "bench", "tests"}  # may include everything below them
 

@@ -33,7 +33,4 @@ Exit failed(const char* command, const std::string& text);
 /// "unavailable (nobody listens there)".
 [[nodiscard]] std::string in_words(const Error& error);
 
-/// The kernel's id of this boot: equal text, same machine. Empty if it cannot be read.
-[[nodiscard]] std::string host_id();
-
 }  // namespace membrain

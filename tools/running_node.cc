@@ -9,6 +9,7 @@
 
 #include "tools/program.h"
 #include "tools/units.h"
+#include "transport/host_id.h"
 #include "transport/ucx/ucx_fabric.h"
 #include "transport/ucx/ucx_windows.h"
 

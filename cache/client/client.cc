@@ -171,6 +171,23 @@ Result<TransferReport> Client::store(const OpenedNamespace& space, const Registe
   return store_async(space, from, blocks, std::move(options)).wait();
 }
 
+Operation<TransferReport> Client::share_async(const OpenedNamespace& space,
+                                              const RegisteredLayout& from,
+                                              const LayoutStore& blocks, TransferOptions options) {
+  Result<StoreList> list = StoreList::of(from, blocks);
+  if (!list) return runtime_->refused(list.error());
+  return runtime_->share(space, std::move(*list), std::move(options));
+}
+
+Result<TransferReport> Client::share(const OpenedNamespace& space, const RegisteredLayout& from,
+                                     const LayoutStore& blocks, TransferOptions options) {
+  return share_async(space, from, blocks, std::move(options)).wait();
+}
+
+Result<> Client::unshare(const RegisteredLayout& from, std::span<const std::uint32_t> ids) {
+  return runtime_->unshare(from.geometry(), {ids.begin(), ids.end()});
+}
+
 Result<OpenedNamespace> Client::clear(const OpenedNamespace& space) {
   return runtime_->run(runtime_->control_loop, runtime_->core->clear(space));
 }

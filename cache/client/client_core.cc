@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "cache/client/block_meta.h"
 #include "cache/client/fetch.h"
 #include "cache/client/grant.h"
 #include "cache/client/lookup.h"
@@ -366,6 +367,32 @@ Task<Result<TransferReport>> ClientCore::store_from_host(OpenedNamespace space, 
   if (mapped_.arenas()) job.writable = [this](NodeId node) { return writable(node); };
   Task<Result<TransferReport>> storing = store_blocks(links_, std::move(job));
   co_return co_await storing;
+}
+
+Task<Result<TransferReport>> ClientCore::share(OpenedNamespace space, StoreList list,
+                                               TransferOptions options,
+                                               std::shared_ptr<CancelToken> cancel,
+                                               std::function<Result<>(SharedBlock)> put) {
+  const Result<DeviceLane*> lane = lane_of(options.memory);
+  if (!lane) co_return fail(lane.error());
+  if (*lane == nullptr) co_return fail(Errc::invalid_argument, "only a GPU's blocks are shared");
+  const auto keys = data_keys_.find(NamespaceId{space.id});
+  if (keys == data_keys_.end()) {
+    co_return fail(Errc::invalid_argument, "this client did not open that namespace");
+  }
+  if (const Result<> begun = transfer_begins(); !begun) co_return fail(begun.error());
+  const TimePoint deadline = deadline_of(data_.loop(), options.timeout);
+  ShareJob job;
+  job.list = std::move(list);
+  job.meta = [space, maker = keys->second](const StoreItem& item) {
+    return meta_of(space, *maker, item);
+  };
+  job.put = std::move(put);
+  Task<Result<TransferReport>> sharing =
+      share_from_device(**lane, {std::move(options), std::move(cancel), deadline}, std::move(job));
+  Result<TransferReport> report = co_await sharing;
+  transfer_ended();
+  co_return std::move(report);
 }
 
 AskParts ClientCore::parts_call() {

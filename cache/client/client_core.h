@@ -14,6 +14,7 @@
 #include "base/key.h"
 #include "cache/client/background_store.h"
 #include "cache/client/cancel_token.h"
+#include "cache/client/device_share.h"
 #include "cache/client/device_transfer.h"
 #include "cache/client/fetch_list.h"
 #include "cache/client/mapped_nodes.h"
@@ -89,6 +90,11 @@ class ClientCore final : private SessionListener {
   Task<Result<TransferReport>> fetch_to_host(std::shared_ptr<const Match::State> match,
                                              FetchList items, TransferOptions options,
                                              std::shared_ptr<CancelToken> cancel);
+
+  /// `Client::share`. `put` makes each block known.
+  Task<Result<TransferReport>> share(OpenedNamespace space, StoreList list, TransferOptions options,
+                                     std::shared_ptr<CancelToken> cancel,
+                                     std::function<Result<>(SharedBlock)> put);
 
   /// `Client::reserve` and `seal`.
   Task<Result<std::vector<Reservation>>> reserve(OpenedNamespace space,

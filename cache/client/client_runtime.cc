@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <fstream>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -15,6 +14,7 @@
 #include "cache/memory/bell.h"
 #include "cache/memory/device_lane.h"
 #include "protocol/messages.h"
+#include "transport/host_id.h"
 #include "transport/ucx/route.h"
 #include "transport/ucx/ucx_context.h"
 #include "transport/ucx/ucx_fabric.h"
@@ -30,14 +30,6 @@ constexpr std::uint32_t kMaxCopyThreads = 64;
 constexpr std::uint32_t kMaxStagingSlots = 64;
 constexpr std::uint64_t kMinStagingBytes = 64 * 1024;
 
-/// Equal on all processes of a host, and on no two hosts.
-std::string host_id() {
-  std::ifstream file("/proc/sys/kernel/random/boot_id");
-  std::string id;
-  std::getline(file, id);
-  return id;
-}
-
 Result<> check_config(const ClientConfig& config) {
   const auto bad = [](const char* why) { return fail(Errc::invalid_argument, why); };
   if (config.server.empty()) return bad("ClientConfig::server is empty");
@@ -50,9 +42,15 @@ Result<> check_config(const ClientConfig& config) {
   }
   if (config.fetch_window_blocks == 0) return bad("ClientConfig::fetch_window_blocks is 0");
   if (config.copy_threads > kMaxCopyThreads) return bad("ClientConfig::copy_threads is above 64");
+  if (config.devices.empty() && !config.share_listen.empty()) {
+    return bad("ClientConfig::share_listen without devices: only a GPU's blocks are shared");
+  }
   if (!config.devices.empty()) {
     if (config.staging_slots == 0 || config.staging_slots > kMaxStagingSlots) {
       return bad("ClientConfig::staging_slots is 1 to 64");
+    }
+    if (config.share_slots == 0 || config.share_slots > kMaxStagingSlots) {
+      return bad("ClientConfig::share_slots is 1 to 64");
     }
     if (config.staging_slot_bytes < kMinStagingBytes) {
       return bad("ClientConfig::staging_slot_bytes is below 64 KiB");
@@ -61,27 +59,8 @@ Result<> check_config(const ClientConfig& config) {
   return {};
 }
 
-/// The GPUs that the client was told of.
-Result<std::vector<std::unique_ptr<DeviceLane>>> open_devices(const ClientConfig& config,
-                                                              Loop& loop) {
-  std::vector<std::unique_ptr<DeviceLane>> lanes;
-  if (config.devices.empty()) return lanes;
-  const Result<std::shared_ptr<const cuda::Driver>> driver = cuda::Driver::load();
-  if (!driver) return fail(driver.error());
-  for (const int ordinal : config.devices) {
-    const Result<std::shared_ptr<const cuda::Device>> device = cuda::Device::open(*driver, ordinal);
-    if (!device) return fail(device.error());
-    Result<std::unique_ptr<DeviceLane>> lane =
-        DeviceLane::open(loop, *device, config.staging_slots, config.staging_slot_bytes);
-    if (!lane) return fail(lane.error());
-    lanes.push_back(std::move(*lane));
-  }
-  return lanes;
-}
-
-Task<Result<>> stop_core(ClientCore& core) {
-  Task<> stopping = core.stop();
-  co_await stopping;
+Task<Result<>> finished(Task<> work) {
+  co_await work;
   co_return Result<>{};
 }
 
@@ -107,11 +86,17 @@ Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig conf
   if (const Result<> fine = check_config(config); !fine) return fail(fine.error());
   auto runtime = std::make_unique<Runtime>();
   runtime->caller_drives = config.threads == ClientConfig::Threads::caller;
-  if (const Result<> made = runtime->make_fabrics(config); !made) return fail(made.error());
+  UcxContextConfig ucx;
+  ucx.loopback_only = is_loopback(config.server);  // then all of the cluster is on this host
+  const Result<std::shared_ptr<UcxContext>> context = UcxContext::create(ucx);
+  if (!context) return fail(context.error());
+  Result<> made = runtime->make_fabrics(*context, config);
+  if (made) made = runtime->make_sharer(*context, config);
+  if (!made) return fail(made.error());
   runtime->copies = std::make_unique<CopyPool>(config.copy_threads);
   auto opener = config.mapped ? std::make_unique<DoorOpener>(runtime->control_loop) : nullptr;
   std::unique_ptr<Windows> windows = runtime->make_windows(config);
-  auto devices = open_devices(config, runtime->data_loop());
+  auto devices = runtime->open_devices(config, config.staging_slots);
   if (!devices) return fail(devices.error());
   runtime->core =
       std::make_unique<ClientCore>(*runtime->control, *runtime->data, std::move(config), host_id(),
@@ -134,21 +119,35 @@ Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig conf
   return runtime;
 }
 
-Result<> Client::Runtime::make_fabrics(const ClientConfig& config) {
-  UcxContextConfig ucx;
-  ucx.loopback_only = is_loopback(config.server);  // then all of the cluster is on this host
-  const Result<std::shared_ptr<UcxContext>> context = UcxContext::create(ucx);
-  if (!context) return fail(context.error());
+Result<std::vector<std::unique_ptr<DeviceLane>>> Client::Runtime::open_devices(
+    const ClientConfig& config, std::uint32_t slots) {
+  std::vector<std::unique_ptr<DeviceLane>> lanes;
+  if (config.devices.empty()) return lanes;
+  const Result<std::shared_ptr<const cuda::Driver>> driver = cuda::Driver::load();
+  if (!driver) return fail(driver.error());
+  for (const int ordinal : config.devices) {
+    const Result<std::shared_ptr<const cuda::Device>> device = cuda::Device::open(*driver, ordinal);
+    if (!device) return fail(device.error());
+    Result<std::unique_ptr<DeviceLane>> lane =
+        DeviceLane::open(data_loop(), *device, slots, config.staging_slot_bytes);
+    if (!lane) return fail(lane.error());
+    lanes.push_back(std::move(*lane));
+  }
+  return lanes;
+}
+
+Result<> Client::Runtime::make_fabrics(const std::shared_ptr<UcxContext>& context,
+                                       const ClientConfig& config) {
   UcxFabricConfig fabric;
   fabric.secret = config.secret;
   fabric.label = config.label;
-  Result<std::unique_ptr<Fabric>> made = make_ucx_fabric(*context, control_loop, fabric);
+  Result<std::unique_ptr<Fabric>> made = make_ucx_fabric(context, control_loop, fabric);
   if (!made) return fail(made.error());
   control = std::move(*made);
-  made = make_ucx_fabric(*context, data_loop(), fabric);
+  made = make_ucx_fabric(context, data_loop(), fabric);
   if (!made) return fail(made.error());
   data = std::move(*made);
-  transports = (*context)->transports();
+  transports = context->transports();
   return {};
 }
 
@@ -358,13 +357,18 @@ Operation<TransferReport> Client::Runtime::refused(const Error& why) {
   return Operation<TransferReport>(std::move(outcome));
 }
 
+template <class Work>
+void Client::Runtime::run_to_its_end(Work work) {
+  while (!run(control_loop, finished(work()))) {  // a full inbox drains meanwhile
+    if (caller_drives) control_loop.turn();
+  }
+}
+
 Client::Runtime::~Runtime() {
   if (copies) copies->stop();
-  while (started) {
-    const Result<> stopped = run(control_loop, stop_core(*core));
-    started = !stopped;  // a full inbox drains meanwhile
-    if (started && caller_drives) control_loop.turn();
-  }
+  const bool turning = caller_drives || data_thread.joinable();
+  if (sharer && turning) run_to_its_end([this] { return sharer->leave(); });
+  if (started) run_to_its_end([this] { return core->stop(); });
   stop_threads();
 }
 

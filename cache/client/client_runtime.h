@@ -13,9 +13,11 @@
 #include "cache/client/copy_pool.h"
 #include "cache/client/mapped_fetch.h"
 #include "cache/client/operation.h"
+#include "cache/share/sharer.h"
 #include "membrain/client.h"
 #include "transport/loop.h"
 #include "transport/task.h"
+#include "transport/ucx/ucx_context.h"
 #include "transport/verbs/port_events.h"
 #include "transport/windows.h"
 
@@ -47,6 +49,9 @@ struct Client::Runtime {
   std::unique_ptr<Fabric> data;
   std::vector<std::string> transports;  ///< of both
   std::unique_ptr<ClientCore> core;
+  std::unique_ptr<Fabric> share_control;  ///< of the sharer, and so is the next
+  std::unique_ptr<Fabric> share_data;
+  std::unique_ptr<Sharer> sharer;            ///< null if nothing is shared
   std::unique_ptr<verbs::PortEvents> ports;  ///< on the data loop
   std::unique_ptr<CopyPool> copies;
   bool started = false;
@@ -56,7 +61,12 @@ struct Client::Runtime {
   [[nodiscard]] Loop& data_loop() noexcept { return caller_drives ? control_loop : own_data_loop; }
 
   static Result<std::unique_ptr<Runtime>> open(ClientConfig config);
-  Result<> make_fabrics(const ClientConfig& config);
+  Result<> make_fabrics(const std::shared_ptr<UcxContext>& context, const ClientConfig& config);
+  /// The GPUs that the client was told of, with `slots` staging slots each.
+  Result<std::vector<std::unique_ptr<DeviceLane>>> open_devices(const ClientConfig& config,
+                                                                std::uint32_t slots);
+  /// Before the loops run.
+  Result<> make_sharer(const std::shared_ptr<UcxContext>& context, const ClientConfig& config);
   /// Null if they are not asked for, or cannot be had.
   std::unique_ptr<Windows> make_windows(const ClientConfig& config);
   /// Tells the core of RDMA ports that go down.
@@ -107,8 +117,15 @@ struct Client::Runtime {
   Result<TransferReport> fetch(const Match& match, FetchList items, TransferOptions options);
   Result<std::uint64_t> offer(const OpenedNamespace& space, StoreList list,
                               std::function<void(const TransferReport&)> done, PieceMemory memory);
+  Operation<TransferReport> share(const OpenedNamespace& space, StoreList list,
+                                  TransferOptions options);
+  Result<> unshare(std::shared_ptr<const LayoutGeometry> layout, std::vector<std::uint32_t> ids);
   /// A transfer that ended before it began.
   Operation<TransferReport> refused(const Error& why);
+
+  /// On the control loop.
+  template <class Work>
+  void run_to_its_end(Work work);
 
   ~Runtime();
 };

@@ -117,6 +117,13 @@ std::shared_ptr<CancelToken> DeviceTransfer::host_token() {
   return token;
 }
 
+Task<Result<>> DeviceTransfer::gather(Group group, DeviceLane::Slot& slot) {
+  std::vector<cuda::DevicePiece> pieces;
+  for (std::size_t i = 0; i < group.count; ++i) add_pieces(group.first + i, pieces);
+  Task<Result<>> gathering = lane_.gather(slot, pieces);
+  co_return co_await gathering;
+}
+
 void DeviceTransfer::add_pieces(std::size_t item, std::vector<cuda::DevicePiece>& pieces) const {
   place(item).for_each_piece([&pieces](const std::byte* data, std::size_t size) {
     pieces.push_back({reinterpret_cast<cuda::Address>(data), size});
@@ -215,9 +222,7 @@ class DeviceStore final : public DeviceTransfer {
   Place place(std::size_t item) const noexcept override { return list_.place(item); }
 
   Task<> move(Group group, DeviceLane::Slot& slot) override {
-    std::vector<cuda::DevicePiece> pieces;
-    for (std::size_t i = 0; i < group.count; ++i) add_pieces(group.first + i, pieces);
-    Task<Result<>> gathering = lane().gather(slot, pieces);
+    Task<Result<>> gathering = gather(group, slot);
     const Result<> landed = co_await gathering;
     if (!landed) {
       end_all(group, landed.error().code);

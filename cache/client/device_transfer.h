@@ -70,6 +70,9 @@ class DeviceTransfer {
   /// What a host transfer of a group is told; it is taken back with this one.
   [[nodiscard]] TransferOptions options_now() const;
   [[nodiscard]] std::shared_ptr<CancelToken> host_token();
+  [[nodiscard]] int device() const noexcept { return terms_.options.memory.device; }
+  /// A group's bytes into its slot.
+  Task<Result<>> gather(Group group, DeviceLane::Slot& slot);
   /// Adds the pieces of an item to a list.
   void add_pieces(std::size_t item, std::vector<cuda::DevicePiece>& pieces) const;
   void count(std::uint64_t bytes, const TransferReport& host);

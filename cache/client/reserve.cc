@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "cache/client/block_meta.h"
 #include "cache/client/mapped_fetch.h"
 #include "cache/client/slot_return.h"
 #include "cache/client/store_exchange.h"
@@ -31,7 +32,6 @@ class Reserving {
   Task<> reserve_at(std::shared_ptr<const WritableArena> arena, Numbers numbers);
   void take(const std::shared_ptr<const WritableArena>& arena, std::size_t item,
             const wire::ReservedItem& got);
-  [[nodiscard]] wire::BlockMeta meta_of(const ReserveItem& item) const;
 
   NodeLinks& links_;
   ReserveJob job_;
@@ -85,7 +85,7 @@ Task<> Reserving::reserve_at(std::shared_ptr<const WritableArena> arena, Numbers
   message.proof = job_.proof;
   message.writer = arena->writer();
   for (const std::size_t i : numbers) {
-    message.items.push_back({meta_of(job_.items[i]), job_.items[i].size});
+    message.items.push_back({meta_of(job_.space, *job_.keys, job_.items[i]), job_.items[i].size});
   }
   StoreExchange exchange(links_, arena, std::move(message), job_.deadline);
   Task<StoreAnswer> exchanging = exchange.run();
@@ -112,18 +112,6 @@ void Reserving::take(const std::shared_ptr<const WritableArena>& arena, std::siz
   state->held = {arena, got.at};
   state->size = job_.items[item].size;
   reservations_[item] = Reservation(std::move(state));
-}
-
-wire::BlockMeta Reserving::meta_of(const ReserveItem& item) const {
-  wire::BlockMeta meta;
-  meta.space = NamespaceId{job_.space.id};
-  meta.era = Era{job_.space.era};
-  meta.key = job_.keys->key(item.hash);
-  if (!item.parent.empty()) meta.parent = job_.keys->key(item.parent);
-  meta.depth = item.depth;
-  meta.part = item.part;
-  meta.priority = item.priority;
-  return meta;
 }
 
 /// What one node's arena is to keep, as one message says it.

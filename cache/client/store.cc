@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/checksum.h"
+#include "cache/client/block_meta.h"
 #include "cache/client/next_turn.h"
 
 namespace membrain {
@@ -240,26 +241,13 @@ Task<> Storing::work(std::shared_ptr<Lane> lane) {
   workers_.finish({});
 }
 
-wire::BlockMeta Storing::meta_of(std::size_t item) const {
-  const StoreItem& block = job_.list.items[item];
-  wire::BlockMeta meta;
-  meta.space = NamespaceId{job_.space.id};
-  meta.era = Era{job_.space.era};
-  meta.key = key_of(item);
-  if (!block.parent.empty()) meta.parent = job_.keys->key(block.parent);
-  meta.depth = block.depth;
-  meta.part = block.part;
-  meta.priority = block.priority;
-  return meta;
-}
-
 wire::Store Storing::message_of(const Batch& batch) const {
   wire::Store message;
   message.proof = job_.proof;
   message.items.reserve(batch.size());
   for (const std::size_t item : batch) {
     wire::StoreItem entry;
-    entry.meta = meta_of(item);
+    entry.meta = meta_of(job_.space, *job_.keys, job_.list.items[item]);
     entry.length = length(item);
     entry.checksum = *sums_[item];
     message.items.push_back(entry);

@@ -110,7 +110,6 @@ class Storing {
   Task<> hash_batch(const Batch& batch);
   void settle(NodeId node, const Batch& batch, const StoreAnswer& answer);
   [[nodiscard]] std::deque<Batch> batches_of(const std::vector<std::size_t>& items, Way way) const;
-  [[nodiscard]] wire::BlockMeta meta_of(std::size_t item) const;
   [[nodiscard]] wire::Store message_of(const Batch& batch) const;
   [[nodiscard]] BlockKey key_of(std::size_t item) const;
   [[nodiscard]] std::uint32_t length(std::size_t item) const noexcept {  ///< bytes

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/copy.h"
+#include "cache/client/block_meta.h"
 #include "cache/client/mapped_fetch.h"
 #include "cache/client/next_turn.h"
 #include "cache/client/slot_return.h"
@@ -41,7 +42,8 @@ Task<> Storing::reserve(std::shared_ptr<const WritableArena> arena, const Batch&
   message.proof = job_.proof;
   message.writer = arena->writer();
   message.items.reserve(batch.size());
-  for (const std::size_t item : batch) message.items.push_back({meta_of(item), length(item)});
+  for (const std::size_t item : batch)
+    message.items.push_back({meta_of(job_.space, *job_.keys, job_.list.items[item]), length(item)});
   StoreExchange exchange(links_, arena, std::move(message), job_.deadline);
   Task<StoreAnswer> exchanging = exchange_with(exchange);
   const StoreAnswer answer = co_await exchanging;

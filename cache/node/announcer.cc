@@ -27,10 +27,10 @@ void Announcer::lost(LinkNumber link) {
 void Announcer::give_portion(LinkNumber link) {
   if (!current(link) || reported_) return;
   std::vector<wire::SlotEntry> entries;
-  const bool last = table_.list(next_, wire::kMaxPublishItems, entries);
+  const bool last = slots_.list(next_, wire::kMaxPublishItems, entries);
   if (last) {
     reported_ = true;
-    table_.free_corrupt();
+    slots_.all_listed();
   }
   note(shard_.post([link, last, entries = std::move(entries)](ShardSide& shard) mutable {
     shard.portion(link, std::move(entries), last);
@@ -38,10 +38,7 @@ void Announcer::give_portion(LinkNumber link) {
 }
 
 void Announcer::sealed(std::vector<wire::SlotEntry> entries) {
-  if (link_ == 0) return;
-  if (!reported_) {
-    std::erase_if(entries, [this](const wire::SlotEntry& entry) { return entry.slot >= next_; });
-  }
+  std::erase_if(entries, [this](const wire::SlotEntry& entry) { return !passed(entry.slot); });
   if (entries.empty()) return;
   note(shard_.post([link = link_, entries = std::move(entries)](ShardSide& shard) mutable {
     shard.publish(link, std::move(entries));

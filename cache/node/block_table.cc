@@ -201,7 +201,8 @@ Result<> BlockTable::adopt(const SealContent& content) {
   return {};
 }
 
-bool BlockTable::list(SlotId& from, std::size_t most, std::vector<wire::SlotEntry>& into) const {
+bool BlockTable::list_sealed(SlotId& from, std::size_t most,
+                             std::vector<wire::SlotEntry>& into) const {
   while (const std::optional<Slot> slot = pool_.next_used(from)) {
     if (into.size() >= most) return false;
     from = SlotId{slot->id.value + slot->slot_bytes / kPageBytes};
@@ -218,7 +219,7 @@ void BlockTable::for_each_sealed(
   SlotId from{};
   for (bool last = false; !last;) {
     std::vector<wire::SlotEntry> entries;
-    last = list(from, kAtOnce, entries);
+    last = list_sealed(from, kAtOnce, entries);
     for (const wire::SlotEntry& entry : entries)
       see(entry, arena_.memory(entry.slot, entry.length));
   }

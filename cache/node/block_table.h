@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "cache/node/announcer.h"
 #include "cache/node/arena.h"
 #include "cache/node/node_status.h"
 #include "cache/node/slot_pool.h"
@@ -29,7 +30,7 @@ struct SlotClaim {
 ///
 /// Pure but for the arena's memory: no messages, no time.
 /// Threads  The data loop's.
-class BlockTable {
+class BlockTable final : public SlotList {
  public:
   explicit BlockTable(Arena& arena, NodeCounters& counters);
 
@@ -93,9 +94,10 @@ class BlockTable {
 
   // ---- looking ----
 
-  /// Up to `most` sealed slots at or behind `from`, in the order of ids; `from` moves behind them.
-  /// True if these were the last.
-  bool list(SlotId& from, std::size_t most, std::vector<wire::SlotEntry>& into) const;
+  bool list(SlotId& from, std::size_t most, std::vector<wire::SlotEntry>& into) override {
+    return list_sealed(from, most, into);
+  }
+  void all_listed() override { free_corrupt(); }
   void for_each_sealed(
       const std::function<void(const wire::SlotEntry&, std::span<const std::byte>)>& see) const;
   [[nodiscard]] SlotPool& pool() noexcept { return pool_; }
@@ -108,6 +110,7 @@ class BlockTable {
   [[nodiscard]] Result<> check_invariants() const;
 
  private:
+  bool list_sealed(SlotId& from, std::size_t most, std::vector<wire::SlotEntry>& into) const;
   enum class State : std::uint8_t { filling, sealed, corrupt, draining };
   struct Record {
     Generation generation;

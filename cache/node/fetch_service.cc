@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/check.h"
+#include "cache/node/fetch_answer.h"
 
 namespace membrain {
 
@@ -164,13 +165,7 @@ void FetchService::stop() {
 /// All `items` with one status and no bytes.
 void FetchService::answer(const Name& to, std::span<const FetchItem> items, ItemStatus status) {
   NodeCounters::add(data_.counters.fetch_items[static_cast<std::size_t>(status)], items.size());
-  while (!items.empty()) {
-    wire::Data message;
-    const std::size_t count = std::min(items.size(), wire::kMaxDataItems);
-    for (const FetchItem& item : items.first(count)) message.items.push_back({item.tag, status, 0});
-    send_frame(to, message);
-    items = items.subspan(count);
-  }
+  answer_items(data_.fabric, to.first, data_.header(to.second), items, status);
 }
 
 void FetchService::send_frame(const Name& to, const wire::Data& message) {

@@ -140,6 +140,7 @@ Task<Result<>> ShardLink::register_node() {
   request.address = config_.address;
   request.host = config_.host;
   request.door = config_.door;
+  request.tier = config_.tier;
   request.proof =
       register_proof(config_.secret, config_.node, config_.incarnation, fabric_.binding(peer_));
   Task<Result<wire::Accepted>> calling =

@@ -30,6 +30,7 @@ struct LinkConfig {
   NodeId node;
   Incarnation incarnation;
   std::uint64_t capacity_bytes = 0;
+  Tier tier = Tier::host;
 
   Duration connect_timeout = std::chrono::seconds(2);
   Duration answer_timeout = std::chrono::seconds(5);  ///< of one call, which is then made again
@@ -93,6 +94,8 @@ class ShardLink final : public Receiver, public ShardSide {
   Task<> beat();
   Task<> publish_batches();
   Task<> ask(std::vector<Need> needs);
+  template <class Noted, class Message>
+  Task<> tell(Message message);
   Task<> confirm_freed(std::vector<wire::SlotRef> slots);
   Task<> tell_corrupt(wire::SlotRef at);
 

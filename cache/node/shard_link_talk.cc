@@ -105,21 +105,29 @@ std::size_t ShardLink::on_free(const wire::FreeSlots& message) {
   return message.items.size();
 }
 
+/// Again and again until it is answered, or the connection goes.
+template <class Noted, class Message>
+Task<> ShardLink::tell(Message message) {
+  for (bool noted = false; !noted && up();) {
+    Task<Result<Noted>> calling = calls_.call<Noted>(peer_, message, answer_deadline(), header());
+    const Result<Noted> answer = co_await calling;
+    noted = answer.has_value();
+    if (!answer) again(answer.error());
+  }
+}
+
 void ShardLink::freed(LinkNumber link, std::vector<wire::SlotRef> slots) {
   if (link == link_ && up()) loop_.spawn(confirm_freed(std::move(slots)));
 }
 
-/// Without an answer the shard repeats itself, and so do we then.
 Task<> ShardLink::confirm_freed(std::vector<wire::SlotRef> slots) {
   const Child child(*this);
   wire::Freed freed;
   freed.node = config_.node;
   freed.incarnation = config_.incarnation;
   freed.items = std::move(slots);
-  Task<Result<wire::FreedNoted>> calling =
-      calls_.call<wire::FreedNoted>(peer_, std::move(freed), answer_deadline(), header());
-  const Result<wire::FreedNoted> noted = co_await calling;
-  if (!noted) again(noted.error());
+  Task<> telling = tell<wire::FreedNoted>(std::move(freed));
+  co_await telling;
 }
 
 void ShardLink::corrupt(LinkNumber link, wire::SlotRef at) {
@@ -132,13 +140,8 @@ Task<> ShardLink::tell_corrupt(wire::SlotRef at) {
   message.node = config_.node;
   message.incarnation = config_.incarnation;
   message.at = at;
-  for (bool noted = false; !noted && up();) {
-    Task<Result<wire::CorruptNoted>> calling =
-        calls_.call<wire::CorruptNoted>(peer_, message, answer_deadline(), header());
-    const Result<wire::CorruptNoted> answer = co_await calling;
-    noted = answer.has_value();
-    if (!answer) again(answer.error());
-  }
+  Task<> telling = tell<wire::CorruptNoted>(message);
+  co_await telling;
 }
 
 }  // namespace membrain

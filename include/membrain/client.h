@@ -62,6 +62,12 @@ struct ClientConfig {
   std::uint32_t staging_slots = 4;  ///< transfers that are at a GPU at once
   /// pinned host memory and GPU memory of each of them; no block may be larger
   std::uint64_t staging_slot_bytes = std::uint64_t{8} << 20;
+
+  /// where other engines fetch blocks that this one shares from its GPUs (`Client::share`), e.g.
+  /// "10.0.0.7:0" (port 0: any); empty: it shares nothing
+  std::string share_listen;
+  std::string share_advertise;    ///< the same as others reach it; empty: as listened on
+  std::uint32_t share_slots = 2;  ///< staging slots of each GPU for that alone
 };
 
 /// One namespace as this client opened it. 0 is none.
@@ -320,6 +326,24 @@ class Client {
   /// Takes an offer back if it has not ended; the memory comes back with `done`, not with the call.
   void withdraw(std::uint64_t offer);
   [[nodiscard]] BackgroundStats background_stats() const;
+
+  /// Lets other engines fetch blocks from where they lie on a GPU (`options.memory`), until
+  /// `unshare`. Their checksums are made first, once `PieceMemory::after` has come; then the server
+  /// is told. Nothing is kept for them: no pin holds a shared block, and a store of it is no
+  /// duplicate. A peer's fetch copies it on a stream of the client's own and sends the copy.
+  ///
+  /// The blocks must not change while they are shared. The report says what is shared now.
+  ///
+  /// Errors  As `store`; also `unavailable` without `ClientConfig::share_listen`. An item that is
+  ///         shared already is `invalid_argument`.
+  Operation<TransferReport> share_async(const OpenedNamespace& space, const RegisteredLayout& from,
+                                        const LayoutStore& blocks, TransferOptions options);
+  Result<TransferReport> share(const OpenedNamespace& space, const RegisteredLayout& from,
+                               const LayoutStore& blocks, TransferOptions options);
+  /// Ends that for these blocks of a layout; ids that are not shared do not matter. When it
+  /// returns, nothing reads them and nobody will: they may be written to. It waits for the GPU to
+  /// end copies under way, never for a peer, the network or the server.
+  Result<> unshare(const RegisteredLayout& from, std::span<const std::uint32_t> ids);
 
   /// Forgets every block of a namespace, for everyone. Returns the namespace in its new era.
   Result<OpenedNamespace> clear(const OpenedNamespace& space);

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include "tests/client/mapped_house.h"
@@ -40,13 +41,14 @@ class GpuClient : public MappedHouse {
     stream_.emplace(cuda::Stream::create(device_).value());
   }
 
-  std::unique_ptr<Client> gpu_client(bool mapped) {
+  std::unique_ptr<Client> gpu_client(bool mapped, const std::string& share_listen = {}) {
     ClientConfig config;
     config.server = server_->address();
     config.secret = kSecret;
     config.threads = GetParam();
     config.mapped = mapped;
     config.devices = {kGpu};
+    config.share_listen = share_listen;
     auto client = Client::open(config);
     EXPECT_TRUE(client) << client.error().context;
     return std::move(*client);
@@ -98,6 +100,14 @@ class GpuClient : public MappedHouse {
     TransferOptions options;
     options.memory = {kGpu, after};
     return options;
+  }
+  /// Turns a client that has no threads of its own, until the handle goes.
+  static std::jthread turn(Client& client) {
+    return std::jthread([&client](const std::stop_token& stop) {
+      while (!stop.stop_requested()) {
+        if (!client.poll()) std::this_thread::yield();
+      }
+    });
   }
   /// Stores the first run, fetches it into the second.
   void there_and_back(bool mapped);
@@ -169,6 +179,57 @@ TEST_P(GpuClient, OffersAreTakenFromTheGpu) {
   const auto refused = client->offer(space, cache, blocks, {}, other);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, Errc::invalid_argument);
+}
+
+TEST_P(GpuClient, PeersFetchWhatOneShares) {
+  const auto owner = gpu_client(false, "127.0.0.1:0");
+  const auto peer = gpu_client(false);
+  const OpenedNamespace space = open(*owner);
+  open(*peer);
+  const std::vector<std::byte> bytes = content(kPlanes * kPlaneBytes, 7);
+  fill(bytes);
+  const RegisteredLayout cache = layout();
+  const std::vector<BlockHash> names = hashes();
+  LayoutStore blocks;
+  blocks.hashes = names;
+  const auto shared = owner->share(space, cache, blocks, on_gpu());
+  ASSERT_TRUE(shared) << shared.error().context;
+  ASSERT_EQ(shared->ok_count(), kBlocks);
+
+  auto turning = turn(*owner);
+  Match match = peer->lookup(space, names).value();
+  while (match.prefix_blocks() != kBlocks) match = peer->lookup(space, names).value();
+  std::vector<std::uint32_t> ids(kBlocks);
+  for (std::uint32_t i = 0; i < kBlocks; ++i) ids[i] = 2 * kBlocks - 1 - i;
+  LayoutFetch fetch;
+  fetch.ids = ids;
+  const auto fetched = peer->fetch(match, cache, fetch, on_gpu());
+  ASSERT_TRUE(fetched) << fetched.error().context;
+  EXPECT_EQ(fetched->ok_count(), kBlocks);
+  EXPECT_TRUE(held() == mirrored(bytes));
+  turning = {};
+
+  for (std::uint32_t i = 0; i < kBlocks; ++i) ids[i] = i;
+  ASSERT_TRUE(owner->unshare(cache, ids));
+  turning = turn(*owner);
+  for (std::uint32_t i = 0; i < kBlocks; ++i) ids[i] = 2 * kBlocks - 1 - i;
+  const auto refused = peer->fetch(match, cache, fetch, on_gpu());
+  turning = {};
+  ASSERT_TRUE(refused) << refused.error().context;
+  EXPECT_EQ(refused->ok_count(), 0U);
+  EXPECT_EQ(refused->items[0].why, Errc::stale);
+}
+
+TEST_P(GpuClient, SharesNothingUnlessToldWhere) {
+  const auto client = gpu_client(false);
+  const OpenedNamespace space = open(*client);
+  const std::vector<BlockHash> names = hashes();
+  LayoutStore blocks;
+  blocks.hashes = names;
+  const auto shared = client->share(space, layout(), blocks, on_gpu());
+  ASSERT_FALSE(shared);
+  EXPECT_EQ(shared.error().code, Errc::unavailable);
+  EXPECT_TRUE(client->unshare(layout(), {}));
 }
 
 TEST_P(GpuClient, SaysWhichGpuIsMissing) {
