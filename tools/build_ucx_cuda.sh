@@ -1,0 +1,163 @@
+#!/usr/bin/env bash
+# Builds Debian's UCX with CUDA into a prefix of its own: the packaged one knows no GPU memory.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: tools/build_ucx_cuda.sh [--prefix FOLDER] [--cuda FOLDER | --no-cuda] [--keep]
+  --prefix FOLDER  where it is installed (build/ucx)
+  --cuda FOLDER    the CUDA toolkit ($CUDA_HOME, or /usr/local/cuda)
+  --no-cuda        builds it without, to see whether this machine can
+  --keep           leaves the sources and objects beside the prefix
+Afterwards:
+  cmake --preset release -DMEMBRAIN_UCX_PREFIX=FOLDER
+Safe to repeat: does nothing if the prefix has a UCX of that kind. The package stays as it is.
+TEXT
+}
+
+cd "$(dirname "$0")/.."
+prefix=$PWD/build/ucx
+cuda=${CUDA_HOME:-/usr/local/cuda}
+keep=no
+while (($#)); do
+  case $1 in
+    --prefix) prefix=$(realpath -m "${2:?"--prefix needs a folder"}") && shift ;;
+    --cuda) cuda=${2:?"--cuda needs a folder"} && shift ;;
+    --no-cuda) cuda= ;;
+    --keep) keep=yes ;;
+    -h | --help) usage && exit 0 ;;
+    *) usage >&2 && exit 2 ;;
+  esac
+  shift
+done
+say() { echo "build_ucx_cuda: $*"; }
+die() { say "$*" >&2 && exit 1; }
+
+kind=${cuda:+cuda}
+kind=${kind:-plain}
+if [[ -f $prefix/built-$kind ]]; then
+  say "$prefix has it already"
+  exit 0
+fi
+if [[ -n $cuda && ! -f $cuda/include/cuda_runtime.h ]]; then
+  die "no CUDA toolkit in $cuda: name its folder with --cuda, or in CUDA_HOME"
+fi
+
+work=$prefix.work
+mkdir -p "$work/lists/partial" "$prefix"
+log=$work/log
+: >"$log"
+step() {
+  local what=$1
+  shift
+  say "$what ..."
+  "$@" >>"$log" 2>&1 || die "that failed; the end of $log:"$'\n'"$(tail -n 15 "$log")"
+}
+
+# Where packages come from on this machine, asked for sources.
+sources() {
+  local file
+  for file in /etc/apt/sources.list.d/*.sources; do
+    [[ -f $file ]] && sed 's/^Types:.*/Types: deb-src/' "$file" && echo
+  done >"$work/src.sources"
+  cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
+    sed -n 's/^deb /deb-src /p' >"$work/src.list" || true
+  [[ -s $work/src.sources ]] && from=$work/src.sources || from=$work/src.list
+  [[ -s $from ]] || die "no package sources are set up in /etc/apt"
+}
+apt_source() {
+  local options=(-o "Dir::Etc::sourcelist=$from" -o Dir::Etc::sourceparts=-
+    -o "Dir::State::lists=$work/lists" -o APT::Sandbox::User=root)
+  apt-get "${options[@]}" update
+  (cd "$work" && apt-get "${options[@]}" source ucx)
+}
+
+# CUDA 13 images have no NVML to compile against. UCX counts NVLinks with it, and the driver brings
+# it: what UCX uses is declared here, after NVIDIA's documentation of it.
+nvml_stub() {
+  mkdir -p "$work/nvml"
+  [[ -f $cuda/include/nvml.h ]] && return 0
+  cat >"$work/nvml/nvml.h" <<'C'
+#pragma once
+typedef struct nvmlDevice_st* nvmlDevice_t;
+typedef enum { NVML_SUCCESS = 0 } nvmlReturn_t;
+typedef struct {
+  char busIdLegacy[16];
+  unsigned domain, bus, device, pciDeviceId, pciSubSystemId;
+  char busId[32];
+} nvmlPciInfo_t;
+typedef struct {
+  unsigned fieldId, scopeId;
+  long long timestamp, latencyUsec;
+  int valueType;
+  nvmlReturn_t nvmlReturn;
+  union {
+    double dVal;
+    unsigned uiVal;
+    unsigned long ulVal;
+    unsigned long long ullVal;
+    signed long long sllVal;
+  } value;
+} nvmlFieldValue_t;
+#define NVML_FI_DEV_NVLINK_LINK_COUNT 91
+#define NVML_VALUE_TYPE_UNSIGNED_INT 1
+#define nvmlInit nvmlInit_v2
+#define nvmlDeviceGetHandleByIndex nvmlDeviceGetHandleByIndex_v2
+#define nvmlDeviceGetNvLinkRemotePciInfo nvmlDeviceGetNvLinkRemotePciInfo_v2
+nvmlReturn_t nvmlInit_v2(void);
+nvmlReturn_t nvmlShutdown(void);
+const char* nvmlErrorString(nvmlReturn_t);
+nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned, nvmlDevice_t*);
+nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t, int, nvmlFieldValue_t*);
+nvmlReturn_t nvmlDeviceGetNvLinkRemotePciInfo_v2(nvmlDevice_t, unsigned, nvmlPciInfo_t*);
+C
+  local name
+  for name in nvmlInit nvmlInit_v2 nvmlShutdown nvmlErrorString nvmlDeviceGetHandleByIndex_v2 \
+    nvmlDeviceGetFieldValues nvmlDeviceGetNvLinkRemotePciInfo_v2; do
+    echo "int $name(void) { return 1; }"
+  done >"$work/nvml/stub.c"
+  cc -shared -fPIC -Wl,-soname,libnvidia-ml.so.1 -o "$work/nvml/libnvidia-ml.so" "$work/nvml/stub.c"
+}
+
+configure() {
+  cd "$work"/ucx-*/
+  [[ -x configure ]] || ./autogen.sh
+  local options=(--prefix="$prefix" --enable-mt --with-verbs --with-rdmacm --disable-numa
+    --without-java --without-go --disable-doxygen-doc --disable-static)
+  if [[ -n $cuda ]]; then
+    options+=("--with-cuda=$cuda" "CPPFLAGS=-I$work/nvml"
+      "LDFLAGS=-L$work/nvml -L$cuda/lib64/stubs")
+  fi
+  contrib/configure-release "${options[@]}"
+}
+build() {
+  cd "$work"/ucx-*/
+  local folder
+  # Not test/: one of its CUDA tests does not compile with CUDA 13.
+  for folder in src/ucm src/ucs src/uct src/ucp; do make -C "$folder" -j"$(nproc)" install; done
+  make install-pkgconfigDATA
+  [[ -f $prefix/lib/pkgconfig/ucx.pc ]]
+}
+
+lacking=()
+for package in autoconf automake libtool libibverbs-dev librdmacm-dev dpkg-dev; do
+  dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
+    lacking+=("$package")
+done
+if ((${#lacking[@]})); then
+  step "installing ${lacking[*]}" apt-get install -y --no-install-recommends "${lacking[@]}"
+fi
+sources
+[[ -d $(echo "$work"/ucx-*/) ]] || step "fetching Debian's source of UCX" apt_source
+if [[ -n $cuda ]]; then step "looking for NVML" nvml_stub; fi
+step "configuring" configure
+step "building (two minutes on two cores)" build
+if [[ -n $cuda ]]; then
+  [[ -n $(find "$prefix/lib/ucx" -name 'libuct_cuda*' 2>/dev/null) ]] ||
+    die "it was built without its CUDA module; see $log"
+  cp -L "$cuda"/lib64/libcudart.so.?? "$prefix/lib/" 2>/dev/null || true
+fi
+touch "$prefix/built-$kind"
+[[ $keep == yes ]] || rm -rf "$work"
+say "done: $prefix"
+say "now: cmake --preset release -DMEMBRAIN_UCX_PREFIX=$prefix"
