@@ -29,7 +29,7 @@
 #include "bench/page_memory.h"
 #include "bench/paged_cache.h"
 #include "cache/client/fetch_list.h"
-#include "cache/client/segments.h"
+#include "cache/memory/segments.h"
 
 namespace membrain {
 namespace {

@@ -68,6 +68,11 @@ enum class Type : std::uint8_t {
   corrupt_noted = 75,
   node_heartbeat = 76,
   node_alive = 77,
+
+  group_hello = 96,  ///< not answered
+  group_offer = 97,
+  group_blocks = 98,
+  group_done = 99,
 };
 
 /// The fixed part. `op` pairs a reply with its request (the reply repeats it); `epoch` is the

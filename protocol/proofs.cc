@@ -25,6 +25,16 @@ Digest register_proof(std::string_view secret, NodeId node, Incarnation incarnat
   return hmac_sha256(as_bytes(secret), parts);
 }
 
+Digest group_proof(const Digest& tenant_key, std::string_view group, std::uint32_t rank,
+                   std::uint32_t size, const Binding& binding) noexcept {
+  std::vector<std::byte> who;
+  Writer out(who);
+  out.put(rank), out.put(size);
+  const std::span<const std::byte> parts[] = {as_bytes("membrain group"), as_bytes(group), who,
+                                              binding};
+  return hmac_sha256(tenant_key, parts);
+}
+
 MacTag session_mac(const Digest& grant_key, const wire::SessionProof& proof) noexcept {
   std::vector<std::byte> what;
   Writer out(what);

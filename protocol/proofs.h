@@ -24,6 +24,11 @@ using Binding = std::array<std::byte, 32>;  ///< `Fabric::binding`
 [[nodiscard]] Digest register_proof(std::string_view secret, NodeId node, Incarnation incarnation,
                                     const Binding& binding) noexcept;
 
+/// What `GroupHello` carries.
+[[nodiscard]] Digest group_proof(const Digest& tenant_key, std::string_view group,
+                                 std::uint32_t rank, std::uint32_t size,
+                                 const Binding& binding) noexcept;
+
 /// The `mac` of a SessionProof, under the shard's grant key.
 [[nodiscard]] MacTag session_mac(const Digest& grant_key, const wire::SessionProof& proof) noexcept;
 

@@ -88,10 +88,11 @@ Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig conf
   runtime->caller_drives = config.threads == ClientConfig::Threads::caller;
   UcxContextConfig ucx;
   ucx.loopback_only = is_loopback(config.server);  // then all of the cluster is on this host
-  const Result<std::shared_ptr<UcxContext>> context = UcxContext::create(ucx);
+  Result<std::shared_ptr<UcxContext>> context = UcxContext::create(ucx);
   if (!context) return fail(context.error());
-  Result<> made = runtime->make_fabrics(*context, config);
-  if (made) made = runtime->make_sharer(*context, config);
+  runtime->context = std::move(*context);
+  Result<> made = runtime->make_fabrics(config);
+  if (made) made = runtime->make_sharer(config);
   if (!made) return fail(made.error());
   runtime->copies = std::make_unique<CopyPool>(config.copy_threads);
   auto opener = config.mapped ? std::make_unique<DoorOpener>(runtime->control_loop) : nullptr;
@@ -136,8 +137,7 @@ Result<std::vector<std::unique_ptr<DeviceLane>>> Client::Runtime::open_devices(
   return lanes;
 }
 
-Result<> Client::Runtime::make_fabrics(const std::shared_ptr<UcxContext>& context,
-                                       const ClientConfig& config) {
+Result<> Client::Runtime::make_fabrics(const ClientConfig& config) {
   UcxFabricConfig fabric;
   fabric.secret = config.secret;
   fabric.label = config.label;
@@ -357,18 +357,11 @@ Operation<TransferReport> Client::Runtime::refused(const Error& why) {
   return Operation<TransferReport>(std::move(outcome));
 }
 
-template <class Work>
-void Client::Runtime::run_to_its_end(Work work) {
-  while (!run(control_loop, finished(work()))) {  // a full inbox drains meanwhile
-    if (caller_drives) control_loop.turn();
-  }
-}
-
 Client::Runtime::~Runtime() {
   if (copies) copies->stop();
   const bool turning = caller_drives || data_thread.joinable();
-  if (sharer && turning) run_to_its_end([this] { return sharer->leave(); });
-  if (started) run_to_its_end([this] { return core->stop(); });
+  if (sharer && turning) run_to_its_end(control_loop, [this] { return finished(sharer->leave()); });
+  if (started) run_to_its_end(control_loop, [this] { return finished(core->stop()); });
   stop_threads();
 }
 

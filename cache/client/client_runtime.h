@@ -45,6 +45,7 @@ struct Client::Runtime {
   Loop control_loop{clock};
   Loop own_data_loop{clock};
   bool caller_drives = false;
+  std::shared_ptr<UcxContext> context;
   std::unique_ptr<Fabric> control;
   std::unique_ptr<Fabric> data;
   std::vector<std::string> transports;  ///< of both
@@ -61,12 +62,12 @@ struct Client::Runtime {
   [[nodiscard]] Loop& data_loop() noexcept { return caller_drives ? control_loop : own_data_loop; }
 
   static Result<std::unique_ptr<Runtime>> open(ClientConfig config);
-  Result<> make_fabrics(const std::shared_ptr<UcxContext>& context, const ClientConfig& config);
+  Result<> make_fabrics(const ClientConfig& config);
   /// The GPUs that the client was told of, with `slots` staging slots each.
   Result<std::vector<std::unique_ptr<DeviceLane>>> open_devices(const ClientConfig& config,
                                                                 std::uint32_t slots);
   /// Before the loops run.
-  Result<> make_sharer(const std::shared_ptr<UcxContext>& context, const ClientConfig& config);
+  Result<> make_sharer(const ClientConfig& config);
   /// Null if they are not asked for, or cannot be had.
   std::unique_ptr<Windows> make_windows(const ClientConfig& config);
   /// Tells the core of RDMA ports that go down.
@@ -123,9 +124,9 @@ struct Client::Runtime {
   /// A transfer that ended before it began.
   Operation<TransferReport> refused(const Error& why);
 
-  /// On the control loop.
+  /// Starts what `work()` yields, until it could be started, and waits for its end.
   template <class Work>
-  void run_to_its_end(Work work);
+  void run_to_its_end(Loop& loop, Work work);
 
   ~Runtime();
 };
@@ -151,6 +152,13 @@ void Client::Runtime::submit(Loop& loop, Task<Result<T>> work,
   };
   const Result<> posted = loop.inbox().post(std::move(job));
   if (!posted) outcome->finish(fail(posted.error()));
+}
+
+template <class Work>
+void Client::Runtime::run_to_its_end(Loop& loop, Work work) {
+  while (!run(loop, work())) {  // a full inbox drains meanwhile
+    if (caller_drives) control_loop.turn();
+  }
 }
 
 template <class T>

@@ -21,8 +21,7 @@ Task<Result<>> take_back(Sharer& sharer, std::shared_ptr<const LayoutGeometry> l
 
 }  // namespace
 
-Result<> Client::Runtime::make_sharer(const std::shared_ptr<UcxContext>& context,
-                                      const ClientConfig& config) {
+Result<> Client::Runtime::make_sharer(const ClientConfig& config) {
   if (config.share_listen.empty()) return {};
   auto lanes = open_devices(config, config.share_slots);
   if (!lanes) return fail(lanes.error());

@@ -3,8 +3,8 @@
 #include <utility>
 #include <vector>
 
-#include "cache/client/next_turn.h"
 #include "cache/client/store.h"
+#include "transport/next_turn.h"
 
 namespace membrain {
 

@@ -4,7 +4,9 @@
 #include <vector>
 
 #include "cache/client/fetch_list.h"
+#include "cache/client/replicate_list.h"
 #include "cache/client/store_list.h"
+#include "protocol/group_messages.h"
 
 namespace membrain {
 
@@ -100,6 +102,32 @@ Result<StoreList> StoreList::of(const RegisteredLayout& from, const LayoutStore&
     item.priority = blocks.priority;
     list.ids.push_back(static_cast<std::uint32_t>(ids[i]));
   }
+  return list;
+}
+
+Result<ReplicateList> ReplicateList::of(const RegisteredLayout& layout, const Replication& blocks) {
+  const LayoutGeometry& geometry = *layout.geometry();
+  const Ids ids(blocks.ids, blocks.first_id, blocks.hashes.size());
+  if (ids.count() != blocks.hashes.size()) {
+    return fail(Errc::invalid_argument, "as many block ids as hashes");
+  }
+  if (ids.count() == 0 || ids.count() > wire::kMaxGroupBlocks) {
+    return fail(Errc::invalid_argument, "1 to 65,536 blocks are replicated at once");
+  }
+  if (const Result<> fine = check_ids(geometry, ids); !fine) return fail(fine.error());
+  if (const Result<> fine = check_each_once(geometry, ids); !fine) return fail(fine.error());
+  ReplicateList list;
+  list.layout = layout.geometry();
+  list.places.reserve(ids.count());
+  ChecksumStream names;
+  for (std::size_t i = 0; i < ids.count(); ++i) {
+    const auto id = static_cast<std::uint32_t>(ids[i]);
+    list.places.emplace_back(geometry, id, 0, geometry.block_bytes());
+    const std::byte size[] = {std::byte{blocks.hashes[i].size}};
+    names.add(size);
+    names.add(blocks.hashes[i].view());
+  }
+  list.names = names.finish();
   return list;
 }
 

@@ -6,7 +6,7 @@
 
 #include "base/checksum.h"
 #include "cache/client/block_meta.h"
-#include "cache/client/next_turn.h"
+#include "transport/next_turn.h"
 
 namespace membrain {
 

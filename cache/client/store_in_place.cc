@@ -5,9 +5,9 @@
 #include "base/copy.h"
 #include "cache/client/block_meta.h"
 #include "cache/client/mapped_fetch.h"
-#include "cache/client/next_turn.h"
 #include "cache/client/slot_return.h"
 #include "cache/client/store.h"
+#include "transport/next_turn.h"
 
 namespace membrain {
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "base/pool.h"
-#include "cache/client/segments.h"
+#include "cache/memory/segments.h"
 #include "protocol/messages.h"
 
 namespace membrain {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "membrain/block.h"
+#include "membrain/group.h"
 #include "membrain/layout.h"
 #include "membrain/reservation.h"
 #include "membrain/result.h"
@@ -344,6 +345,26 @@ class Client {
   /// returns, nothing reads them and nobody will: they may be written to. It waits for the GPU to
   /// end copies under way, never for a peer, the network or the server.
   Result<> unshare(const RegisteredLayout& from, std::span<const std::uint32_t> ids);
+
+  /// Joins a group: listens for its members, which are connected when blocks first go their way.
+  /// Takes some milliseconds of the data loop.
+  /// `invalid_argument`, or what listening fails with.
+  Result<Group> join(const GroupConfig& config);
+  /// Brings the root's blocks to every member of a group: they go from member to member, so that
+  /// the root sends each but once (or a few times, when there are few). Every member calls it,
+  /// in the same order of calls; one replication of a group runs at a time. Every member compares
+  /// checksums before it passes a block on. Nothing of it touches server or nodes.
+  ///
+  /// The report of the root says which blocks every member has, that of a member which ones it has.
+  /// `on_item` is not used.
+  ///
+  /// Errors  `timed_out` when the root's blocks were not offered in time; `invalid_argument` for
+  ///         what does not fit the layout, or when the root means other blocks.
+  Operation<TransferReport> replicate_to_async(const Group& group, const RegisteredLayout& layout,
+                                               const Replication& blocks,
+                                               TransferOptions options = {});
+  Result<TransferReport> replicate_to(const Group& group, const RegisteredLayout& layout,
+                                      const Replication& blocks, TransferOptions options = {});
 
   /// Forgets every block of a namespace, for everyone. Returns the namespace in its new era.
   Result<OpenedNamespace> clear(const OpenedNamespace& space);

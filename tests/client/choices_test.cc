@@ -9,8 +9,8 @@
 #include "cache/client/circuit.h"
 #include "cache/client/pins.h"
 #include "cache/client/placement.h"
-#include "cache/client/segments.h"
 #include "cache/client/source_choice.h"
+#include "cache/memory/segments.h"
 
 namespace membrain {
 namespace {

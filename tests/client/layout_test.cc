@@ -5,9 +5,9 @@
 #include <string>
 
 #include "cache/client/fetch_list.h"
-#include "cache/client/segments.h"
 #include "cache/client/store_list.h"
 #include "cache/memory/layout_geometry.h"
+#include "cache/memory/segments.h"
 #include "membrain/layout.h"
 #include "tests/client/fake_cluster.h"
 

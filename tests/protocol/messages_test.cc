@@ -4,6 +4,8 @@
 
 #include <random>
 
+#include "protocol/group_messages.h"
+
 namespace membrain::wire {
 namespace {
 
@@ -213,6 +215,23 @@ NodeHeartbeat sample() {
   return {NodeId{1}, Incarnation{2}, 3};
 }
 
+template <>
+GroupHello sample() {
+  return {"group", 1, 2, Digest{}};
+}
+template <>
+GroupOffer sample() {
+  return {1, 2, TreeShape::binomial, 3, 4, 5, Checksum{6, 7}};
+}
+template <>
+GroupBlocks sample() {
+  return {1, 2, {{ItemStatus::ok, Checksum{3, 4}}, {ItemStatus::corrupt, Checksum{}}}};
+}
+template <>
+GroupDone sample() {
+  return {1, {0x5a, 1}};
+}
+
 template <class Message>
 std::vector<std::byte> encoded(const Message& message) {
   std::vector<std::byte> bytes;
@@ -224,13 +243,12 @@ std::vector<std::byte> encoded(const Message& message) {
 template <class Message>
 class EveryMessage : public ::testing::Test {};
 
-using All =
-    ::testing::Types<Refused, Hello, Welcome, OpenNamespace, NamespaceOpened, Heartbeat, Alive,
-                     Lookup, Found, Unpin, Grant, Granted, Clear, Cleared, ProbeParts, ProbedParts,
-                     StatsReply, NodeList, Fetch, Data, CancelFetch, Store, Stored, ReserveSlots,
-                     ReservedSlots, SealSlots, GiveBackSlots, OpenWindow, WindowOpened, Suspect,
-                     RegisterNode, Accepted, Publish, Published, NeedSlots, FreeSlots, Freed,
-                     Report, Reported, Corrupt, NodeHeartbeat>;
+using All = ::testing::Types<
+    Refused, Hello, Welcome, OpenNamespace, NamespaceOpened, Heartbeat, Alive, Lookup, Found, Unpin,
+    Grant, Granted, Clear, Cleared, ProbeParts, ProbedParts, StatsReply, NodeList, Fetch, Data,
+    CancelFetch, Store, Stored, ReserveSlots, ReservedSlots, SealSlots, GiveBackSlots, OpenWindow,
+    WindowOpened, Suspect, RegisterNode, Accepted, Publish, Published, NeedSlots, FreeSlots, Freed,
+    Report, Reported, Corrupt, NodeHeartbeat, GroupHello, GroupOffer, GroupBlocks, GroupDone>;
 TYPED_TEST_SUITE(EveryMessage, All);
 
 TYPED_TEST(EveryMessage, EncodesToTheSameBytesAfterDecoding) {

@@ -1,4 +1,4 @@
-#include "cache/client/segments.h"
+#include "cache/memory/segments.h"
 
 #include "base/gather.h"
 

@@ -23,6 +23,7 @@ class SegmentList {
   static constexpr std::size_t kKeptBounceBytes = std::size_t{1} << 20;
 
   void add(const Place& place);
+  void add(std::byte* at, std::size_t size);
   /// Begins anew.
   void clear() noexcept;
 
@@ -33,7 +34,6 @@ class SegmentList {
   [[nodiscard]] std::span<const Segment> to_send();
 
  private:
-  void add(std::byte* at, std::size_t size);
   void bounce();
 
   std::vector<Segment> segments_;

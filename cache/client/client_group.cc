@@ -1,0 +1,158 @@
+#include "cache/client/client_group.h"
+
+#include <memory>
+#include <utility>
+
+#include "cache/client/client_runtime.h"
+#include "cache/client/replicate_list.h"
+#include "cache/group/replicating.h"
+#include "protocol/proofs.h"
+#include "transport/ucx/ucx_fabric.h"
+
+namespace membrain {
+
+using detail::GroupState;
+
+Group::Group(std::unique_ptr<GroupState> state) noexcept : state_(std::move(state)) {}
+Group::Group(Group&&) noexcept = default;
+Group& Group::operator=(Group&&) noexcept = default;
+Group::~Group() = default;
+
+std::uint32_t Group::rank() const noexcept {
+  return state_->rank;
+}
+std::uint32_t Group::size() const noexcept {
+  return state_->size;
+}
+
+namespace {
+
+Result<> check_group(const GroupConfig& config) {
+  const auto bad = [](const char* why) { return fail(Errc::invalid_argument, why); };
+  if (config.name.empty() || config.name.size() > wire::kMaxTextBytes) {
+    return bad("GroupConfig::name has 1 to 256 bytes");
+  }
+  if (config.members.size() < 2 || config.members.size() > wire::kMaxGroupMembers) {
+    return bad("GroupConfig::members are 2 to 1024");
+  }
+  if (config.rank >= config.members.size()) return bad("GroupConfig::rank is no member's");
+  return {};
+}
+
+/// On the data loop, whose fabric it is.
+Task<Result<>> open_line(const std::shared_ptr<UcxContext>& context, Loop& loop,
+                         const ClientConfig& client, const GroupConfig& config,
+                         std::unique_ptr<GroupLine>& line) {
+  UcxFabricConfig fabric;
+  fabric.secret = client.secret;
+  fabric.label = client.label;
+  Result<std::unique_ptr<Fabric>> made = make_ucx_fabric(context, loop, fabric);
+  if (!made) co_return fail(made.error());
+  GroupTerms terms;
+  terms.name = config.name;
+  terms.rank = config.rank;
+  terms.members = config.members;
+  terms.tenant_key = tenant_key(client.secret, client.tenant);
+  auto opened = std::make_unique<GroupLine>(std::move(*made), std::move(terms));
+  const bool own = config.listen.empty();
+  const Result<Address> listening =
+      opened->links.listen(own ? config.members[config.rank] : config.listen);
+  if (!listening) co_return fail(listening.error());
+  line = std::move(opened);
+  co_return Result<>{};
+}
+
+/// On the data loop. The line is gone when this has ended.
+Task<Result<>> close_line(std::unique_ptr<GroupLine>& line) {
+  co_await line->turn.take(1);
+  Task<> stopping = line->links.stop();
+  co_await stopping;
+  line->turn.give(1);
+  line.reset();
+  co_return Result<>{};
+}
+
+/// On the data loop. The group outlives it.
+Task<Result<TransferReport>> replicate(GroupLine& group, ReplicateJob job,
+                                       std::shared_ptr<CancelToken> cancel) {
+  ReplicateJob work = std::move(job);
+  const std::shared_ptr<CancelToken> token = std::move(cancel);
+  work.sequence = ++group.last_sequence;
+  co_await group.turn.take(1);
+  Replicating replicating(group.links, std::move(work));
+  token->on_request([&replicating] { replicating.cancel(); });
+  if (token->requested()) replicating.cancel();
+  Task<Result<TransferReport>> running = replicating.run();
+  Result<TransferReport> report = co_await running;
+  token->on_request(nullptr);
+  group.turn.give(1);
+  if (token->requested()) co_return fail(Errc::cancelled, "the replication was taken back");
+  co_return std::move(report);
+}
+
+Result<> check_memory(const DeviceLane& lane, const ReplicateList& list) {
+  if (list.layout->block_bytes() > lane.slot_bytes()) {
+    return fail(Errc::invalid_argument,
+                "a block is larger than ClientConfig::staging_slot_bytes: raise it");
+  }
+  for (const Place& place : list.places) {
+    if (const Result<> fine = lane.check_memory(place); !fine) return fine;
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Group> Client::join(const GroupConfig& config) {
+  if (const Result<> fine = check_group(config); !fine) return fail(fine.error());
+  auto state = std::make_unique<GroupState>();
+  state->rank = config.rank;
+  state->size = static_cast<std::uint32_t>(config.members.size());
+  Loop& loop = runtime_->data_loop();
+  const Result<> opened = runtime_->run(
+      loop, open_line(runtime_->context, loop, runtime_->core->config(), config, state->line));
+  if (!opened) return fail(opened.error());
+  state->leave = [runtime = runtime_.get()](std::unique_ptr<GroupLine>& line) {
+    runtime->run_to_its_end(runtime->data_loop(), [&line] { return close_line(line); });
+  };
+  return Group(std::move(state));
+}
+
+Operation<TransferReport> Client::replicate_to_async(const Group& group,
+                                                     const RegisteredLayout& layout,
+                                                     const Replication& blocks,
+                                                     TransferOptions options) {
+  const Result<DeviceLane*> lane = runtime_->core->lane_of(options.memory);
+  if (!lane) return runtime_->refused(lane.error());
+  Result<ReplicateList> list = ReplicateList::of(layout, blocks);
+  if (!list) return runtime_->refused(list.error());
+  if (blocks.root >= group.size()) {
+    return runtime_->refused({Errc::invalid_argument, 0, "Replication::root is no member's rank"});
+  }
+  ReplicateJob job;
+  if (*lane != nullptr) {
+    if (const Result<> fine = check_memory(**lane, *list); !fine) {
+      return runtime_->refused(fine.error());
+    }
+    job.lane = *lane;
+    job.after = static_cast<cuda::RawEvent>(options.memory.after);
+  }
+  job.root = blocks.root;
+  job.places = std::move(list->places);
+  job.owner = list->layout;
+  job.block_bytes = list->layout->block_bytes();
+  job.names = list->names;
+  const auto timeout =
+      options.timeout.count() > 0 ? options.timeout : runtime_->core->config().default_timeout;
+  job.deadline = runtime_->clock.now() + timeout;
+  auto cancel = std::make_shared<CancelToken>();
+  return Operation<TransferReport>(
+      runtime_->run_transfer(replicate(*group.state().line, std::move(job), cancel), cancel));
+}
+
+Result<TransferReport> Client::replicate_to(const Group& group, const RegisteredLayout& layout,
+                                            const Replication& blocks, TransferOptions options) {
+  return replicate_to_async(group, layout, blocks, std::move(options)).wait();
+}
+
+}  // namespace membrain

@@ -1,0 +1,376 @@
+// The root's blocks at every member: whole, or told to be missing; in time; whatever fails.
+#include "cache/group/replicating.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/log.h"
+#include "protocol/proofs.h"
+#include "tests/cuda/fake_driver.h"
+#include "transport/cuda/kernel_image.h"
+#include "transport/sim_network.h"
+
+namespace membrain {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr std::size_t kBlockBytes = 300 * 1024;
+constexpr std::uint32_t kBlocks = 10;
+constexpr int kGpu = 0;
+
+/// One member: a process with memory for its blocks.
+struct Member {
+  Member(SimNetwork& network, ManualClock& clock, std::string process, GroupTerms terms)
+      : name(std::move(process)),
+        loop(clock),
+        fabric(network.make_fabric(loop, name)),
+        links(*fabric, std::move(terms)),
+        memory(kBlocks * kBlockBytes) {
+    EXPECT_TRUE(links.listen(name));
+  }
+
+  std::string name;
+  Loop loop;
+  std::unique_ptr<Fabric> fabric;
+  GroupLinks links;
+  std::vector<std::byte> memory;
+  std::byte* blocks = memory.data();  ///< or on a GPU
+  std::vector<Piece> pieces;
+  std::unique_ptr<DeviceLane> lane;
+  std::unique_ptr<Replicating> call;
+  std::optional<Result<TransferReport>> end;
+};
+
+class Replication : public testing::Test {
+ protected:
+  Replication() : network_(clock_, 7) { set_log_level(LogLevel::error); }
+  void TearDown() override {
+    network_.set_faults({});
+    network_.heal_partitions();
+    for (const auto& member : members_) network_.resume(member->name);
+    for (const auto& member : members_) {
+      std::optional<bool> stopped;
+      member->loop.spawn(stop(*member, stopped));
+      step_until([&] { return stopped.has_value(); });
+    }
+  }
+
+  void make(std::uint32_t size, const std::string& secret_of_last = "secret") {
+    GroupTerms terms;
+    terms.name = "a group";
+    for (std::uint32_t rank = 0; rank < size; ++rank) terms.members.push_back(name_of(rank));
+    for (std::uint32_t rank = 0; rank < size; ++rank) {
+      terms.rank = rank;
+      terms.tenant_key = tenant_key(rank + 1 == size ? secret_of_last : "secret", "tenant");
+      members_.push_back(std::make_unique<Member>(network_, clock_, name_of(rank), terms));
+    }
+  }
+  static std::string name_of(std::uint32_t rank) { return "member" + std::to_string(rank); }
+
+  static std::vector<std::byte> content(unsigned seed) {
+    std::vector<std::byte> bytes(kBlocks * kBlockBytes);
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+      bytes[i] = static_cast<std::byte>(i * 7 + i / 253 + seed * 31);
+    }
+    return bytes;
+  }
+
+  /// Its call of the replication from `root`.
+  void call(std::uint32_t rank, std::uint32_t root, milliseconds timeout = seconds(5),
+            std::uint64_t names = 1) {
+    Member& member = *members_[rank];
+    ReplicateJob job;
+    job.sequence = sequence_;
+    job.root = root;
+    job.block_bytes = kBlockBytes;
+    job.names = {names, 2};
+    job.lane = member.lane.get();
+    job.deadline = clock_.now() + timeout;
+    member.pieces.clear();
+    for (std::uint32_t i = 0; i < kBlocks; ++i) {
+      member.pieces.push_back({member.blocks + i * kBlockBytes, kBlockBytes});
+    }
+    for (const Piece& piece : member.pieces) {
+      job.places.emplace_back(std::span<const Piece>(&piece, 1));
+    }
+    member.end.reset();
+    member.call = std::make_unique<Replicating>(member.links, std::move(job));
+    member.loop.spawn(run(member));
+  }
+  /// All of them, at once; waits for their ends.
+  void replicate(std::uint32_t root) {
+    ++sequence_;
+    sent_ = content(sequence_);
+    std::ranges::copy(sent_, members_[root]->blocks);
+    for (std::uint32_t rank = 0; rank < members_.size(); ++rank) call(rank, root);
+    settle();
+  }
+  void settle() {
+    for (const auto& member : members_) {
+      step_until([&] { return !member->call || member->end.has_value(); });
+    }
+  }
+  [[nodiscard]] std::size_t ok(std::uint32_t rank) const {
+    const auto& end = members_[rank]->end;
+    if (!*end) return 0;
+    return static_cast<std::size_t>(std::ranges::count((*end)->items, true, &ItemOutcome::ok));
+  }
+  /// What the member says that it has, it has.
+  void expect_right(std::uint32_t rank) {
+    const Member& member = *members_[rank];
+    if (!*member.end) return;
+    for (std::size_t i = 0; i < kBlocks; ++i) {
+      if (!(*member.end)->items[i].ok) continue;
+      EXPECT_EQ(
+          std::memcmp(member.blocks + i * kBlockBytes, sent_.data() + i * kBlockBytes, kBlockBytes),
+          0)
+          << "member " << rank << ", block " << i;
+    }
+  }
+  void expect_all() {
+    for (std::uint32_t rank = 0; rank < members_.size(); ++rank) {
+      ASSERT_TRUE(*members_[rank]->end) << (*members_[rank]->end).error().context;
+      EXPECT_EQ(ok(rank), kBlocks) << "member " << rank;
+      expect_right(rank);
+    }
+  }
+
+  static Task<> run(Member& member) {
+    Task<Result<TransferReport>> running = member.call->run();
+    Result<TransferReport> report = co_await running;
+    member.end.emplace(std::move(report));
+  }
+  static Task<> stop(Member& member, std::optional<bool>& stopped) {
+    Task<> stopping = member.links.stop();
+    co_await stopping;
+    stopped = true;
+  }
+  template <class Condition>
+  void step_until(Condition condition) {
+    for (int i = 0; i < 400'000 && !condition(); ++i) {
+      cuda::fake::settle();
+      network_.step();
+    }
+    ASSERT_TRUE(condition()) << "it does not come to that";
+  }
+  void run_for(Duration time) {
+    const TimePoint until = clock_.now() + time;
+    Timer mark(members_[0]->loop, [] {});  // else the clock goes on to whatever comes next
+    mark.arm(until);
+    step_until([&] { return clock_.now() >= until; });
+  }
+
+  ManualClock clock_;
+  SimNetwork network_;
+  std::vector<std::unique_ptr<Member>> members_;
+  const TimePoint begun_ = clock_.now();
+  std::uint32_t sequence_ = 0;
+  std::vector<std::byte> sent_;
+};
+
+TEST_F(Replication, BringsTheRootsBlocksToEveryMemberFromAnyRoot) {
+  make(5);
+  for (std::uint32_t root = 0; root < 5; ++root) {
+    replicate(root);
+    expect_all();
+  }
+}
+
+TEST_F(Replication, OfAGroupOfTwoAndOfMany) {
+  make(2);
+  replicate(1);
+  expect_all();
+  EXPECT_EQ((*members_[0]->end)->bytes, kBlocks * kBlockBytes);
+  EXPECT_EQ((*members_[1]->end)->lane_bytes.at("sim"), kBlocks * kBlockBytes);
+}
+
+TEST_F(Replication, WorksAlongTheTreeOfDoublingsToo) {
+  make(13);  // more members than chunks
+  replicate(4);
+  expect_all();
+}
+
+TEST_F(Replication, WaitsForMembersThatComeLate) {
+  make(4);
+  sequence_ = 1;
+  sent_ = content(1);
+  std::ranges::copy(sent_, members_[0]->blocks);
+  call(0, 0);
+  call(2, 0);
+  run_for(milliseconds(500));
+  EXPECT_FALSE(members_[0]->end);
+  call(3, 0);
+  run_for(milliseconds(500));
+  call(1, 0);
+  settle();
+  expect_all();
+}
+
+TEST_F(Replication, EndsAtTheDeadlineWithoutAMember) {
+  make(4);
+  sequence_ = 1;
+  sent_ = content(1);
+  std::ranges::copy(sent_, members_[0]->blocks);
+  const TimePoint begun = clock_.now();
+  for (const std::uint32_t rank : {0U, 1U, 3U}) call(rank, 0, seconds(1));
+  settle();
+  EXPECT_LE(clock_.now() - begun, seconds(1) + Replicating::kDrain + milliseconds(200));
+  EXPECT_EQ(ok(0), 0U) << "not everywhere";
+  EXPECT_EQ(ok(1), kBlocks);
+  EXPECT_FALSE(*members_[3]->end) << "it is behind the one that did not come";
+  EXPECT_EQ(members_[3]->end->error().code, Errc::timed_out);
+  members_[2]->call.reset();
+  sequence_ = 1;
+  replicate(2);  // and goes on afterwards
+  expect_all();
+}
+
+TEST_F(Replication, AMemberThatDiesTakesOnlyThoseBehindItAlong) {
+  make(5);
+  sequence_ = 1;
+  sent_ = content(1);
+  std::ranges::copy(sent_, members_[0]->blocks);
+  for (std::uint32_t rank = 0; rank < 5; ++rank) call(rank, 0);
+  run_for(milliseconds(1));
+  network_.kill("member3");
+  settle();
+  EXPECT_EQ(ok(0), 0U);
+  for (const std::uint32_t rank : {1U, 2U}) {
+    EXPECT_EQ(ok(rank), kBlocks);
+    expect_right(rank);
+  }
+  expect_right(4);
+}
+
+TEST_F(Replication, ABlockThatIsSpoiledOnTheWayIsToldToBeMissing) {
+  make(3);
+  SimFaults faults;
+  faults.bit_flip = 0.4;
+  network_.set_faults(faults);
+  for (int round = 0; round < 5; ++round) {
+    replicate(0);
+    EXPECT_LE(ok(0), std::min(ok(1), ok(2)));
+    EXPECT_LE(ok(2), ok(1)) << "what the second does not have, the third cannot";
+    expect_right(1), expect_right(2);
+  }
+}
+
+TEST_F(Replication, MembersThatMeanOtherBlocksGetNone) {
+  make(3);
+  sequence_ = 1;
+  sent_ = content(1);
+  call(0, 0);
+  call(1, 0, seconds(5), 99);
+  call(2, 0);
+  settle();
+  ASSERT_FALSE(*members_[1]->end);
+  EXPECT_EQ(members_[1]->end->error().code, Errc::invalid_argument);
+  EXPECT_EQ(ok(0), 0U);
+  EXPECT_EQ(ok(2), 0U) << "but it need not wait for its deadline";
+  EXPECT_LT(clock_.now() - begun_, seconds(5));
+}
+
+TEST_F(Replication, StrangersAreDisconnected) {
+  make(2, "another secret");
+  sequence_ = 1;
+  sent_ = content(1);
+  call(0, 0, seconds(2));
+  call(1, 0, seconds(2));
+  settle();
+  EXPECT_EQ(ok(0), 0U);
+  EXPECT_FALSE(*members_[1]->end);
+}
+
+TEST_F(Replication, CanBeTakenBack) {
+  make(2);
+  sequence_ = 1;
+  call(0, 0);
+  run_for(milliseconds(10));
+  members_[0]->call->cancel();
+  settle();
+  EXPECT_EQ(ok(0), 0U);
+  EXPECT_LT(clock_.now() - begun_, seconds(5));
+}
+
+TEST_F(Replication, UnderFaultsEndsInTimeAndNeverGivesAWrongByte) {
+  make(6);
+  std::size_t whole = 0;
+  for (int round = 0; round < 60; ++round) {
+    SimFaults faults;
+    faults.loss = faults.duplicate = faults.reorder = round % 3 == 0 ? 0.03 : 0;
+    faults.reset = round % 3 == 1 ? 0.01 : 0;
+    faults.bit_flip = round % 5 == 0 ? 0.05 : 0;
+    network_.set_faults(faults);
+    const TimePoint begun = clock_.now();
+    replicate(static_cast<std::uint32_t>(network_.random().below(6)));
+    EXPECT_LE(clock_.now() - begun, seconds(5) + Replicating::kDrain + milliseconds(200));
+    for (std::uint32_t rank = 0; rank < 6; ++rank) {
+      expect_right(rank);
+      whole += ok(rank);
+    }
+  }
+  EXPECT_GT(whole, 60U * 6 * kBlocks / 3);
+  network_.set_faults({});
+  replicate(0);
+  expect_all();
+}
+
+class ReplicationOnGpus : public Replication {
+ protected:
+  void SetUp() override {
+    if (cuda::kernel_image().empty()) GTEST_SKIP() << "built without clang: no GPU kernels";
+    gpu_ = cuda::Device::open(cuda::Driver::load(FAKE_CUDA).value(), kGpu).value();
+  }
+  void TearDown() override {
+    Replication::TearDown();
+    members_.clear();
+    caches_.clear();
+    gpu_.reset();
+    EXPECT_EQ(cuda::fake::owned(), 0U) << "something was not given back to the driver";
+  }
+  void onto_gpu(std::uint32_t rank) {
+    Member& member = *members_[rank];
+    caches_.push_back(cuda::DeviceBuffer::allocate(gpu_, kBlocks * kBlockBytes).value());
+    member.blocks = reinterpret_cast<std::byte*>(caches_.back().address());
+    member.lane = DeviceLane::open(member.loop, gpu_, 2, 1 << 20).value();
+  }
+  std::shared_ptr<const cuda::Device> gpu_;
+  std::vector<cuda::DeviceBuffer> caches_;
+};
+
+TEST_F(ReplicationOnGpus, BringsBlocksFromOneToTheOthers) {
+  make(4);
+  caches_.reserve(4);
+  for (const std::uint32_t rank : {0U, 1U, 3U}) onto_gpu(rank);  // and one in the host's memory
+  for (std::uint32_t root = 0; root < 4; ++root) {
+    replicate(root);
+    expect_all();
+  }
+}
+
+TEST_F(ReplicationOnGpus, OnlyWhatIsRightReachesThem) {
+  make(3);
+  caches_.reserve(3);
+  for (std::uint32_t rank = 0; rank < 3; ++rank) onto_gpu(rank);
+  SimFaults faults;
+  faults.bit_flip = 0.4;
+  network_.set_faults(faults);
+  std::vector<std::byte> before(kBlocks * kBlockBytes, std::byte{0x11});
+  std::ranges::copy(before, members_[2]->blocks);
+  replicate(0);
+  expect_right(1), expect_right(2);
+  for (std::size_t i = 0; i < kBlocks; ++i) {
+    if ((*members_[2]->end)->items[i].ok) continue;
+    EXPECT_EQ(members_[2]->blocks[i * kBlockBytes + 5], std::byte{0x11}) << "it was touched";
+  }
+}
+
+}  // namespace
+}  // namespace membrain
