@@ -1,14 +1,11 @@
 // Groups of real clients, over UCX: every member a thread of its own.
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 
 #include <array>
 #include <thread>
 
+#include "bench/free_port.h"
 #include "tests/client/mapped_house.h"
-#include "transport/descriptor.h"
 
 namespace membrain {
 namespace {
@@ -17,18 +14,6 @@ constexpr std::uint32_t kMembers = 3;
 constexpr std::uint32_t kBlocks = 24;
 constexpr std::size_t kPlanes = 5;
 constexpr std::size_t kPieceBytes = 40 * 1024;
-
-/// A port that was free a moment ago.
-std::string free_address() {
-  const Descriptor socket(::socket(AF_INET, SOCK_STREAM, 0));
-  sockaddr_in at{};
-  at.sin_family = AF_INET;
-  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof at;
-  EXPECT_EQ(::bind(socket.fd(), reinterpret_cast<const sockaddr*>(&at), size), 0);
-  EXPECT_EQ(::getsockname(socket.fd(), reinterpret_cast<sockaddr*>(&at), &size), 0);
-  return "127.0.0.1:" + std::to_string(ntohs(at.sin_port));
-}
 
 class Groups : public MappedHouse {
  protected:
@@ -51,7 +36,8 @@ class Groups : public MappedHouse {
   GroupConfig config() {
     GroupConfig config;
     config.name = "ranks";
-    for (std::uint32_t rank = 0; rank < kMembers; ++rank) config.members.push_back(free_address());
+    for (std::uint32_t rank = 0; rank < kMembers; ++rank)
+      config.members.push_back("127.0.0.1:" + std::to_string(free_port()));
     return config;
   }
   void join_all() {
