@@ -8,6 +8,7 @@
 #include "cache/client/fetch.h"
 #include "cache/client/grant.h"
 #include "cache/client/lookup.h"
+#include "cache/client/part_probe.h"
 #include "cache/client/slot_return.h"
 #include "cache/client/store.h"
 
@@ -335,13 +336,18 @@ Task<Result<TransferReport>> ClientCore::store(OpenedNamespace space, StoreList 
   if (const Result<> begun = transfer_begins(); !begun) co_return fail(begun.error());
   const TimePoint deadline = deadline_of(data_.loop(), options.timeout);
   const HostStore onward = [this, space](auto staged, auto terms, auto token) {
-    return store_from_host(space, std::move(staged), std::move(terms), std::move(token));
+    return store_from_host(space, std::move(staged), std::move(terms), std::move(token),
+                           Asked::yes);
+  };
+  const AskKnown known = [this, space, deadline](const StoreList& wanted) {
+    return ask_known(space, wanted, deadline);
   };
   Task<Result<TransferReport>> storing =
       *lane == nullptr
-          ? store_from_host(space, std::move(list), std::move(options), std::move(cancel))
+          ? store_from_host(space, std::move(list), std::move(options), std::move(cancel),
+                            Asked::no)
           : store_from_device(**lane, {std::move(options), std::move(cancel), deadline},
-                              std::move(list), onward);
+                              std::move(list), onward, known);
   Result<TransferReport> report = co_await storing;
   transfer_ended();
   co_return std::move(report);
@@ -349,7 +355,8 @@ Task<Result<TransferReport>> ClientCore::store(OpenedNamespace space, StoreList 
 
 Task<Result<TransferReport>> ClientCore::store_from_host(OpenedNamespace space, StoreList list,
                                                          TransferOptions options,
-                                                         std::shared_ptr<CancelToken> cancel) {
+                                                         std::shared_ptr<CancelToken> cancel,
+                                                         Asked asked) {
   StoreJob job;
   job.deadline = deadline_of(data_.loop(), options.timeout);
   if (!links_.any_place()) {
@@ -362,7 +369,7 @@ Task<Result<TransferReport>> ClientCore::store_from_host(OpenedNamespace space, 
   job.options = std::move(options);
   job.cancel = std::move(cancel);
   job.proof = proof_;
-  job.probe_bytes = config_.probe_store_bytes;
+  job.probe_bytes = asked == Asked::yes ? kNoProbe : config_.probe_store_bytes;
   job.ask_parts = parts_call();
   if (mapped_.arenas()) job.writable = [this](NodeId node) { return writable(node); };
   Task<Result<TransferReport>> storing = store_blocks(links_, std::move(job));
@@ -393,6 +400,25 @@ Task<Result<TransferReport>> ClientCore::share(OpenedNamespace space, StoreList 
   Result<TransferReport> report = co_await sharing;
   transfer_ended();
   co_return std::move(report);
+}
+
+Task<std::vector<bool>> ClientCore::ask_known(OpenedNamespace space, const StoreList& list,
+                                              TimePoint deadline) {
+  std::vector<bool> known(list.items.size());
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < known.size(); ++i) bytes += list.bytes(i);
+  if (bytes < config_.probe_store_bytes || known.empty()) co_return known;
+  const std::shared_ptr<const KeyMaker> keys = data_keys_.at(NamespaceId{space.id});
+  std::vector<wire::PartName> parts;
+  parts.reserve(known.size());
+  for (const StoreItem& item : list.items) parts.push_back({keys->key(item.hash), item.part});
+  Loop& loop = data_.loop();
+  PartProbe probe(loop.ready(), NamespaceId{space.id}, Era{space.era}, parts);
+  probe.ask(parts_call(), std::min(deadline, loop.now() + Storing::kProbePatience));
+  Completion& answered = probe.answered();
+  const Result<> outcome = co_await answered;
+  for (std::size_t i = 0; i < known.size() && outcome; ++i) known[i] = probe.known(i);
+  co_return known;
 }
 
 AskParts ClientCore::parts_call() {

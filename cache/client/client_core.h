@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <span>
@@ -134,9 +135,15 @@ class ClientCore final : private SessionListener {
   /// Data loop: asks for the list of nodes, and waits until it is here.
   Task<> renew_nodes(TimePoint deadline);
   [[nodiscard]] BackgroundStore::Store background_call();
+  /// Whether the shard has been asked what it knows of a store.
+  enum class Asked : std::uint8_t { no, yes };
+  static constexpr std::uint64_t kNoProbe = std::numeric_limits<std::uint64_t>::max();
   Task<Result<TransferReport>> store_from_host(OpenedNamespace space, StoreList list,
                                                TransferOptions options,
-                                               std::shared_ptr<CancelToken> cancel);
+                                               std::shared_ptr<CancelToken> cancel, Asked asked);
+  /// Which blocks of a store the shard knows already; none if that is not worth asking for.
+  Task<std::vector<bool>> ask_known(OpenedNamespace space, const StoreList& list,
+                                    TimePoint deadline);
   Task<> refresh_for_data(TimePoint deadline, Completion& renewed);
   /// Data loop: WritableOf.
   Task<std::shared_ptr<const WritableArena>> writable(NodeId node);

@@ -90,17 +90,6 @@ Task<Result<TransferReport>> replicate(GroupLine& group, ReplicateJob job,
   co_return std::move(report);
 }
 
-Result<> check_memory(const DeviceLane& lane, const ReplicateList& list) {
-  if (list.layout->block_bytes() > lane.slot_bytes()) {
-    return fail(Errc::invalid_argument,
-                "a block is larger than ClientConfig::staging_slot_bytes: raise it");
-  }
-  for (const Place& place : list.places) {
-    if (const Result<> fine = lane.check_memory(place); !fine) return fine;
-  }
-  return {};
-}
-
 }  // namespace
 
 Result<Group> Client::join(const GroupConfig& config) {
@@ -131,8 +120,9 @@ Operation<TransferReport> Client::replicate_to_async(const Group& group,
   }
   ReplicateJob job;
   if (*lane != nullptr) {
-    if (const Result<> fine = check_memory(**lane, *list); !fine) {
-      return runtime_->refused(fine.error());
+    for (const Place& place : list->places) {
+      const Result<std::size_t> fits = (*lane)->chunks_of(place);
+      if (!fits) return runtime_->refused(fits.error());
     }
     job.lane = *lane;
     job.after = static_cast<cuda::RawEvent>(options.memory.after);

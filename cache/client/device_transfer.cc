@@ -49,19 +49,10 @@ Result<> DeviceTransfer::plan() {
   std::size_t chunks = 0;
   for (std::size_t item = 0; item < item_count(); ++item) {
     const Place at = place(item);
-    if (at.size_bytes() > lane_.slot_bytes()) {
-      return fail(Errc::invalid_argument,
-                  "a block is larger than ClientConfig::staging_slot_bytes: raise it");
-    }
-    if (const Result<> fine = lane_.check_memory(at); !fine) return fine;
-    std::size_t own = 0;
-    at.for_each_piece(
-        [&own](const std::byte*, std::size_t size) { own += cuda::ChunkTable::chunks_of(size); });
-    if (own > DeviceLane::kMaxChunks) {
-      return fail(Errc::invalid_argument, "a block in more pieces than the GPU moves at once");
-    }
+    const Result<std::size_t> own = lane_.chunks_of(at);
+    if (!own) return fail(own.error());
     const std::uint64_t most = std::min(kGroupBytes, std::uint64_t{lane_.slot_bytes()});
-    const bool fits = bytes + at.size_bytes() <= most && chunks + own <= DeviceLane::kMaxChunks;
+    const bool fits = bytes + at.size_bytes() <= most && chunks + *own <= DeviceLane::kMaxChunks;
     if (groups_.empty() || !fits) {
       groups_.push_back({item, 0});
       bytes = 0;
@@ -69,7 +60,7 @@ Result<> DeviceTransfer::plan() {
     }
     ++groups_.back().count;
     bytes += at.size_bytes();
-    chunks += own;
+    chunks += *own;
   }
   return {};
 }
@@ -255,10 +246,40 @@ Task<Result<TransferReport>> fetch_to_device(DeviceLane& lane, DeviceTerms terms
 }
 
 Task<Result<TransferReport>> store_from_device(DeviceLane& lane, DeviceTerms terms, StoreList list,
-                                               HostStore store) {
-  DeviceStore storing(lane, std::move(terms), std::move(list), std::move(store));
-  Task<Result<TransferReport>> running = storing.run();
-  co_return co_await running;
+                                               HostStore store, AskKnown known) {
+  if (const Result<> fine = check_store(list); !fine) co_return fail(fine.error());
+  StoreList wanted = std::move(list);
+  Task<std::vector<bool>> asking = known(wanted);
+  const std::vector<bool> there = co_await asking;
+  std::vector<std::size_t> missing;
+  for (std::size_t i = 0; i < there.size(); ++i) {
+    if (there[i]) {  // refused all the same if it could not be moved
+      const Result<std::size_t> fine = lane.chunks_of(wanted.place(i));
+      if (!fine) co_return fail(fine.error());
+    } else {
+      missing.push_back(i);
+    }
+  }
+  const auto told = std::move(terms.options.on_item);
+  if (told) {
+    terms.options.on_item = [&](std::size_t item, const ItemOutcome& outcome) {
+      told(missing[item], outcome);
+    };
+  }
+  Result<TransferReport> report = TransferReport{};
+  if (!missing.empty()) {
+    DeviceStore storing(lane, std::move(terms), wanted.take(missing), std::move(store));
+    Task<Result<TransferReport>> running = storing.run();
+    report = co_await running;
+    if (!report) co_return std::move(report);
+  }
+  const std::vector<ItemOutcome> stored = std::exchange(report->items, {});
+  report->items.assign(there.size(), {.ok = true, .duplicate = true});
+  for (std::size_t i = 0; i < missing.size(); ++i) report->items[missing[i]] = stored[i];
+  for (std::size_t i = 0; i < there.size() && told; ++i) {
+    if (there[i]) told(i, report->items[i]);
+  }
+  co_return std::move(report);
 }
 
 }  // namespace membrain

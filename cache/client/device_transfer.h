@@ -104,8 +104,13 @@ class DeviceTransfer {
     DeviceLane& lane, DeviceTerms terms, std::shared_ptr<const Match::State> match, FetchList items,
     HostFetch fetch);
 
-/// A store from a GPU's memory: into slots in one copy a group, and on as any store.
+/// Which of these blocks are there already.
+using AskKnown = std::function<Task<std::vector<bool>>(const StoreList& list)>;
+
+/// A store from a GPU's memory: what is not known yet goes into slots in one copy a group, and on
+/// as any store. What is known stays where it is: nothing of it crosses the bus.
 [[nodiscard]] Task<Result<TransferReport>> store_from_device(DeviceLane& lane, DeviceTerms terms,
-                                                             StoreList list, HostStore store);
+                                                             StoreList list, HostStore store,
+                                                             AskKnown known);
 
 }  // namespace membrain

@@ -1,5 +1,6 @@
 // What a call by block ids means: checked, and as lists of places.
 #include <cstddef>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -132,13 +133,19 @@ Result<ReplicateList> ReplicateList::of(const RegisteredLayout& layout, const Re
 }
 
 StoreList StoreList::take(std::size_t first, std::size_t count) {
+  std::vector<std::size_t> numbers(count);
+  std::iota(numbers.begin(), numbers.end(), first);
+  return take(numbers);
+}
+
+StoreList StoreList::take(const std::vector<std::size_t>& numbers) {
   StoreList taken;
   taken.layout = layout;
-  taken.items.reserve(count);
-  for (std::size_t i = first; i < first + count; ++i) taken.items.push_back(std::move(items[i]));
-  if (!layout) return taken;
-  const auto begin = ids.begin() + static_cast<std::ptrdiff_t>(first);
-  taken.ids.assign(begin, begin + static_cast<std::ptrdiff_t>(count));
+  taken.items.reserve(numbers.size());
+  for (const std::size_t i : numbers) {
+    taken.items.push_back(std::move(items[i]));
+    if (layout) taken.ids.push_back(ids[i]);
+  }
   return taken;
 }
 

@@ -35,7 +35,9 @@ struct StoreList {
   [[nodiscard]] std::uint64_t bytes(std::size_t item) const noexcept {
     return place(item).size_bytes();
   }
-  /// `count` items from `first` on, with their pieces, which these items have no more.
+  /// Some items, with their pieces, which these have no more.
+  [[nodiscard]] StoreList take(const std::vector<std::size_t>& numbers);
+  /// `count` items from `first` on, likewise.
   [[nodiscard]] StoreList take(std::size_t first, std::size_t count);
 
   /// The same of items whose bytes have come to `memory`, one behind the other.

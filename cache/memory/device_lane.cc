@@ -59,6 +59,22 @@ Result<> DeviceLane::check_memory(const Place& place) const {
   return {};
 }
 
+Result<std::size_t> DeviceLane::chunks_of(const Place& block) const {
+  if (block.size_bytes() > slot_bytes()) {
+    return fail(Errc::invalid_argument,
+                "a block is larger than ClientConfig::staging_slot_bytes: raise it");
+  }
+  if (const Result<> fine = check_memory(block); !fine) return fail(fine.error());
+  std::size_t chunks = 0;
+  block.for_each_piece([&chunks](const std::byte*, std::size_t size) {
+    chunks += cuda::ChunkTable::chunks_of(size);
+  });
+  if (chunks > kMaxChunks) {
+    return fail(Errc::invalid_argument, "a block in more pieces than the GPU moves at once");
+  }
+  return chunks;
+}
+
 // ---- slots
 
 Task<Result<DeviceLane::Slot>> DeviceLane::take(TimePoint deadline, Stopped stopped) {

@@ -42,6 +42,9 @@ class DeviceLane {
   [[nodiscard]] int ordinal() const noexcept { return device_->ordinal(); }
   [[nodiscard]] std::size_t slot_count() const noexcept { return slots_; }
   [[nodiscard]] std::size_t slot_bytes() const noexcept { return staging_->slot_bytes(); }
+  /// Chunks of the kernel's that a block takes. `invalid_argument` if no slot takes it, or it is
+  /// not in this GPU's memory (`check_memory`).
+  [[nodiscard]] Result<std::size_t> chunks_of(const Place& block) const;
   /// `invalid_argument` unless a place begins and ends in this GPU's memory (or in managed memory):
   /// a kernel that touches anything else would end the engine's use of the GPU too. Pieces between
   /// are taken on trust. About 2 us.

@@ -196,6 +196,50 @@ TEST_F(DeviceTransfers, StoreBlocksFromPages) {
   }
 }
 
+TEST_F(DeviceTransfers, WhatTheServerKnowsDoesNotCrossTheBus) {
+  std::vector<StoreItem> items;
+  std::vector<FetchItem> pages;
+  for (unsigned i = 0; i < 8; ++i) {
+    if (i % 2 == 0) publish(i, 100'000, {&node1_});
+    pages.push_back(paged(i, 100'000, 4));
+    items.push_back(block(i, pages.back()));
+  }
+  std::vector<int> told(8);
+  TransferOptions options = on_gpu();
+  options.on_item = [&](std::size_t item, const ItemOutcome& outcome) {
+    told.at(item) += outcome.duplicate ? 10 : 1;
+  };
+  Result<TransferReport> report = store(items, options);
+  ASSERT_TRUE(report) << report.error().context;
+  EXPECT_EQ(shard_.probes.size(), 1U) << "asked once";
+  EXPECT_EQ(told, (std::vector<int>{10, 1, 10, 1, 10, 1, 10, 1}));
+  for (unsigned i = 0; i < 8; ++i) {
+    EXPECT_TRUE(report->items[i].ok);
+    EXPECT_EQ(report->items[i].duplicate, i % 2 == 0);
+    const auto& node = node1_.stored.contains(key_of(i)) ? node1_ : node2_;
+    ASSERT_EQ(node.stored.contains(key_of(i)), i % 2 == 1);
+    if (i % 2 == 1) {
+      EXPECT_EQ(node.stored.at(key_of(i)), bytes_of(pages[i]));
+    }
+  }
+  for (unsigned i = 1; i < 8; i += 2) publish(i, 100'000, {&node1_});
+  const std::uint64_t before = fake::calls();
+  report = store(items, on_gpu());
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->ok_count(), 8U);
+  EXPECT_LE(fake::calls() - before, 8U * 2) << "more than whose memory it is was asked for";
+}
+
+TEST_F(DeviceTransfers, AServerThatDoesNotSayWhatItKnowsIsNotWaitedFor) {
+  shard_.deaf_to_probes = true;
+  std::vector<StoreItem> items;
+  for (unsigned i = 0; i < 8; ++i) items.push_back(block(i, paged(i, 100'000, 4)));
+  const Result<TransferReport> report = store(items, on_gpu());
+  ASSERT_TRUE(report) << report.error().context;
+  EXPECT_EQ(report->ok_count(), 8U);
+  EXPECT_EQ(node1_.stored.size() + node2_.stored.size(), 8U);
+}
+
 TEST_F(DeviceTransfers, AStoreReadsNothingBeforeTheEnginesEvent) {
   auto computed = cuda::Event::create(gpu_).value();
   const FetchItem page = paged(0, 8192, 2);
