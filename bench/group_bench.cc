@@ -133,7 +133,9 @@ void run_rounds(benchmark::State& state, Party& party, Round round) {
   std::vector<std::jthread> threads;
   for (std::uint32_t rank = 0; rank < party.members().size(); ++rank) {
     threads.emplace_back([&, rank] {
-      for (gate.arrive_and_wait(); !over; gate.arrive_and_wait()) {
+      while (true) {
+        gate.arrive_and_wait();
+        if (over) return;
         round(*party.members()[rank], rank);
         gate.arrive_and_wait();
       }

@@ -233,6 +233,24 @@ void Fetch::decode(Reader& in) {
   });
 }
 
+Errc why_missing(ItemStatus status) noexcept {
+  switch (status) {
+    case ItemStatus::stale:
+    case ItemStatus::old_era:
+      return Errc::stale;
+    case ItemStatus::denied:
+      return Errc::denied;
+    case ItemStatus::unavailable:
+      return Errc::unavailable;
+    case ItemStatus::cancelled:
+      return Errc::timed_out;
+    case ItemStatus::corrupt:
+      return Errc::corrupt;
+    default:
+      return Errc::not_found;
+  }
+}
+
 void Data::encode(Writer& out) const {
   put_list(out, items, [&](const DataItem& item) {
     out.put(item.tag), out.put(item.status), out.put(item.length);

@@ -325,6 +325,8 @@ enum class ItemStatus : std::uint8_t {
   refused,      ///< Publish, Report: free the slot
 };
 inline constexpr ItemStatus kLastItemStatus = ItemStatus::refused;
+/// What one that is not ok means to whoever wanted the bytes.
+[[nodiscard]] Errc why_missing(ItemStatus status) noexcept;
 
 struct DataItem {
   std::uint32_t tag = 0;

@@ -7,7 +7,6 @@
 #include "cache/client/replicate_list.h"
 #include "cache/group/replicating.h"
 #include "protocol/proofs.h"
-#include "transport/ucx/ucx_fabric.h"
 
 namespace membrain {
 
@@ -39,14 +38,12 @@ Result<> check_group(const GroupConfig& config) {
   return {};
 }
 
+using MakeFabric = std::function<Result<std::unique_ptr<Fabric>>()>;
+
 /// On the data loop, whose fabric it is.
-Task<Result<>> open_line(const std::shared_ptr<UcxContext>& context, Loop& loop,
-                         const ClientConfig& client, const GroupConfig& config,
+Task<Result<>> open_line(MakeFabric make, const ClientConfig& client, const GroupConfig& config,
                          std::unique_ptr<GroupLine>& line) {
-  UcxFabricConfig fabric;
-  fabric.secret = client.secret;
-  fabric.label = client.label;
-  Result<std::unique_ptr<Fabric>> made = make_ucx_fabric(context, loop, fabric);
+  Result<std::unique_ptr<Fabric>> made = make();
   if (!made) co_return fail(made.error());
   GroupTerms terms;
   terms.name = config.name;
@@ -98,8 +95,9 @@ Result<Group> Client::join(const GroupConfig& config) {
   state->rank = config.rank;
   state->size = static_cast<std::uint32_t>(config.members.size());
   Loop& loop = runtime_->data_loop();
-  const Result<> opened = runtime_->run(
-      loop, open_line(runtime_->context, loop, runtime_->core->config(), config, state->line));
+  const ClientConfig& client = runtime_->core->config();
+  const MakeFabric make = [this, &client, &loop] { return runtime_->make_fabric(client, loop); };
+  const Result<> opened = runtime_->run(loop, open_line(make, client, config, state->line));
   if (!opened) return fail(opened.error());
   state->leave = [runtime = runtime_.get()](std::unique_ptr<GroupLine>& line) {
     runtime->run_to_its_end(runtime->data_loop(), [&line] { return close_line(line); });

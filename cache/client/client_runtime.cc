@@ -137,14 +137,19 @@ Result<std::vector<std::unique_ptr<DeviceLane>>> Client::Runtime::open_devices(
   return lanes;
 }
 
-Result<> Client::Runtime::make_fabrics(const ClientConfig& config) {
+Result<std::unique_ptr<Fabric>> Client::Runtime::make_fabric(const ClientConfig& config,
+                                                             Loop& loop) {
   UcxFabricConfig fabric;
   fabric.secret = config.secret;
   fabric.label = config.label;
-  Result<std::unique_ptr<Fabric>> made = make_ucx_fabric(context, control_loop, fabric);
+  return make_ucx_fabric(context, loop, fabric);
+}
+
+Result<> Client::Runtime::make_fabrics(const ClientConfig& config) {
+  Result<std::unique_ptr<Fabric>> made = make_fabric(config, control_loop);
   if (!made) return fail(made.error());
   control = std::move(*made);
-  made = make_ucx_fabric(context, data_loop(), fabric);
+  made = make_fabric(config, data_loop());
   if (!made) return fail(made.error());
   data = std::move(*made);
   transports = context->transports();

@@ -62,6 +62,8 @@ struct Client::Runtime {
   [[nodiscard]] Loop& data_loop() noexcept { return caller_drives ? control_loop : own_data_loop; }
 
   static Result<std::unique_ptr<Runtime>> open(ClientConfig config);
+  /// On the loop's thread, or before it turns.
+  Result<std::unique_ptr<Fabric>> make_fabric(const ClientConfig& config, Loop& loop);
   Result<> make_fabrics(const ClientConfig& config);
   /// The GPUs that the client was told of, with `slots` staging slots each.
   Result<std::vector<std::unique_ptr<DeviceLane>>> open_devices(const ClientConfig& config,

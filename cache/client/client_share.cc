@@ -6,7 +6,6 @@
 #include "cache/client/device_share.h"
 #include "cache/share/sharer.h"
 #include "transport/host_id.h"
-#include "transport/ucx/ucx_fabric.h"
 
 namespace membrain {
 
@@ -25,13 +24,10 @@ Result<> Client::Runtime::make_sharer(const ClientConfig& config) {
   if (config.share_listen.empty()) return {};
   auto lanes = open_devices(config, config.share_slots);
   if (!lanes) return fail(lanes.error());
-  UcxFabricConfig fabric;
-  fabric.secret = config.secret;
-  fabric.label = config.label;
-  Result<std::unique_ptr<Fabric>> made = make_ucx_fabric(context, control_loop, fabric);
+  Result<std::unique_ptr<Fabric>> made = make_fabric(config, control_loop);
   if (!made) return fail(made.error());
   share_control = std::move(*made);
-  made = make_ucx_fabric(context, data_loop(), fabric);
+  made = make_fabric(config, data_loop());
   if (!made) return fail(made.error());
   share_data = std::move(*made);
   SharerConfig sharing;

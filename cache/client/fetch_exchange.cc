@@ -11,24 +11,6 @@ namespace membrain {
 
 namespace {
 
-Errc why_missing(wire::ItemStatus status) noexcept {
-  switch (status) {
-    case wire::ItemStatus::stale:
-    case wire::ItemStatus::old_era:
-      return Errc::stale;
-    case wire::ItemStatus::denied:
-      return Errc::denied;
-    case wire::ItemStatus::unavailable:
-      return Errc::unavailable;
-    case wire::ItemStatus::cancelled:
-      return Errc::timed_out;
-    case wire::ItemStatus::corrupt:
-      return Errc::corrupt;
-    default:
-      return Errc::not_found;
-  }
-}
-
 /// Nobody waits for the answer: it is asked until it comes or the time is up.
 Task<> tell_suspect(NodeLinks& links, PeerId peer, wire::Suspect suspect, TimePoint deadline) {
   Task<Result<wire::SuspectNoted>> asked =
@@ -148,7 +130,7 @@ void FetchExchange::take_data(const wire::Data& message, Payload payload) {
       *link = item.tag;
       link = &courses_[item.tag].next;
     } else {
-      end(item.tag, fail(why_missing(item.status), "the node does not have it"));
+      end(item.tag, fail(wire::why_missing(item.status), "the node does not have it"));
     }
   }
   if (first_tag != kNoTag) {

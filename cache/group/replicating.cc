@@ -11,23 +11,6 @@ namespace membrain {
 
 using wire::ItemStatus;
 
-namespace {
-
-Errc reason_of(ItemStatus status) noexcept {
-  switch (status) {
-    case ItemStatus::corrupt:
-      return Errc::corrupt;
-    case ItemStatus::cancelled:
-      return Errc::timed_out;
-    case ItemStatus::unavailable:
-      return Errc::unavailable;
-    default:
-      return Errc::not_found;
-  }
-}
-
-}  // namespace
-
 Replicating::Replicating(GroupLinks& links, ReplicateJob job)
     : links_(links),
       job_(std::move(job)),
@@ -312,7 +295,7 @@ Task<> Replicating::keep(Chunk& chunk) {
     const ItemStatus status = chunk.blocks[i].status;
     ItemOutcome& outcome = outcomes_[chunk.first + i];
     outcome.ok = status == ItemStatus::ok && kept.has_value();
-    outcome.why = kept ? reason_of(status) : kept.error().code;
+    outcome.why = kept ? wire::why_missing(status) : kept.error().code;
   }
 }
 
