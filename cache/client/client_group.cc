@@ -74,7 +74,6 @@ Task<Result<TransferReport>> replicate(GroupLine& group, ReplicateJob job,
                                        std::shared_ptr<CancelToken> cancel) {
   ReplicateJob work = std::move(job);
   const std::shared_ptr<CancelToken> token = std::move(cancel);
-  work.sequence = ++group.last_sequence;
   co_await group.turn.take(1);
   Replicating replicating(group.links, std::move(work));
   token->on_request([&replicating] { replicating.cancel(); });
@@ -109,6 +108,8 @@ Operation<TransferReport> Client::replicate_to_async(const Group& group,
                                                      const RegisteredLayout& layout,
                                                      const Replication& blocks,
                                                      TransferOptions options) {
+  ReplicateJob job;
+  job.sequence = ++group.state().last_sequence;
   const Result<DeviceLane*> lane = runtime_->core->lane_of(options.memory);
   if (!lane) return runtime_->refused(lane.error());
   Result<ReplicateList> list = ReplicateList::of(layout, blocks);
@@ -116,7 +117,6 @@ Operation<TransferReport> Client::replicate_to_async(const Group& group,
   if (blocks.root >= group.size()) {
     return runtime_->refused({Errc::invalid_argument, 0, "Replication::root is no member's rank"});
   }
-  ReplicateJob job;
   if (*lane != nullptr) {
     for (const Place& place : list->places) {
       const Result<std::size_t> fits = (*lane)->chunks_of(place);

@@ -21,7 +21,6 @@ struct GroupLine {
   std::unique_ptr<Fabric> fabric;
   GroupLinks links;
   CreditWindow turn;  ///< one replication at a time
-  std::uint64_t last_sequence = 0;
 };
 
 struct detail::GroupState {
@@ -31,6 +30,8 @@ struct detail::GroupState {
 
   std::uint32_t rank = 0;
   std::uint32_t size = 0;
+  /// Of calls, those that were refused too: else this member would be out of step for ever.
+  std::uint64_t last_sequence = 0;
   std::unique_ptr<GroupLine> line;
   std::function<void(std::unique_ptr<GroupLine>&)> leave;  ///< ends it on its loop
 };

@@ -56,9 +56,9 @@ void GroupLinks::attach(std::uint64_t sequence, GroupCall& call) {
     std::deque<Waiting> later;
     bool sense = true;
     for (Waiting& one : std::exchange(peer.waiting, {})) {
-      if (sequence_of(one.body) != sequence) {
-        later.push_back(std::move(one));
-      } else if (sense) {
+      const std::uint64_t of = sequence_of(one.body);
+      if (of > sequence) later.push_back(std::move(one));
+      if (of == sequence && sense) {
         sense = deliver(call, PeerId{id}, one.type, one.body, std::move(one.payload));
       }
     }

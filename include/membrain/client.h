@@ -359,7 +359,9 @@ class Client {
   /// `on_item` is not used.
   ///
   /// Errors  `timed_out` when the root's blocks were not offered in time; `invalid_argument` for
-  ///         what does not fit the layout, or when the root means other blocks.
+  ///         what does not fit the layout, or when the root means other blocks. A call that is
+  ///         refused counts as one: the next calls of all members belong together again. After a
+  ///         member was restarted all of them join anew.
   Operation<TransferReport> replicate_to_async(const Group& group, const RegisteredLayout& layout,
                                                const Replication& blocks,
                                                TransferOptions options = {});

@@ -61,14 +61,7 @@ class Groups : public MappedHouse {
     return member.client->replicate_to(*member.group, member.layout(), blocks, options);
   }
 
-  std::array<Member, kMembers> members_;
-  std::vector<BlockHash> hashes_;
-};
-
-TEST_P(Groups, EveryMemberGetsTheRootsBlocks) {
-  join_all();
-  for (std::uint32_t root = 0; root < kMembers; ++root) {
-    members_[root].memory = content(members_[root].memory.size(), 40 + root);
+  void expect_all_get(std::uint32_t root) {
     std::array<std::size_t, kMembers> ok{};
     {
       std::vector<std::jthread> ranks;
@@ -84,6 +77,17 @@ TEST_P(Groups, EveryMemberGetsTheRootsBlocks) {
       EXPECT_TRUE(members_[rank].memory == members_[root].memory) << "member " << rank;
     }
   }
+
+  std::array<Member, kMembers> members_;
+  std::vector<BlockHash> hashes_;
+};
+
+TEST_P(Groups, EveryMemberGetsTheRootsBlocks) {
+  join_all();
+  for (std::uint32_t root = 0; root < kMembers; ++root) {
+    members_[root].memory = content(members_[root].memory.size(), 40 + root);
+    expect_all_get(root);
+  }
 }
 
 TEST_P(Groups, AMemberThatDoesNotComeIsToldAtTheDeadline) {
@@ -95,6 +99,20 @@ TEST_P(Groups, AMemberThatDoesNotComeIsToldAtTheDeadline) {
   const auto late = replicate(members_[2], 0, std::chrono::milliseconds(100));
   ASSERT_FALSE(late);
   EXPECT_EQ(late.error().code, Errc::timed_out);
+}
+
+TEST_P(Groups, ARefusedCallLeavesTheMembersInStep) {
+  join_all();
+  Replication wrong;
+  wrong.hashes = hashes_;
+  wrong.first_id = 1;
+  Member& last = members_[kMembers - 1];
+  ASSERT_FALSE(last.client->replicate_to(*last.group, last.layout(), wrong));
+  for (const std::uint32_t rank : {0U, 1U}) {
+    static_cast<void>(replicate(members_[rank], 0, std::chrono::milliseconds(100)));
+  }
+  members_[0].memory = content(members_[0].memory.size(), 60);
+  expect_all_get(0);
 }
 
 TEST_P(Groups, WhatMakesNoSenseIsRefused) {
