@@ -71,6 +71,10 @@ void GroupLinks::attach(std::uint64_t sequence, GroupCall& call) {
 void GroupLinks::detach(std::uint64_t sequence) {
   calls_.erase(sequence);
   next_sequence_ = std::max(next_sequence_, sequence + 1);
+  for (auto& [id, peer] : peers_) {
+    std::erase_if(peer.waiting,
+                  [this](const Waiting& one) { return sequence_of(one.body) < next_sequence_; });
+  }
 }
 
 void GroupLinks::on_message(PeerId peer, std::span<const std::byte> bytes, Payload payload) {

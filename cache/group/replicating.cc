@@ -168,8 +168,8 @@ bool Replicating::on_offer(PeerId peer, const wire::GroupOffer& offered) {
   parent_ = peer;
   offered_ = true;
   shape_ = offered.shape;
-  chunk_blocks_ = std::max(offered.chunk_blocks, 1U);
   other_blocks_ = !meant(offered);
+  chunk_blocks_ = other_blocks_ ? best_chunk() : offered.chunk_blocks;
   news_.raise();
   return true;
 }
@@ -183,19 +183,16 @@ bool Replicating::meant(const wire::GroupOffer& offer) const noexcept {
 }
 
 bool Replicating::on_blocks(PeerId peer, wire::GroupBlocks arrived, Payload payload) {
-  if (arrived.blocks.empty()) return false;
-  // What is not for us, or came before its offer, which only the simulator does, is let go.
-  if (!offered_ || other_blocks_ || peer != parent_) return true;
-  const std::uint64_t end = std::uint64_t{arrived.first} + arrived.blocks.size();
-  if (end > blocks() || arrived.blocks.size() > chunk_blocks_) return false;
+  // What is not for us, came before its offer (which only the simulator does) or too late is let
+  // go: a receive that began now could outlive the call.
+  if (!offered_ || other_blocks_ || peer != parent_ || late()) return true;
+  if (arrived.first >= blocks() || arrived.first % chunk_blocks_ != 0) return false;
+  if (arrived.blocks.size() != std::min(chunk_blocks_, blocks() - arrived.first)) return false;
   if (told_[arrived.first]) return true;  // repeated
   const auto ok = std::ranges::count(arrived.blocks, ItemStatus::ok, &wire::GroupBlock::status);
   if (payload.size() != static_cast<std::uint64_t>(ok) * job_.block_bytes) return false;
-  for (std::uint32_t block = arrived.first; block < end; ++block) {
-    if (told_[block]) return false;
-    told_[block] = true;
-    --untold_;
-  }
+  std::fill_n(told_.begin() + arrived.first, arrived.blocks.size(), true);
+  untold_ -= static_cast<std::uint32_t>(arrived.blocks.size());
   auto chunk = std::make_shared<Chunk>();
   chunk->first = arrived.first;
   chunk->blocks = std::move(arrived.blocks);

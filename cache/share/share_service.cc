@@ -92,6 +92,9 @@ Task<> ShareService::serve(PeerId peer, OpId op, wire::Fetch request) {
         group.message.items[item].length = 0;
       }
     }
+    for (const wire::DataItem& item : group.message.items) {
+      NodeCounters::add(place_.counters.fetch_items[static_cast<std::size_t>(item.status)]);
+    }
     if (copied && group.bytes != 0) {
       ++fetch.sending;
       place_.loop().spawn(send(fetch, std::move(*slot), std::move(group.message), group.bytes));
@@ -147,7 +150,6 @@ ShareService::Group ShareService::open(std::span<const FetchItem>& rest, const D
         group.read.push_back(group.message.items.size());
       }
     }
-    NodeCounters::add(place_.counters.fetch_items[static_cast<std::size_t>(status)]);
     const std::uint32_t length = status == ItemStatus::ok ? item.length : 0;
     group.message.items.push_back({item.tag, status, length});
     rest = rest.subspan(1);

@@ -83,7 +83,7 @@ class Groups : public MappedHouse {
 };
 
 TEST_P(Groups, EveryMemberGetsTheRootsBlocks) {
-  join_all();
+  ASSERT_NO_FATAL_FAILURE(join_all());
   for (std::uint32_t root = 0; root < kMembers; ++root) {
     members_[root].memory = content(members_[root].memory.size(), 40 + root);
     expect_all_get(root);
@@ -91,7 +91,7 @@ TEST_P(Groups, EveryMemberGetsTheRootsBlocks) {
 }
 
 TEST_P(Groups, AMemberThatDoesNotComeIsToldAtTheDeadline) {
-  join_all();
+  ASSERT_NO_FATAL_FAILURE(join_all());
   const auto report = replicate(members_[0], 0, std::chrono::milliseconds(300));
   ASSERT_TRUE(report) << report.error().context;
   EXPECT_EQ(report->ok_count(), 0U);
@@ -102,7 +102,7 @@ TEST_P(Groups, AMemberThatDoesNotComeIsToldAtTheDeadline) {
 }
 
 TEST_P(Groups, ARefusedCallLeavesTheMembersInStep) {
-  join_all();
+  ASSERT_NO_FATAL_FAILURE(join_all());
   Replication wrong;
   wrong.hashes = hashes_;
   wrong.first_id = 1;
@@ -126,7 +126,7 @@ TEST_P(Groups, WhatMakesNoSenseIsRefused) {
   config.name = "a group";
   config.members.resize(1);
   EXPECT_EQ(alone->join(config).error().code, Errc::invalid_argument);
-  join_all();
+  ASSERT_NO_FATAL_FAILURE(join_all());
   Replication blocks;
   blocks.hashes = hashes_;
   blocks.root = kMembers;
