@@ -35,7 +35,7 @@ FLOORS: dict[str, set[str]] = {
     "transport": VALUES,
     "transport/ucx": VALUES | {"transport"},
     "transport/cuda": VALUES | {"transport"},
-    "transport/nccl": VALUES | {"transport"},
+    "transport/nccl": VALUES | {"transport", "transport/cuda"},
     "transport/verbs": VALUES | {"transport"},
     "protocol": VALUES | {"transport"},
     "server": VALUES | {"transport", "protocol"},
@@ -44,7 +44,8 @@ FLOORS: dict[str, set[str]] = {
     "cache/node": VALUES | {"transport", "protocol"},
     "cache/share": VALUES
     | {"transport", "transport/cuda", "protocol", "cache/memory", "cache/node"},
-    "cache/group": VALUES | {"transport", "transport/cuda", "protocol", "cache/memory"},
+    "cache/group": VALUES
+    | {"transport", "transport/cuda", "transport/nccl", "protocol", "cache/memory"},
     "cache/client": VALUES
     | {"transport", "protocol", "transport/ucx", "transport/cuda", "transport/verbs"}
     | {"cache/memory", "cache/share", "cache/group"},

@@ -114,6 +114,22 @@ void Gpu::queue_wait(Strm* stream, const Evnt* event) {
   changed_.notify_all();
 }
 
+void Gpu::queue_wait(Strm* stream, const Evnt* event, std::uint64_t times) {
+  {
+    const std::lock_guard lock(mutex_);
+    stream->work.push_back({[] {}, event, times});
+  }
+  changed_.notify_all();
+}
+
+void Gpu::reach(Evnt* event) {
+  {
+    const std::lock_guard lock(mutex_);
+    ++event->reached;
+  }
+  changed_.notify_all();
+}
+
 void Gpu::record(Strm* stream, Evnt* event) {
   {
     const std::lock_guard lock(mutex_);

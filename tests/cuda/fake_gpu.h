@@ -52,6 +52,9 @@ class Gpu {
   void close_stream(Strm* stream);
   void queue(Strm* stream, std::function<void()> run);
   void queue_wait(Strm* stream, const Evnt* event);
+  /// Until `event` has been reached so often, by records or by `reach`.
+  void queue_wait(Strm* stream, const Evnt* event, std::uint64_t times);
+  void reach(Evnt* event);
   void record(Strm* stream, Evnt* event);
   bool reached(const Evnt* event);
   void synchronize(Strm* stream);

@@ -140,6 +140,12 @@ Result<> DeviceHasher::start(Stream& stream, std::span<const DeviceBytes> inputs
   return stream.copy(host_.address() + sizeof(Input), results, count * sizeof(kStart));
 }
 
+std::span<const std::byte> DeviceHasher::host_states() const noexcept {
+  static_assert(kStateBytes == sizeof(kStart));
+  return std::span<const std::byte>(host_.bytes())
+      .subspan(sizeof(Input), lengths_.size() * kStateBytes);
+}
+
 std::vector<Checksum> DeviceHasher::finish() const {
   const auto* const output = reinterpret_cast<const Output*>(host_.bytes().data() + sizeof(Input));
   std::vector<Checksum> sums;

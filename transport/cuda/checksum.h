@@ -40,6 +40,11 @@ class DeviceHasher {
   Result<> start(Stream& stream, std::span<const DeviceBytes> inputs);
   /// The checksums, in the order of the inputs.
   [[nodiscard]] std::vector<Checksum> finish() const;
+  /// What the checksums are made of, kStateBytes an input: as good to compare as they are. On the
+  /// device for what follows on the stream, and on the host when `finish` may be called.
+  static constexpr std::size_t kStateBytes = 64;
+  [[nodiscard]] Address states() const noexcept { return sums_.address(); }
+  [[nodiscard]] std::span<const std::byte> host_states() const noexcept;
 
  private:
   DeviceHasher(PinnedBuffer host, DeviceBuffer device, DeviceBuffer sums) noexcept

@@ -3,27 +3,11 @@
 #include <dlfcn.h>
 
 #include "base/log.h"
+#include "transport/cuda/binder.h"
 
 namespace membrain::cuda {
 
 namespace {
-
-/// Finds functions until one is missing.
-class Binder {
- public:
-  explicit Binder(void* library) noexcept : library_(library) {}
-
-  template <class F>
-  void bind(F*& function, const char* name) noexcept {
-    function = reinterpret_cast<F*>(::dlsym(library_, name));
-    if (function == nullptr && missing_ == nullptr) missing_ = name;
-  }
-  [[nodiscard]] const char* missing() const noexcept { return missing_; }
-
- private:
-  void* library_;
-  const char* missing_ = nullptr;
-};
 
 /// The first function that the library lacks; null if it has all.
 const char* bind_all(void* library, Api& api) noexcept {
