@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <memory>
@@ -34,6 +33,7 @@ class NcclBroadcast : public cuda_test::WithGpu {
     std::optional<Result<>> ran;
     std::vector<bool> right;
     PageGate gate;
+    std::optional<Patience> patience;
     std::unique_ptr<BlockBroadcast> broadcast;
     std::unique_ptr<Communicator> communicator;
   };
@@ -56,9 +56,6 @@ class NcclBroadcast : public cuda_test::WithGpu {
     WithGpu::TearDown();
   }
 
-  [[nodiscard]] Patience patience(milliseconds time) const {
-    return {std::chrono::steady_clock::now() + time, &stop_};
-  }
   void make(std::uint32_t size) {
     for (std::uint32_t rank = 0; rank < size; ++rank) {
       Member& member = *members_.emplace_back(std::make_unique<Member>());
@@ -80,7 +77,8 @@ class NcclBroadcast : public cuda_test::WithGpu {
     const auto size = static_cast<std::uint32_t>(members_.size());
     each(present, [&](std::uint32_t rank) {
       Member& member = *members_[rank];
-      auto made = Communicator::create(library_, device_, id, rank, size, patience(time));
+      Patience patience(clock_, clock_.now() + time);
+      auto made = Communicator::create(library_, device_, id, rank, size, patience);
       member.joined.emplace();
       if (made) member.communicator = std::move(*made);
       if (!made) member.joined.emplace(fail(made.error()));
@@ -124,9 +122,10 @@ class NcclBroadcast : public cuda_test::WithGpu {
     std::memcpy(memory_of(*members_[root]->pages), content.data(), kPageBytes);
     each(static_cast<std::uint32_t>(members_.size()), [&](std::uint32_t rank) {
       Member& member = *members_[rank];
+      member.patience.emplace(clock_, clock_.now() + time);
       member.ran.emplace(member.broadcast->run(*member.communicator,
                                                set(rank, root, blocks, block_bytes, chunk_blocks),
-                                               patience(time), member.gate, member.right));
+                                               *member.patience, member.gate, member.right));
     });
   }
   [[nodiscard]] std::size_t count_right(std::uint32_t rank) const {
@@ -153,7 +152,7 @@ class NcclBroadcast : public cuda_test::WithGpu {
 
   std::shared_ptr<const Library> library_;
   std::vector<std::unique_ptr<Member>> members_;
-  std::atomic<bool> stop_ = false;
+  SteadyClock clock_;
   std::uint64_t seed_ = 0;
 };
 
@@ -210,11 +209,13 @@ TEST_F(NcclBroadcast, OneThatHangsEndsAtTheDeadlineOrWhenItIsStopped) {
   fake::hang(false);
   join(2);
   fake::hang(true);
-  std::jthread stopper([this] {
-    std::this_thread::sleep_for(milliseconds(30));
-    stop_ = true;
-  });
-  run(0, 4, 20'000, 1, seconds(600));
+  for (const auto& member : members_) {
+    member->patience.emplace(clock_, TimePoint::max());
+    member->patience->stop();
+    member->ran.emplace(member->broadcast->run(*member->communicator,
+                                               set(member == members_[0] ? 0 : 1, 0, 4, 20'000, 1),
+                                               *member->patience, member->gate, member->right));
+  }
   EXPECT_FALSE(*members_[0]->ran);
   EXPECT_FALSE(*members_[1]->ran);
 }

@@ -61,8 +61,8 @@ cuda::Address BlockBroadcast::place(const Half& half, const BlockSet& set, std::
   return half.bytes.address() + set.chunk_blocks * kState + i * padded(set.block_bytes);
 }
 
-Result<> BlockBroadcast::run(Communicator& communicator, const BlockSet& set,
-                             const Patience& patience, PageGate& gate, std::vector<bool>& right) {
+Result<> BlockBroadcast::run(Communicator& communicator, const BlockSet& set, Patience& patience,
+                             PageGate& gate, std::vector<bool>& right) {
   right.assign(set.blocks, false);
   Run run{communicator, set, patience, gate, right};
   return communicator.rank() == set.root ? send_all(run) : take_all(run);

@@ -79,8 +79,8 @@ class BlockBroadcast {
 
   /// By block: it is here and right (the root's own always are, once sent). Ends when patience is
   /// over; the communicator is of no use then. Pages are touched inside `gate` only.
-  Result<> run(Communicator& communicator, const BlockSet& set, const Patience& patience,
-               PageGate& gate, std::vector<bool>& right);
+  Result<> run(Communicator& communicator, const BlockSet& set, Patience& patience, PageGate& gate,
+               std::vector<bool>& right);
 
  private:
   /// One of the buffers: what the root's hasher says of every block, then the blocks.
@@ -104,7 +104,7 @@ class BlockBroadcast {
   struct Run {
     Communicator& communicator;
     const BlockSet& set;
-    const Patience& patience;
+    Patience& patience;
     PageGate& gate;
     std::vector<bool>& right;
 

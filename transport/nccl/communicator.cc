@@ -1,7 +1,6 @@
 #include "transport/nccl/communicator.h"
 
 #include <algorithm>
-#include <thread>
 #include <utility>
 
 #include "base/log.h"
@@ -11,11 +10,12 @@ namespace membrain::nccl {
 namespace {
 
 /// Between two looks at what takes a while: short at first.
-class Pause {
+class Pauses {
  public:
-  void take() {
-    std::this_thread::sleep_for(next_);
+  [[nodiscard]] std::chrono::microseconds next() {
+    const std::chrono::microseconds pause = next_;
     next_ = std::min(2 * next_, kLongest);
+    return pause;
   }
 
  private:
@@ -27,7 +27,7 @@ class Pause {
 
 Result<std::unique_ptr<Communicator>> Communicator::create(
     std::shared_ptr<const Library> library, std::shared_ptr<const cuda::Device> device,
-    const UniqueId& id, std::uint32_t rank, std::uint32_t size, const Patience& patience) {
+    const UniqueId& id, std::uint32_t rank, std::uint32_t size, Patience& patience) {
   std::unique_ptr<Communicator> made(
       new Communicator(std::move(library), std::move(device), rank, size));
   Config config;
@@ -56,20 +56,19 @@ Result<> Communicator::broken(Status status, const char* call) const {
   return fail(ours ? Errc::invalid_argument : Errc::peer_lost, "NCCL failed", status);
 }
 
-Result<> Communicator::settled(Status status, const char* call, const Patience& patience) {
-  Pause pause;
+Result<> Communicator::settled(Status status, const char* call, Patience& patience) {
+  Pauses pauses;
   while (status == kInProgress) {
     const Status asked = library_->api().async_error(comm_, &status);
     if (asked != kSuccess) return broken(asked, "ncclCommGetAsyncError");
     if (status != kInProgress) break;
-    if (patience.over()) return fail(Errc::timed_out, "a member did not come in time");
-    pause.take();
+    if (patience.over(pauses.next())) return fail(Errc::timed_out, "a member did not come in time");
   }
   return status == kSuccess ? Result<>{} : broken(status, call);
 }
 
 Result<> Communicator::broadcast(cuda::Address buffer, std::uint64_t bytes, std::uint32_t root,
-                                 cuda::Stream& stream, const Patience& patience) {
+                                 cuda::Stream& stream, Patience& patience) {
   const cuda::Device::Current current(*device_);
   auto* const memory = reinterpret_cast<void*>(buffer);
   const Status status =
@@ -78,8 +77,8 @@ Result<> Communicator::broadcast(cuda::Address buffer, std::uint64_t bytes, std:
   return settled(status, "ncclBroadcast", patience);
 }
 
-Result<> Communicator::reached(const cuda::Event& mark, const Patience& patience) {
-  Pause pause;
+Result<> Communicator::reached(const cuda::Event& mark, Patience& patience) {
+  Pauses pauses;
   while (true) {
     const Result<bool> done = mark.done();
     if (!done) return fail(done.error());
@@ -88,8 +87,8 @@ Result<> Communicator::reached(const cuda::Event& mark, const Patience& patience
     const Status asked = library_->api().async_error(comm_, &status);
     if (asked != kSuccess) return broken(asked, "ncclCommGetAsyncError");
     if (status != kSuccess && status != kInProgress) return broken(status, "a broadcast");
-    if (patience.over()) return fail(Errc::timed_out, "a broadcast did not end in time");
-    pause.take();
+    if (patience.over(pauses.next()))
+      return fail(Errc::timed_out, "a broadcast did not end in time");
   }
 }
 
