@@ -73,6 +73,9 @@ enum class Type : std::uint8_t {
   group_offer = 97,
   group_blocks = 98,
   group_done = 99,
+  group_propose = 100,
+  group_answer = 101,
+  group_go = 102,
 };
 
 /// The fixed part. `op` pairs a reply with its request (the reply repeats it); `epoch` is the

@@ -41,4 +41,29 @@ void GroupDone::decode(Reader& in) {
   get_plain(in, bitmap, kMaxGroupBlocks / 8);
 }
 
+void GroupPropose::encode(Writer& out) const {
+  out.put(sequence), out.put(root), out.put(blocks), out.put(chunk_blocks);
+  out.put(block_bytes), out.put(names), out.put(id);
+}
+void GroupPropose::decode(Reader& in) {
+  in.get(sequence), in.get(root), in.get(blocks), in.get(chunk_blocks);
+  in.get(block_bytes), in.get(names), in.get(id);
+}
+
+void GroupAnswer::encode(Writer& out) const {
+  out.put(sequence), out.put(vote);
+  put_plain(out, bitmap);
+}
+void GroupAnswer::decode(Reader& in) {
+  in.get(sequence), in.get(vote, GroupVote::ended);
+  get_plain(in, bitmap, kMaxGroupBlocks / 8);
+}
+
+void GroupGo::encode(Writer& out) const {
+  out.put(sequence), out.put(step), out.put(id), out.put(budget_ms);
+}
+void GroupGo::decode(Reader& in) {
+  in.get(sequence), in.get(step, GroupStep::finish), in.get(id), in.get(budget_ms);
+}
+
 }  // namespace membrain::wire

@@ -1,6 +1,7 @@
 // The messages by which the members of a group pass blocks on to each other, down a tree.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -68,6 +69,59 @@ struct GroupDone {
   static constexpr Type kType = Type::group_done;
   std::uint64_t sequence = 0;
   std::vector<std::uint8_t> bitmap;  ///< bit i (of byte i/8, low first): block i
+  void encode(Writer& out) const;
+  void decode(Reader& in);
+};
+
+// ---- all at once, by another library than UCX (docs/adr/0024)
+
+/// What members of a new communicator find each other by; all zeros: none.
+using CollectiveId = std::array<std::byte, 128>;
+
+/// The root to every member: shall we?
+struct GroupPropose {
+  static constexpr Type kType = Type::group_propose;
+  std::uint64_t sequence = 0;
+  std::uint32_t root = 0;
+  std::uint32_t blocks = 0;
+  std::uint32_t chunk_blocks = 0;  ///< that go at once
+  std::uint64_t block_bytes = 0;
+  Checksum names;   ///< as in GroupOffer
+  CollectiveId id;  ///< of the communicator that the root has already
+  void encode(Writer& out) const;
+  void decode(Reader& in);
+};
+
+/// What a member says to that, and later to `GroupGo`.
+enum class GroupVote : std::uint8_t {
+  cannot,
+  can,   ///< with a new communicator
+  has,   ///< the one that was named
+  ended  ///< its part is over
+};
+
+struct GroupAnswer {
+  static constexpr Type kType = Type::group_answer;
+  std::uint64_t sequence = 0;
+  GroupVote vote = GroupVote::cannot;
+  std::vector<std::uint8_t> bitmap;  ///< of `ended`: bit i (of byte i/8, low first): it has block i
+  void encode(Writer& out) const;
+  void decode(Reader& in);
+};
+
+enum class GroupStep : std::uint8_t {
+  begin,    ///< all call the library now
+  give_up,  ///< it is of no use: the blocks come down the tree
+  finish    ///< all have all
+};
+
+/// The root to every member.
+struct GroupGo {
+  static constexpr Type kType = Type::group_go;
+  std::uint64_t sequence = 0;
+  GroupStep step = GroupStep::begin;
+  CollectiveId id{};            ///< of the communicator to use, for `begin`
+  std::uint32_t budget_ms = 0;  ///< until a member gives up by itself
   void encode(Writer& out) const;
   void decode(Reader& in);
 };

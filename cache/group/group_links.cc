@@ -115,16 +115,28 @@ bool GroupLinks::take_hello(PeerId peer, std::span<const std::byte> body) {
 
 bool GroupLinks::deliver(GroupCall& call, PeerId peer, wire::Type type,
                          std::span<const std::byte> body, Payload payload) {
-  if (type == wire::Type::group_offer) {
-    const auto offer = wire::read_body<wire::GroupOffer>(body);
-    return offer && call.on_offer(peer, *offer);
+  const auto tell = [&]<class Message>(bool (GroupCall::*on)(PeerId, const Message&)) {
+    const auto message = wire::read_body<Message>(body);
+    return message && (call.*on)(peer, *message);
+  };
+  switch (type) {
+    case wire::Type::group_offer:
+      return tell(&GroupCall::on_offer);
+    case wire::Type::group_blocks: {
+      auto blocks = wire::read_body<wire::GroupBlocks>(body);
+      return blocks && call.on_blocks(peer, std::move(*blocks), std::move(payload));
+    }
+    case wire::Type::group_done:
+      return tell(&GroupCall::on_done);
+    case wire::Type::group_propose:
+      return tell(&GroupCall::on_propose);
+    case wire::Type::group_answer:
+      return tell(&GroupCall::on_answer);
+    case wire::Type::group_go:
+      return tell(&GroupCall::on_go);
+    default:
+      return false;
   }
-  if (type == wire::Type::group_blocks) {
-    auto blocks = wire::read_body<wire::GroupBlocks>(body);
-    return blocks && call.on_blocks(peer, std::move(*blocks), std::move(payload));
-  }
-  const auto done = wire::read_body<wire::GroupDone>(body);
-  return type == wire::Type::group_done && done && call.on_done(peer, *done);
 }
 
 // ---- the end of a connection

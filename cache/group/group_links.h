@@ -28,6 +28,9 @@ class GroupCall {
   [[nodiscard]] virtual bool on_offer(PeerId peer, const wire::GroupOffer& offer) = 0;
   [[nodiscard]] virtual bool on_blocks(PeerId peer, wire::GroupBlocks blocks, Payload payload) = 0;
   [[nodiscard]] virtual bool on_done(PeerId peer, const wire::GroupDone& done) = 0;
+  [[nodiscard]] virtual bool on_propose(PeerId peer, const wire::GroupPropose& proposed) = 0;
+  [[nodiscard]] virtual bool on_answer(PeerId peer, const wire::GroupAnswer& answer) = 0;
+  [[nodiscard]] virtual bool on_go(PeerId peer, const wire::GroupGo& go) = 0;
   /// The connection is gone, or being closed. What was posted on it still ends by itself.
   virtual void on_peer_lost(PeerId peer) = 0;
 

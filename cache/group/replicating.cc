@@ -18,6 +18,8 @@ Replicating::Replicating(GroupLinks& links, ReplicateJob job)
       told_(job_.places.size()),
       untold_(static_cast<std::uint32_t>(job_.places.size())),
       news_(links.loop().ready()),
+      together_(links, job_.lane == nullptr ? nullptr : job_.collective, terms(), job_.places,
+                news_),
       overdue_(links.loop(), [this] { end_overdue(); }) {}
 
 Task<Result<TransferReport>> Replicating::run() {
@@ -39,7 +41,9 @@ Task<Result<TransferReport>> Replicating::run() {
   co_await moving;
   links_.detach(job_.sequence);
   overdue_.cancel();
-  if (!root && !offered_) co_return fail(Errc::timed_out, "the root's blocks were not offered");
+  if (!root && !offered_ && together_.blocks_here() == 0) {
+    co_return fail(Errc::timed_out, "the root's blocks were not offered");
+  }
   if (other_blocks_) co_return fail(Errc::invalid_argument, "the root means other blocks");
   co_return report();
 }
@@ -49,6 +53,7 @@ void Replicating::cancel() {
   if (std::exchange(late_, true)) return;
   overdue_.arm(links_.loop().now() + kDrain);
   if (job_.lane != nullptr) job_.lane->stir();
+  together_.cancel();
   for (Child& child : children_) child.news.raise();
   news_.raise();
 }
@@ -75,15 +80,33 @@ TransferReport Replicating::report() {
   return std::move(report_);
 }
 
-/// Blocks that a staging slot and one kernel take at once; 0 if not even one.
-std::uint32_t Replicating::most_in_slot() const noexcept {
-  if (job_.lane == nullptr || job_.places.empty()) return wire::kMaxChunkBlocks;
+/// Of the GPU's, that a block takes.
+std::size_t Replicating::pieces() const noexcept {
   std::size_t pieces = 0;
+  if (job_.places.empty()) return pieces;
   job_.places.front().for_each_piece([&pieces](const std::byte*, std::size_t size) {
     pieces += cuda::ChunkTable::chunks_of(size);
   });
+  return pieces;
+}
+
+TogetherTerms Replicating::terms() const noexcept {
+  return {job_.sequence, job_.root, job_.block_bytes, job_.names, job_.deadline, pieces()};
+}
+
+/// What has come (or gone) at once.
+void Replicating::count_together() {
+  const std::uint64_t bytes = together_.blocks_here() * job_.block_bytes;
+  if (bytes == 0) return;
+  report_.bytes += bytes;
+  report_.lane_bytes[std::string(job_.collective->name())] += bytes;
+}
+
+/// Blocks that a staging slot and one kernel take at once; 0 if not even one.
+std::uint32_t Replicating::most_in_slot() const noexcept {
+  if (job_.lane == nullptr || job_.places.empty()) return wire::kMaxChunkBlocks;
   const std::uint64_t by_bytes = job_.lane->slot_bytes() / job_.block_bytes;
-  const std::uint64_t by_pieces = DeviceLane::kMaxChunks / std::max<std::size_t>(pieces, 1);
+  const std::uint64_t by_pieces = DeviceLane::kMaxChunks / std::max<std::size_t>(pieces(), 1);
   return static_cast<std::uint32_t>(
       std::min({by_bytes, by_pieces, std::uint64_t{wire::kMaxChunkBlocks}}));
 }
@@ -97,6 +120,18 @@ std::uint32_t Replicating::best_chunk() const noexcept {
 // ---- the root
 
 Task<> Replicating::send_all() {
+  Task<bool> leading = together_.lead();
+  const bool all = co_await leading;
+  count_together();
+  if (all) {
+    std::ranges::fill(outcomes_, ItemOutcome{.ok = true});
+    co_return;
+  }
+  Task<> sending = send_down();
+  co_await sending;
+}
+
+Task<> Replicating::send_down() {
   const std::uint32_t each = chunk_blocks_ = best_chunk();
   open_children(shape_for(links_.size(), (blocks() + each - 1) / each));
   Result<> ready;
@@ -165,6 +200,7 @@ void Replicating::add_segments(const Chunk& chunk, SegmentList& segments) const 
 bool Replicating::on_offer(PeerId peer, const wire::GroupOffer& offered) {
   if (links_.rank() == job_.root) return false;
   if (offered_) return peer == parent_;  // repeated
+  if (together_.running()) return true;  // the root could not wait: this member is not to be had
   parent_ = peer;
   offered_ = true;
   shape_ = offered.shape;
@@ -202,15 +238,26 @@ bool Replicating::on_blocks(PeerId peer, wire::GroupBlocks arrived, Payload payl
 }
 
 bool Replicating::awaiting() const noexcept {
-  return !late() && !parent_lost_ && (!offered_ || (untold_ != 0 && !other_blocks_));
+  return !late() && !parent_lost_ && offered_ && untold_ != 0 && !other_blocks_;
 }
 
 Task<> Replicating::take_all() {
-  while (!late() && !parent_lost_ && !offered_) co_await news_;
+  while (!late() && !offered_ && !together_.finished()) {
+    if (together_.called()) {
+      Task<> following = together_.follow();
+      co_await following;
+    } else {
+      co_await news_;
+    }
+  }
+  count_together();
   if (offered_) open_children(shape_);
   while (awaiting() || receiving_ != 0) co_await news_;
   give_up_rest();
   while (feeding_ != 0) co_await news_;
+  for (std::uint32_t block = 0; block < blocks(); ++block) {
+    if (together_.has(block)) outcomes_[block] = {.ok = true};
+  }
   if (!offered_ || parent_lost_) co_return;
   wire::GroupDone done;
   done.sequence = job_.sequence;
@@ -407,8 +454,21 @@ bool Replicating::on_done(PeerId peer, const wire::GroupDone& done) {
   return true;
 }
 
+bool Replicating::on_propose(PeerId peer, const wire::GroupPropose& proposed) {
+  return together_.on_propose(peer, proposed);
+}
+
+bool Replicating::on_answer(PeerId peer, const wire::GroupAnswer& answer) {
+  return together_.on_answer(peer, answer);
+}
+
+bool Replicating::on_go(PeerId peer, const wire::GroupGo& go) {
+  return together_.on_go(peer, go);
+}
+
 void Replicating::on_peer_lost(PeerId peer) {
-  if (peer == parent_) parent_lost_ = true;
+  together_.on_peer_lost(peer);
+  if (offered_ && peer == parent_) parent_lost_ = true;
   for (Child& child : children_) {
     if (child.peer != peer) continue;
     child.lost = true;

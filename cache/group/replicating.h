@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "cache/group/group_links.h"
 #include "cache/group/group_tree.h"
+#include "cache/group/together.h"
 #include "cache/memory/device_lane.h"
 #include "cache/memory/place.h"
 #include "cache/memory/segments.h"
@@ -33,9 +34,13 @@ struct ReplicateJob {
   Checksum names;                  ///< of the blocks' hashes, in their order
   DeviceLane* lane = nullptr;      ///< of the GPU that the places are on; null: the host's memory
   cuda::RawEvent after = nullptr;  ///< nothing touches the places before it
+  /// What may bring them to all at once, from GPU to GPU; null: the tree alone.
+  Collective* collective = nullptr;
   TimePoint deadline;
 };
 
+/// Together first, if all members can; else, and if that fails, down the tree:
+///
 /// Blocks travel in chunks: some that make up kChunkBytes, or a larger one alone. The root hashes
 /// them; every member receives, compares, and passes on what is right while the next chunk comes.
 /// At most kWindow chunks are under way to a member. On a GPU each chunk has a staging slot, until
@@ -87,9 +92,13 @@ class Replicating final : public GroupCall {
   bool on_offer(PeerId peer, const wire::GroupOffer& offer) override;
   bool on_blocks(PeerId peer, wire::GroupBlocks blocks, Payload payload) override;
   bool on_done(PeerId peer, const wire::GroupDone& done) override;
+  bool on_propose(PeerId peer, const wire::GroupPropose& proposed) override;
+  bool on_answer(PeerId peer, const wire::GroupAnswer& answer) override;
+  bool on_go(PeerId peer, const wire::GroupGo& go) override;
   void on_peer_lost(PeerId peer) override;
 
   Task<> send_all();
+  Task<> send_down();
   Task<> take_all();
   Task<> receive(std::shared_ptr<Chunk> chunk, Payload payload);
   Task<Result<>> land(Chunk& chunk, Payload payload);
@@ -104,6 +113,9 @@ class Replicating final : public GroupCall {
   [[nodiscard]] std::uint32_t blocks() const noexcept {
     return static_cast<std::uint32_t>(job_.places.size());
   }
+  [[nodiscard]] std::size_t pieces() const noexcept;
+  [[nodiscard]] TogetherTerms terms() const noexcept;
+  void count_together();
   [[nodiscard]] std::uint32_t best_chunk() const noexcept;
   [[nodiscard]] std::uint32_t most_in_slot() const noexcept;
   [[nodiscard]] bool meant(const wire::GroupOffer& offer) const noexcept;
@@ -140,7 +152,8 @@ class Replicating final : public GroupCall {
   std::uint32_t untold_;
   std::list<Child> children_;
   std::uint32_t feeding_ = 0;
-  Signal news_;  ///< the root's offer, a chunk, a child that has ended
+  Signal news_;  ///< the root's offer, a chunk, a child that has ended, what members do together
+  Together together_;
   Timer overdue_;
   TransferReport report_;
 };

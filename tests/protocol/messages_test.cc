@@ -231,6 +231,18 @@ template <>
 GroupDone sample() {
   return {1, {0x5a, 1}};
 }
+template <>
+GroupPropose sample() {
+  return {1, 2, 3, 4, 5, Checksum{6, 7}, CollectiveId{std::byte{8}}};
+}
+template <>
+GroupAnswer sample() {
+  return {1, GroupVote::ended, {0x5a, 1}};
+}
+template <>
+GroupGo sample() {
+  return {1, GroupStep::finish, CollectiveId{std::byte{2}}, 3};
+}
 
 template <class Message>
 std::vector<std::byte> encoded(const Message& message) {
@@ -243,12 +255,14 @@ std::vector<std::byte> encoded(const Message& message) {
 template <class Message>
 class EveryMessage : public ::testing::Test {};
 
-using All = ::testing::Types<
-    Refused, Hello, Welcome, OpenNamespace, NamespaceOpened, Heartbeat, Alive, Lookup, Found, Unpin,
-    Grant, Granted, Clear, Cleared, ProbeParts, ProbedParts, StatsReply, NodeList, Fetch, Data,
-    CancelFetch, Store, Stored, ReserveSlots, ReservedSlots, SealSlots, GiveBackSlots, OpenWindow,
-    WindowOpened, Suspect, RegisterNode, Accepted, Publish, Published, NeedSlots, FreeSlots, Freed,
-    Report, Reported, Corrupt, NodeHeartbeat, GroupHello, GroupOffer, GroupBlocks, GroupDone>;
+using All =
+    ::testing::Types<Refused, Hello, Welcome, OpenNamespace, NamespaceOpened, Heartbeat, Alive,
+                     Lookup, Found, Unpin, Grant, Granted, Clear, Cleared, ProbeParts, ProbedParts,
+                     StatsReply, NodeList, Fetch, Data, CancelFetch, Store, Stored, ReserveSlots,
+                     ReservedSlots, SealSlots, GiveBackSlots, OpenWindow, WindowOpened, Suspect,
+                     RegisterNode, Accepted, Publish, Published, NeedSlots, FreeSlots, Freed,
+                     Report, Reported, Corrupt, NodeHeartbeat, GroupHello, GroupOffer, GroupBlocks,
+                     GroupDone, GroupPropose, GroupAnswer, GroupGo>;
 TYPED_TEST_SUITE(EveryMessage, All);
 
 TYPED_TEST(EveryMessage, EncodesToTheSameBytesAfterDecoding) {
