@@ -44,10 +44,10 @@ FLOORS: dict[str, set[str]] = {
     "cache/node": VALUES | {"transport", "protocol"},
     "cache/share": VALUES
     | {"transport", "transport/cuda", "protocol", "cache/memory", "cache/node"},
-    "cache/group": VALUES
-    | {"transport", "transport/cuda", "transport/nccl", "protocol", "cache/memory"},
+    "cache/group": VALUES | {"transport", "transport/cuda", "protocol", "cache/memory"},
     "cache/client": VALUES
-    | {"transport", "protocol", "transport/ucx", "transport/cuda", "transport/verbs"}
+    | {"transport", "protocol", "transport/ucx", "transport/cuda", "transport/nccl"}
+    | {"transport/verbs"}
     | {"cache/memory", "cache/share", "cache/group"},
 }
 TOP_ROOMS = {"tools", "bench", "tests"}  # may include everything below them

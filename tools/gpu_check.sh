@@ -27,7 +27,7 @@ done
 
 if [[ $setup == yes ]]; then tools/setup.sh --test; fi
 cmake --preset release >/dev/null
-cmake --build --preset release --target gpu_test client_gpu_test gpu_bench -- --quiet
+cmake --build --preset release --target gpu_test client_gpu_test nccl_gpu_test gpu_bench -- --quiet
 
 export MEMBRAIN_TEST_CUDA=$driver
 bench=(build/release/bench/gpu_bench "--driver=$driver")
@@ -40,6 +40,7 @@ status=0
 build/release/tests/cuda/gpu_test --gtest_brief=1 || status=1
 if [[ $driver == libcuda.so.1 ]]; then  # a client takes no other
   build/release/tests/client/client_gpu_test --gtest_brief=1 2>/dev/null || status=1
+  (unset MEMBRAIN_TEST_CUDA && build/release/tests/nccl/nccl_gpu_test --gtest_brief=1) || status=1
 fi
 if command -v compute-sanitizer >/dev/null; then
   compute-sanitizer --error-exitcode 1 build/release/tests/cuda/gpu_test --gtest_brief=1 || status=1

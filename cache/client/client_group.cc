@@ -3,7 +3,9 @@
 #include <memory>
 #include <utility>
 
+#include "base/log.h"
 #include "cache/client/client_runtime.h"
+#include "cache/client/nccl_collective.h"
 #include "cache/client/replicate_list.h"
 #include "cache/group/replicating.h"
 #include "protocol/proofs.h"
@@ -38,11 +40,34 @@ Result<> check_group(const GroupConfig& config) {
   return {};
 }
 
+/// What NCCL needs; no library if none is wanted, or there, which the log says.
+struct NcclParts {
+  std::shared_ptr<const nccl::Library> library;
+  DeviceLane* lane = nullptr;
+};
+
+Result<NcclParts> load_nccl(const GroupConfig& config, const ClientCore& core) {
+  NcclParts parts;
+  if (config.nccl_device < 0) return parts;
+  const Result<DeviceLane*> lane = core.lane_of({config.nccl_device, nullptr});
+  if (!lane) return fail(lane.error());
+  parts.lane = *lane;
+  const auto library = nccl::Library::load();
+  if (library) {
+    parts.library = *library;
+  } else {
+    log(LogLevel::warn, "group {}: blocks come without NCCL: {}", config.name,
+        library.error().context);
+  }
+  return parts;
+}
+
 using MakeFabric = std::function<Result<std::unique_ptr<Fabric>>()>;
 
 /// On the data loop, whose fabric it is.
 Task<Result<>> open_line(MakeFabric make, const ClientConfig& client, const GroupConfig& config,
-                         std::unique_ptr<GroupLine>& line) {
+                         NcclParts nccl, std::unique_ptr<GroupLine>& line) {
+  NcclParts with = std::move(nccl);
   Result<std::unique_ptr<Fabric>> made = make();
   if (!made) co_return fail(made.error());
   GroupTerms terms;
@@ -55,6 +80,11 @@ Task<Result<>> open_line(MakeFabric make, const ClientConfig& client, const Grou
   const Result<Address> listening =
       opened->links.listen(own ? config.members[config.rank] : config.listen);
   if (!listening) co_return fail(listening.error());
+  if (with.library) {
+    opened->collective = std::make_unique<NcclCollective>(
+        with.lane->loop(), std::move(with.library), with.lane->device(), with.lane->slot_bytes(),
+        config.rank, opened->links.size());
+  }
   line = std::move(opened);
   co_return Result<>{};
 }
@@ -62,6 +92,10 @@ Task<Result<>> open_line(MakeFabric make, const ClientConfig& client, const Grou
 /// On the data loop. The line is gone when this has ended.
 Task<Result<>> close_line(std::unique_ptr<GroupLine>& line) {
   co_await line->turn.take(1);
+  if (line->collective) {
+    Task<> closing = line->collective->close();
+    co_await closing;
+  }
   Task<> stopping = line->links.stop();
   co_await stopping;
   line->turn.give(1);
@@ -90,13 +124,17 @@ Task<Result<TransferReport>> replicate(GroupLine& group, ReplicateJob job,
 
 Result<Group> Client::join(const GroupConfig& config) {
   if (const Result<> fine = check_group(config); !fine) return fail(fine.error());
+  Result<NcclParts> nccl = load_nccl(config, *runtime_->core);
+  if (!nccl) return fail(nccl.error());
   auto state = std::make_unique<GroupState>();
+  state->nccl_device = config.nccl_device;
   state->rank = config.rank;
   state->size = static_cast<std::uint32_t>(config.members.size());
   Loop& loop = runtime_->data_loop();
   const ClientConfig& client = runtime_->core->config();
   const MakeFabric make = [this, &client, &loop] { return runtime_->make_fabric(client, loop); };
-  const Result<> opened = runtime_->run(loop, open_line(make, client, config, state->line));
+  const Result<> opened =
+      runtime_->run(loop, open_line(make, client, config, std::move(*nccl), state->line));
   if (!opened) return fail(opened.error());
   state->leave = [runtime = runtime_.get()](std::unique_ptr<GroupLine>& line) {
     runtime->run_to_its_end(runtime->data_loop(), [&line] { return close_line(line); });
@@ -123,6 +161,8 @@ Operation<TransferReport> Client::replicate_to_async(const Group& group,
       if (!fits) return runtime_->refused(fits.error());
     }
     job.lane = *lane;
+    const bool by_nccl = (*lane)->ordinal() == group.state().nccl_device;
+    if (by_nccl) job.collective = group.state().line->collective.get();
     job.after = static_cast<cuda::RawEvent>(options.memory.after);
   }
   job.root = blocks.root;

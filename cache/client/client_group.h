@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "cache/group/collective.h"
 #include "cache/group/group_links.h"
 #include "membrain/group.h"
 #include "transport/completion.h"
@@ -20,7 +21,8 @@ struct GroupLine {
 
   std::unique_ptr<Fabric> fabric;
   GroupLinks links;
-  CreditWindow turn;  ///< one replication at a time
+  std::unique_ptr<Collective> collective;  ///< null: none is wanted, or there
+  CreditWindow turn;                       ///< one replication at a time
 };
 
 struct detail::GroupState {
@@ -30,6 +32,7 @@ struct detail::GroupState {
 
   std::uint32_t rank = 0;
   std::uint32_t size = 0;
+  int nccl_device = -1;
   /// Of calls, those that were refused too: else this member would be out of step for ever.
   std::uint64_t last_sequence = 0;
   std::unique_ptr<GroupLine> line;

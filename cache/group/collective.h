@@ -33,7 +33,7 @@ class Collective {
 
   /// The lane's, in reports. Static storage.
   [[nodiscard]] virtual std::string_view name() const noexcept = 0;
-  /// How many blocks can go at once, of so many bytes, each in so many of the GPU's chunks; 0: none.
+  /// How many blocks of so many bytes can go at once, each in so many of the GPU's chunks; 0: none.
   [[nodiscard]] virtual std::uint32_t most_blocks(std::uint64_t block_bytes,
                                                   std::size_t pieces) const noexcept = 0;
   /// The communicator that there is; all zeros if there is none.

@@ -39,6 +39,9 @@ class DeviceLane {
   DeviceLane& operator=(const DeviceLane&) = delete;
 
   [[nodiscard]] Loop& loop() const noexcept { return loop_; }
+  [[nodiscard]] const std::shared_ptr<const cuda::Device>& device() const noexcept {
+    return device_;
+  }
   [[nodiscard]] int ordinal() const noexcept { return device_->ordinal(); }
   [[nodiscard]] std::size_t slot_count() const noexcept { return slots_; }
   [[nodiscard]] std::size_t slot_bytes() const noexcept { return staging_->slot_bytes(); }

@@ -21,6 +21,10 @@ struct GroupConfig {
   std::uint32_t rank = 0;            ///< of this client among the members
   std::vector<std::string> members;  ///< where each is reached: "host:port"; 2 to 1024
   std::string listen;                ///< where this one listens; empty: members[rank]
+  /// The GPU (one of ClientConfig::devices) to which blocks come by NCCL where every member names
+  /// one and has NCCL 2.20 or later (libnccl.so.2); -1: none. Its communicator takes some hundreds
+  /// of MiB of the GPU from the first replication on. Where it fails, blocks come without it.
+  int nccl_device = -1;
 };
 
 /// A client's place in a group (`Client::join`). Destroying it leaves the group.

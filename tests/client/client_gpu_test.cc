@@ -3,13 +3,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <thread>
 #include <vector>
 
+#include "bench/free_port.h"
 #include "tests/client/mapped_house.h"
 #include "transport/cuda/memory.h"
 #include "transport/cuda/stream.h"
@@ -230,6 +233,67 @@ TEST_P(GpuClient, SharesNothingUnlessToldWhere) {
   ASSERT_FALSE(shared);
   EXPECT_EQ(shared.error().code, Errc::unavailable);
   EXPECT_TRUE(client->unshare(layout(), {}));
+}
+
+/// By NCCL on the fake GPU; on a real one NCCL does not take two members on the same, and the tree
+/// brings them.
+TEST_P(GpuClient, AGroupGetsTheRootsBlocksAtOnce) {
+  constexpr std::uint32_t kMembers = 2;
+  GroupConfig config;
+  config.name = "gpus";
+  config.nccl_device = kGpu;
+  for (std::uint32_t rank = 0; rank < kMembers; ++rank) {
+    config.members.push_back("127.0.0.1:" + std::to_string(free_port()));
+  }
+  std::vector<std::unique_ptr<Client>> clients;
+  std::vector<Group> groups;
+  for (config.rank = 0; config.rank < kMembers; ++config.rank) {
+    clients.push_back(gpu_client(false));
+    auto joined = clients.back()->join(config);
+    ASSERT_TRUE(joined) << joined.error().context;
+    groups.push_back(std::move(*joined));
+  }
+  const std::vector<std::byte> bytes = content(cache_->size(), 77);
+  const std::vector<BlockHash> names = hashes();
+  const char* const driver = std::getenv("MEMBRAIN_TEST_CUDA");
+  const bool fake = driver != nullptr && std::string_view(driver) == "fake";
+  for (int round = 0; round < 2; ++round) {
+    fill(bytes);
+    std::array<Result<TransferReport>, kMembers> reports;
+    {
+      std::vector<std::jthread> ranks;
+      for (std::uint32_t rank = 0; rank < kMembers; ++rank) {
+        ranks.emplace_back([&, rank] {
+          std::vector<std::uint32_t> ids(kBlocks);
+          for (std::uint32_t i = 0; i < kBlocks; ++i) ids[i] = rank == 0 ? i : 2 * kBlocks - 1 - i;
+          Replication blocks;
+          blocks.hashes = names;
+          blocks.ids = ids;
+          TransferOptions options = on_gpu();
+          options.timeout = std::chrono::seconds(20);
+          reports[rank] = clients[rank]->replicate_to(groups[rank], layout(), blocks, options);
+        });
+      }
+    }
+    for (const auto& report : reports) {
+      ASSERT_TRUE(report) << report.error().context;
+      EXPECT_EQ(report->ok_count(), kBlocks);
+      const auto by_nccl = report->lane_bytes.find("nccl");
+      EXPECT_TRUE(!fake || by_nccl != report->lane_bytes.end());
+    }
+    EXPECT_TRUE(held() == mirrored(bytes));
+  }
+}
+
+TEST_P(GpuClient, AGroupNamesAGpuThatTheClientHas) {
+  const auto client = gpu_client(false);
+  GroupConfig config;
+  config.name = "gpus";
+  config.nccl_device = kGpu + 1;
+  config.members = {"127.0.0.1:1", "127.0.0.1:2"};
+  const auto joined = client->join(config);
+  ASSERT_FALSE(joined);
+  EXPECT_EQ(joined.error().code, Errc::invalid_argument);
 }
 
 TEST_P(GpuClient, SaysWhichGpuIsMissing) {

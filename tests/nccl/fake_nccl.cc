@@ -2,6 +2,7 @@
 #include "tests/nccl/fake_nccl.h"
 
 #include <algorithm>
+#include <condition_variable>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -43,6 +44,8 @@ std::size_t open_communicators = 0;
 std::int32_t reported_version = 22203;
 bool member_lost = false;
 bool hanging = false;
+bool blocking = false;
+std::condition_variable unblocked;
 
 /// The lock is held.
 Status verdict() {
@@ -90,6 +93,13 @@ void hang(bool on) {
   const std::lock_guard lock(mutex);
   hanging = on;
 }
+void block(bool on) {
+  {
+    const std::lock_guard lock(mutex);
+    blocking = on;
+  }
+  unblocked.notify_all();
+}
 void spoil_every(std::uint64_t broadcasts) {
   const std::lock_guard lock(mutex);
   spoil = broadcasts;
@@ -118,7 +128,8 @@ Status ncclGetUniqueId(UniqueId* id) {
 
 Status ncclCommInitRankConfig(Comm* comm, std::int32_t size, UniqueId id, std::int32_t rank,
                               Config* config) {
-  const std::lock_guard lock(mutex);
+  std::unique_lock lock(mutex);
+  unblocked.wait(lock, [] { return !blocking; });
   if (const Status status = verdict(); status != kSuccess) return status;
   if (config->magic != 0xcafebeef || config->blocking != 0) return kInvalidArgument;
   std::shared_ptr<World>& world = worlds[std::string(id.bytes.data(), id.bytes.size())];

@@ -16,6 +16,8 @@ std::uint64_t calls();
 void lose_member(bool lost);
 /// Broadcasts of which nothing arrives any more, until it is repaired.
 void hang(bool on);
+/// Members that come stand in the call that makes their communicator, for so long.
+void block(bool on);
 /// Every so many broadcasts a bit is turned over on the way; 0: never.
 void spoil_every(std::uint64_t broadcasts);
 /// Communicators that were not aborted.
