@@ -2,6 +2,8 @@
 //
 //   copy/to_gpu, copy/from_gpu    one plain copy of pinned memory: the limit of `scatter`, `gather`
 //   scatter/PIECE, gather/PIECE   the same bytes as pieces of a paged cache, by a staging slot
+//   pull/PIECE                    the same out of page-locked memory, hashed on the device
+//   hashed/PIECE                  the same with the host's copy and hash before `scatter`
 //   copy/on_gpu, chunks/PIECE     on the device alone: a plain copy, and the kernel
 //   checksum/BLOCK                XXH3-128 on the device
 //
@@ -14,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/copy.h"
 #include "transport/cuda/checksum.h"
 #include "transport/cuda/staging.h"
 
@@ -25,6 +28,7 @@ using cuda::DeviceBuffer;
 using cuda::DeviceBytes;
 using cuda::DeviceHasher;
 using cuda::DevicePiece;
+using cuda::PinnedBuffer;
 using cuda::StagingSlot;
 using cuda::Stream;
 
@@ -36,6 +40,7 @@ std::string library = "libcuda.so.1";
 struct Bench {
   std::shared_ptr<const cuda::Device> device;
   std::unique_ptr<StagingSlot> slot;
+  std::unique_ptr<PinnedBuffer> arena;  ///< a node's, so to say
   std::unique_ptr<DeviceBuffer> from;
   std::unique_ptr<DeviceBuffer> to;
   std::unique_ptr<Stream> stream;
@@ -46,7 +51,9 @@ Bench& bench() {
     Bench bench;
     const auto driver = cuda::Driver::load(library);
     bench.device = cuda::Device::open(driver.value(), 0).value();
-    bench.slot = StagingSlot::create(bench.device, kBlockBytes).value();
+    bench.slot = StagingSlot::create(bench.device, kBlockBytes, true).value();
+    bench.arena =
+        std::make_unique<PinnedBuffer>(PinnedBuffer::allocate(bench.device, kBlockBytes).value());
     const auto room = [&] {
       return std::make_unique<DeviceBuffer>(
           DeviceBuffer::allocate(bench.device, 2 * kOnGpuBytes).value());
@@ -98,6 +105,32 @@ void move_pieces(benchmark::State& state, bool to_gpu, std::size_t piece) {
   for (auto _ : state) {
     Result<> done = to_gpu ? on.slot->scatter(pieces, nothing, nullptr)
                            : on.slot->gather(pieces, nullptr, nothing, nullptr);
+    if (done) done = on.slot->synchronize();
+    if (!went_well(state, done)) break;
+  }
+  count_bytes(state, kBlockBytes);
+}
+
+/// A hit on the same host, as the GPU does it by itself, or as the host does it.
+void move_hit(benchmark::State& state, bool by_gpu, std::size_t piece) {
+  Bench& on = bench();
+  const std::vector<DevicePiece> pieces = pieces_of(*on.to, piece);
+  const cuda::HostRun run{on.arena->address(), kBlockBytes, 0};
+  const auto nothing = [](void*) {};
+  for (auto _ : state) {
+    Result<> done;
+    if (by_gpu) {
+      done = on.slot->pull({&run, 1}, true, nothing, nullptr);
+      if (done) done = on.slot->synchronize();
+      if (done) benchmark::DoNotOptimize(on.slot->sums());
+      if (done) done = on.slot->spread(pieces, nothing, nullptr);
+    } else {
+      HashedCopy copy(copy_way(kBlockBytes));
+      copy.add(on.slot->host().data(), on.arena->bytes());
+      benchmark::DoNotOptimize(copy.finish());
+      fence_streams();
+      done = on.slot->scatter(pieces, nothing, nullptr);
+    }
     if (done) done = on.slot->synchronize();
     if (!went_well(state, done)) break;
   }
@@ -158,6 +191,8 @@ void add_rows() {
     const std::string size = std::to_string(piece);
     add_row("scatter/" + size, [=](benchmark::State& state) { move_pieces(state, true, piece); });
     add_row("gather/" + size, [=](benchmark::State& state) { move_pieces(state, false, piece); });
+    add_row("pull/" + size, [=](benchmark::State& state) { move_hit(state, true, piece); });
+    add_row("hashed/" + size, [=](benchmark::State& state) { move_hit(state, false, piece); });
   }
   add_row("copy/on_gpu", [](benchmark::State& state) { copy_on_gpu(state); });
   for (const std::size_t piece : {4096U, 32768U, 262144U}) {

@@ -12,6 +12,7 @@ from pathlib import Path
 TARGETS = [
     ("scatter/32768", "copy/to_gpu", 0.9),
     ("gather/32768", "copy/from_gpu", 0.9),
+    ("pull/32768", "copy/to_gpu", 0.8),
     ("chunks/32768", "copy/on_gpu", 0.8),
     ("checksum/2097152", "copy/on_gpu", 1.0),
 ]

@@ -301,7 +301,8 @@ Task<Result<TransferReport>> ClientCore::fetch(std::shared_ptr<const Match::Stat
       *lane == nullptr
           ? fetch_to_host(std::move(match), std::move(items), std::move(options), std::move(cancel))
           : fetch_to_device(**lane, {std::move(options), std::move(cancel), deadline},
-                            std::move(match), std::move(items), host_fetch_);
+                            std::move(match), std::move(items), host_fetch_,
+                            {[this] { return arenas(); }, config_.verify_checksums});
   Result<TransferReport> report = co_await fetching;
   if (--fetches_ == 0) background_.fetch_ended();
   transfer_ended();

@@ -87,6 +87,8 @@ class ClientCore final : private SessionListener {
   /// How blocks come to the host on their way to a GPU, if not the checked way alone. Before
   /// `start`.
   void set_host_fetch(HostFetch fetch) { host_fetch_ = std::move(fetch); }
+  /// What page-locks mapped arenas for the GPUs. Before `start`.
+  void set_pinner(std::unique_ptr<ArenaPinner> pinner) { mapped_.set_pinner(std::move(pinner)); }
   /// The checked way to the host, inside a `fetch`.
   Task<Result<TransferReport>> fetch_to_host(std::shared_ptr<const Match::State> match,
                                              FetchList items, TransferOptions options,

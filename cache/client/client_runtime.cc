@@ -97,8 +97,10 @@ Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig conf
   runtime->copies = std::make_unique<CopyPool>(config.copy_threads);
   auto opener = config.mapped ? std::make_unique<DoorOpener>(runtime->control_loop) : nullptr;
   std::unique_ptr<Windows> windows = runtime->make_windows(config);
-  auto devices = runtime->open_devices(config, config.staging_slots);
+  auto devices = runtime->open_devices(config, config.staging_slots, config.pin_arenas);
   if (!devices) return fail(devices.error());
+  const bool pins = config.pin_arenas && config.mapped && !devices->empty();
+  auto pinner = pins ? std::make_unique<ArenaPins>(devices->front()->device()) : nullptr;
   runtime->core =
       std::make_unique<ClientCore>(*runtime->control, *runtime->data, std::move(config), host_id(),
                                    std::move(opener), std::move(*devices), std::move(windows));
@@ -107,6 +109,7 @@ Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig conf
         return at.fetch_to_host(std::move(match), std::move(items), std::move(options),
                                 std::move(cancel));
       });
+  runtime->core->set_pinner(std::move(pinner));
   runtime->watch_ports();
   if (const Result<> begun = runtime->start_threads(); !begun) return fail(begun.error());
   const Result<> started = runtime->run(runtime->control_loop, runtime->core->start());
@@ -121,7 +124,7 @@ Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig conf
 }
 
 Result<std::vector<std::unique_ptr<DeviceLane>>> Client::Runtime::open_devices(
-    const ClientConfig& config, std::uint32_t slots) {
+    const ClientConfig& config, std::uint32_t slots, bool pulls) {
   std::vector<std::unique_ptr<DeviceLane>> lanes;
   if (config.devices.empty()) return lanes;
   const Result<std::shared_ptr<const cuda::Driver>> driver = cuda::Driver::load();
@@ -130,7 +133,7 @@ Result<std::vector<std::unique_ptr<DeviceLane>>> Client::Runtime::open_devices(
     const Result<std::shared_ptr<const cuda::Device>> device = cuda::Device::open(*driver, ordinal);
     if (!device) return fail(device.error());
     Result<std::unique_ptr<DeviceLane>> lane =
-        DeviceLane::open(data_loop(), *device, slots, config.staging_slot_bytes);
+        DeviceLane::open(data_loop(), *device, slots, config.staging_slot_bytes, pulls);
     if (!lane) return fail(lane.error());
     lanes.push_back(std::move(*lane));
   }

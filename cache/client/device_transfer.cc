@@ -1,6 +1,7 @@
 #include "cache/client/device_transfer.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "cache/client/fetch.h"
@@ -121,9 +122,9 @@ void DeviceTransfer::add_pieces(std::size_t item, std::vector<cuda::DevicePiece>
   });
 }
 
-void DeviceTransfer::count(std::uint64_t bytes, const TransferReport& host) {
+void DeviceTransfer::count(std::uint64_t bytes, const LaneBytes& lanes) {
   report_.bytes += bytes;
-  for (const auto& [lane, moved] : host.lane_bytes) report_.lane_bytes[lane] += moved;
+  for (const auto& [lane, moved] : lanes) report_.lane_bytes[lane] += moved;
 }
 
 void DeviceTransfer::end(std::size_t item, const ItemOutcome& outcome) {
@@ -135,8 +136,8 @@ void DeviceTransfer::end_all(Group group, Errc why) {
   for (std::size_t i = 0; i < group.count; ++i) end(group.first + i, {.why = why});
 }
 
-void DeviceTransfer::end_refused(Group group, const Error& why) {
-  end_all(group, why.code);
+void DeviceTransfer::end_refused(std::span<const std::uint32_t> items, const Error& why) {
+  for (const std::uint32_t item : items) end(item, {.why = why.code});
   if (why.code != Errc::cancelled && !refused_) refused_ = why;
 }
 
@@ -145,11 +146,12 @@ namespace {
 class DeviceFetch final : public DeviceTransfer {
  public:
   DeviceFetch(DeviceLane& lane, DeviceTerms terms, std::shared_ptr<const Match::State> match,
-              FetchList items, HostFetch fetch)
+              FetchList items, HostFetch fetch, PullTerms pull)
       : DeviceTransfer(lane, std::move(terms)),
         match_(std::move(match)),
         items_(std::move(items)),
-        fetch_(std::move(fetch)) {}
+        fetch_(std::move(fetch)),
+        pull_(std::move(pull)) {}
 
  private:
   Result<> check_items() const override {
@@ -166,20 +168,23 @@ class DeviceFetch final : public DeviceTransfer {
   Place place(std::size_t item) const noexcept override { return items_[item].into; }
 
   Task<> move(Group group, DeviceLane::Slot& slot) override {
-    FetchList staged = items_.staged(group.first, group.count, slot.host().data());
+    Task<std::vector<std::uint32_t>> pulling = pull(group, slot);
+    const std::vector<std::uint32_t> rest = co_await pulling;
+    if (rest.empty()) co_return;
+    FetchList staged = items_.picked(rest).staged(0, rest.size(), slot.host().data());
     Task<Result<TransferReport>> fetching =
         fetch_(match_, std::move(staged), options_now(), host_token());
     const Result<TransferReport> got = co_await fetching;
     if (!got) {
-      end_refused(group, got.error());
+      end_refused(rest, got.error());
       co_return;
     }
     std::vector<cuda::DevicePiece> pieces;
     std::uint64_t bytes = 0;
-    for (std::size_t i = 0; i < group.count; ++i) {
-      const std::uint64_t size = place(group.first + i).size_bytes();
+    for (std::size_t i = 0; i < rest.size(); ++i) {
+      const std::uint64_t size = place(rest[i]).size_bytes();
       if (got->items[i].ok) {
-        add_pieces(group.first + i, pieces);
+        add_pieces(rest[i], pieces);
         bytes += size;
       } else {
         pieces.push_back({0, size});
@@ -190,16 +195,39 @@ class DeviceFetch final : public DeviceTransfer {
       Task<Result<>> scattering = lane().scatter(slot, pieces);
       landed = co_await scattering;
     }
-    if (landed) count(bytes, *got);
-    for (std::size_t i = 0; i < group.count; ++i) {
+    if (landed) count(bytes, got->lane_bytes);
+    for (std::size_t i = 0; i < rest.size(); ++i) {
       const bool lost = got->items[i].ok && !landed;
-      end(group.first + i, lost ? ItemOutcome{.why = landed.error().code} : got->items[i]);
+      end(rest[i], lost ? ItemOutcome{.why = landed.error().code} : got->items[i]);
     }
+  }
+
+  /// Lets the GPU read what it can by itself, and ends that. The others.
+  Task<std::vector<std::uint32_t>> pull(Group group, DeviceLane::Slot& slot) {
+    ArenaPull pulling(lane(), slot, pull_);
+    for (std::size_t i = 0; i < group.count; ++i) {
+      pulling.offer(*match_, items_[group.first + i], group.first + i);
+    }
+    Task<std::vector<std::size_t>> running = pulling.run();
+    const std::vector<std::size_t> here = co_await running;
+    if (!here.empty()) count(pulling.bytes(), {{kPulledLane, pulling.bytes()}});
+    std::vector<std::uint32_t> rest;
+    auto next = here.begin();
+    for (std::size_t item = group.first; item < group.first + group.count; ++item) {
+      if (next != here.end() && *next == item) {
+        ++next;
+        end(item, {.ok = true});
+      } else {
+        rest.push_back(static_cast<std::uint32_t>(item));
+      }
+    }
+    co_return rest;
   }
 
   std::shared_ptr<const Match::State> match_;
   FetchList items_;
   HostFetch fetch_;
+  PullTerms pull_;
 };
 
 class DeviceStore final : public DeviceTransfer {
@@ -223,10 +251,12 @@ class DeviceStore final : public DeviceTransfer {
     Task<Result<TransferReport>> storing = store_(std::move(staged), options_now(), host_token());
     const Result<TransferReport> kept = co_await storing;
     if (!kept) {
-      end_refused(group, kept.error());
+      std::vector<std::uint32_t> all(group.count);
+      std::iota(all.begin(), all.end(), static_cast<std::uint32_t>(group.first));
+      end_refused(all, kept.error());
       co_return;
     }
-    count(kept->bytes, *kept);
+    count(kept->bytes, kept->lane_bytes);
     for (std::size_t i = 0; i < group.count; ++i) end(group.first + i, kept->items[i]);
   }
 
@@ -238,9 +268,9 @@ class DeviceStore final : public DeviceTransfer {
 
 Task<Result<TransferReport>> fetch_to_device(DeviceLane& lane, DeviceTerms terms,
                                              std::shared_ptr<const Match::State> match,
-                                             FetchList items, HostFetch fetch) {
-  DeviceFetch fetching(lane, std::move(terms), std::move(match), std::move(items),
-                       std::move(fetch));
+                                             FetchList items, HostFetch fetch, PullTerms pull) {
+  DeviceFetch fetching(lane, std::move(terms), std::move(match), std::move(items), std::move(fetch),
+                       std::move(pull));
   Task<Result<TransferReport>> running = fetching.run();
   co_return co_await running;
 }

@@ -4,11 +4,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "base/clock.h"
+#include "cache/client/arena_pull.h"
 #include "cache/client/cancel_token.h"
 #include "cache/client/fetch_list.h"
 #include "cache/client/match_state.h"
@@ -75,11 +79,12 @@ class DeviceTransfer {
   Task<Result<>> gather(Group group, DeviceLane::Slot& slot);
   /// Adds the pieces of an item to a list.
   void add_pieces(std::size_t item, std::vector<cuda::DevicePiece>& pieces) const;
-  void count(std::uint64_t bytes, const TransferReport& host);
+  using LaneBytes = std::map<std::string, std::uint64_t>;
+  void count(std::uint64_t bytes, const LaneBytes& lanes);
   void end(std::size_t item, const ItemOutcome& outcome);
   void end_all(Group group, Errc why);
-  /// A host transfer did not take place.
-  void end_refused(Group group, const Error& why);
+  /// A host transfer of these did not take place.
+  void end_refused(std::span<const std::uint32_t> items, const Error& why);
 
  private:
   Result<> plan();
@@ -98,11 +103,12 @@ class DeviceTransfer {
   bool cancelled_ = false;
 };
 
-/// A fetch into a GPU's memory: into slots, verified there, and over in one copy a group. What did
-/// not come is passed over: nothing of it reaches the GPU.
+/// A fetch into a GPU's memory: what lies in arenas that it reads itself comes from there; the rest
+/// into slots, verified there, and over in one copy a group. What did not come is passed over:
+/// nothing of it reaches the GPU.
 [[nodiscard]] Task<Result<TransferReport>> fetch_to_device(
     DeviceLane& lane, DeviceTerms terms, std::shared_ptr<const Match::State> match, FetchList items,
-    HostFetch fetch);
+    HostFetch fetch, PullTerms pull);
 
 /// Which of these blocks are there already.
 using AskKnown = std::function<Task<std::vector<bool>>(const StoreList& list)>;

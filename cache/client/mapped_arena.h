@@ -42,6 +42,8 @@ class MappedArena {
 
   [[nodiscard]] NodeId node() const noexcept { return node_; }
   [[nodiscard]] Incarnation life() const noexcept { return life_; }
+  /// All that blocks lie in.
+  [[nodiscard]] std::span<const std::byte> slots() const noexcept { return slots_; }
 
   /// Fetches the seal into the cache.
   void prefetch(const Location& at) const noexcept;

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "cache/memory/bell.h"
 
 namespace membrain {
 
@@ -17,7 +18,7 @@ MappedNodes::MappedNodes(Loop& loop, std::unique_ptr<ArenaOpener> opener, std::s
     : loop_(loop), opener_(std::move(opener)), host_(std::move(host)), settled_(loop.ready()) {}
 
 MappedNodes::~MappedNodes() {
-  check(opening_ == 0, "MappedNodes were destroyed at a door");
+  check(opening_ == 0 && pinning_ == 0, "MappedNodes were destroyed at a door");
 }
 
 bool MappedNodes::mappable(const wire::NodeEntry& node) const noexcept {
@@ -61,6 +62,10 @@ Task<> MappedNodes::open(wire::NodeEntry node) {
     if (arena) {
       neighbour.arena = std::move(*arena);
       publish();
+      if (pinner_ && !stopped_) {
+        ++pinning_;
+        loop_.spawn(pin(wanted.node, neighbour.arena));
+      }
     } else if (!std::exchange(neighbour.told, true)) {
       log(LogLevel::info,
           "node {} is on this host, but its arena cannot be mapped ({}): it is asked",
@@ -68,6 +73,30 @@ Task<> MappedNodes::open(wire::NodeEntry node) {
     }
   }
   --opening_;
+  settled_.raise();
+}
+
+Task<> MappedNodes::pin(NodeId node, std::shared_ptr<const MappedArena> arena) {
+  struct End {
+    ArenaPinner::Pinned pinned;
+    std::atomic<bool> come = false;
+  };
+  const std::shared_ptr<const MappedArena> wanted = std::move(arena);
+  const auto end = std::make_shared<End>();
+  const auto bell = std::make_shared<Bell>(loop_);
+  pinner_->pin(wanted, [end, bell](ArenaPinner::Pinned pinned) {
+    end->pinned = std::move(pinned);
+    end->come.store(true, std::memory_order_release);
+    bell->ring();
+  });
+  Task<> waiting = bell->until([&end] { return end->come.load(std::memory_order_acquire); });
+  co_await waiting;
+  const auto found = neighbours_.find(node);
+  if (found != neighbours_.end() && found->second.arena == wanted) {
+    found->second.pinned = std::move(end->pinned);
+    publish();
+  }
+  --pinning_;
   settled_.raise();
 }
 
@@ -111,7 +140,7 @@ void MappedNodes::publish() {
   bool any = false;
   for (const auto& [id, neighbour] : neighbours_) {
     if (!neighbour.arena) continue;
-    set->add(neighbour.arena, neighbour.writable, neighbour.writable_refused);
+    set->add(neighbour.arena, neighbour.writable, neighbour.writable_refused, neighbour.pinned);
     any = true;
   }
   const std::lock_guard lock(mutex_);
@@ -131,7 +160,8 @@ Task<> MappedNodes::settle() {
 
 Task<> MappedNodes::stop() {
   stopped_ = true;
-  while (opening_ != 0) co_await settled_;
+  if (pinner_) pinner_->stop();
+  while (opening_ != 0 || pinning_ != 0) co_await settled_;
   neighbours_.clear();
   publish();
 }

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/ids.h"
+#include "cache/client/arena_pins.h"
 #include "cache/client/mapped_arena.h"
 #include "cache/client/writable_arena.h"
 #include "membrain/result.h"
@@ -40,9 +41,10 @@ class ArenaSet {
 
   using Writable = std::shared_ptr<const WritableArena>;
 
-  /// `writable` may be null; `refused`: it will not come.
-  void add(Arena arena, Writable writable = nullptr, bool refused = true) {
-    arenas_.push_back({std::move(arena), std::move(writable), refused});
+  /// `writable` may be null; `refused`: it will not come. `pinned` may be null, too.
+  void add(Arena arena, Writable writable = nullptr, bool refused = true,
+           ArenaPinner::Pinned pinned = nullptr) {
+    arenas_.push_back({std::move(arena), std::move(writable), refused, std::move(pinned)});
   }
   /// Null if that node's arena is not mapped.
   [[nodiscard]] const Arena* find(NodeId node) const noexcept {
@@ -53,6 +55,11 @@ class ArenaSet {
   [[nodiscard]] Writable writable(NodeId node) const noexcept {
     const Entry* found = entry(node);
     return found != nullptr ? found->writable : nullptr;
+  }
+  /// GPUs read that node's arena by themselves.
+  [[nodiscard]] bool pinned(NodeId node) const noexcept {
+    const Entry* found = entry(node);
+    return found != nullptr && found->pinned != nullptr;
   }
   /// Asking for it may make it so.
   [[nodiscard]] bool may_become_writable(NodeId node) const noexcept {
@@ -65,6 +72,7 @@ class ArenaSet {
     Arena arena;
     Writable writable;
     bool refused = false;
+    ArenaPinner::Pinned pinned;
   };
   [[nodiscard]] const Entry* entry(NodeId node) const noexcept {
     for (const Entry& one : arenas_) {  // as many as nodes on one host: few
@@ -78,7 +86,8 @@ class ArenaSet {
 
 /// Follows the shard's list of nodes: one that is alive, on this host, and has a door is mapped,
 /// once in each of its lives. One that is not is forgotten; its memory is unmapped when the last
-/// reader has let go of it. What cannot be mapped is tried again with the next list.
+/// reader has let go of it. What cannot be mapped is tried again with the next list. With a pinner,
+/// what is mapped is page-locked for the GPUs, meanwhile it is used as it is.
 ///
 /// Threads  The control loop's, but for `arenas`: any.
 class MappedNodes {
@@ -90,6 +99,9 @@ class MappedNodes {
   ~MappedNodes();
   MappedNodes(const MappedNodes&) = delete;
   MappedNodes& operator=(const MappedNodes&) = delete;
+
+  /// Before the first `update`.
+  void set_pinner(std::unique_ptr<ArenaPinner> pinner) { pinner_ = std::move(pinner); }
 
   void update(const std::vector<wire::NodeEntry>& nodes);
   /// A mapped node's arena is wanted for writing; `done` finishes when it is in `arenas`, or will
@@ -112,19 +124,23 @@ class MappedNodes {
     std::shared_ptr<const MappedArena> arena;
     std::shared_ptr<const WritableArena> writable;
     bool writable_refused = false;
+    ArenaPinner::Pinned pinned;
     std::vector<Completion*> writers;  ///< wait for it
   };
 
   [[nodiscard]] bool mappable(const wire::NodeEntry& node) const noexcept;
   Task<> open(wire::NodeEntry node);
   Task<> open_writable(wire::NodeEntry node);
+  Task<> pin(NodeId node, std::shared_ptr<const MappedArena> arena);
   void publish();
 
   Loop& loop_;
   const std::unique_ptr<ArenaOpener> opener_;
   const std::string host_;
   std::map<NodeId, Neighbour> neighbours_;
+  std::unique_ptr<ArenaPinner> pinner_;  ///< may be null
   std::uint32_t opening_ = 0;
+  std::uint32_t pinning_ = 0;
   bool stopped_ = false;
   Signal settled_;
 

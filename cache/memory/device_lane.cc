@@ -21,11 +21,12 @@ void ring(void* bell) {
 }  // namespace
 
 DeviceLane::DeviceLane(Loop& loop, std::shared_ptr<const cuda::Device> device,
-                       std::unique_ptr<cuda::Staging> staging)
+                       std::unique_ptr<cuda::Staging> staging, bool pulls)
     : loop_(loop),
       device_(std::move(device)),
       staging_(std::move(staging)),
-      slots_(staging_->free_slots()) {}
+      slots_(staging_->free_slots()),
+      pulls_(pulls) {}
 
 DeviceLane::~DeviceLane() {
   check(staging_->free_slots() == slots_ && waiting_.empty(),
@@ -34,10 +35,13 @@ DeviceLane::~DeviceLane() {
 
 Result<std::unique_ptr<DeviceLane>> DeviceLane::open(Loop& loop,
                                                      std::shared_ptr<const cuda::Device> device,
-                                                     std::size_t slots, std::size_t slot_bytes) {
-  Result<std::unique_ptr<cuda::Staging>> staging = cuda::Staging::create(device, slots, slot_bytes);
+                                                     std::size_t slots, std::size_t slot_bytes,
+                                                     bool pulls) {
+  Result<std::unique_ptr<cuda::Staging>> staging =
+      cuda::Staging::create(device, slots, slot_bytes, pulls);
   if (!staging) return fail(staging.error());
-  return std::unique_ptr<DeviceLane>(new DeviceLane(loop, std::move(device), std::move(*staging)));
+  return std::unique_ptr<DeviceLane>(
+      new DeviceLane(loop, std::move(device), std::move(*staging), pulls));
 }
 
 Result<> DeviceLane::check_memory(const Place& place) const {
@@ -147,6 +151,24 @@ Task<Result<>> DeviceLane::gather(Slot& slot, std::span<const cuda::DevicePiece>
 
 Task<Result<>> DeviceLane::scatter(Slot& slot, std::span<const cuda::DevicePiece> to) {
   const Result<> queued = slot.slot_->scatter(to, &ring, &bell_of(slot));
+  if (!queued) co_return queued;
+  Task<Result<>> landing = landed(slot);
+  co_return co_await landing;
+}
+
+Task<Result<std::vector<Checksum>>> DeviceLane::pull(Slot& slot,
+                                                     std::span<const cuda::HostRun> from,
+                                                     bool sums) {
+  const Result<> queued = slot.slot_->pull(from, sums, &ring, &bell_of(slot));
+  if (!queued) co_return fail(queued.error());
+  Task<Result<>> landing = landed(slot);
+  const Result<> over = co_await landing;
+  if (!over) co_return fail(over.error());
+  co_return sums ? slot.slot_->sums() : std::vector<Checksum>{};
+}
+
+Task<Result<>> DeviceLane::spread(Slot& slot, std::span<const cuda::DevicePiece> to) {
+  const Result<> queued = slot.slot_->spread(to, &ring, &bell_of(slot));
   if (!queued) co_return queued;
   Task<Result<>> landing = landed(slot);
   co_return co_await landing;

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "base/clock.h"
 #include "cache/memory/bell.h"
@@ -33,7 +34,8 @@ class DeviceLane {
 
   static Result<std::unique_ptr<DeviceLane>> open(Loop& loop,
                                                   std::shared_ptr<const cuda::Device> device,
-                                                  std::size_t slots, std::size_t slot_bytes);
+                                                  std::size_t slots, std::size_t slot_bytes,
+                                                  bool pulls = false);
   ~DeviceLane();
   DeviceLane(const DeviceLane&) = delete;
   DeviceLane& operator=(const DeviceLane&) = delete;
@@ -45,6 +47,8 @@ class DeviceLane {
   [[nodiscard]] int ordinal() const noexcept { return device_->ordinal(); }
   [[nodiscard]] std::size_t slot_count() const noexcept { return slots_; }
   [[nodiscard]] std::size_t slot_bytes() const noexcept { return staging_->slot_bytes(); }
+  /// Its slots were made for `pull`.
+  [[nodiscard]] bool pulls() const noexcept { return pulls_; }
   /// Chunks of the kernel's that a block takes. `invalid_argument` if no slot takes it, or it is
   /// not in this GPU's memory (`check_memory`).
   [[nodiscard]] Result<std::size_t> chunks_of(const Place& block) const;
@@ -82,10 +86,16 @@ class DeviceLane {
   Task<Result<>> gather(Slot& slot, std::span<const cuda::DevicePiece> from);
   /// `slot.host()` -> pieces of the GPU's memory, likewise.
   Task<Result<>> scatter(Slot& slot, std::span<const cuda::DevicePiece> to);
+  /// Page-locked memory of the host -> the slot's memory on the GPU; with `sums`, the checksum of
+  /// every run, made there.
+  Task<Result<std::vector<Checksum>>> pull(Slot& slot, std::span<const cuda::HostRun> from,
+                                           bool sums);
+  /// What was pulled -> pieces of the GPU's memory.
+  Task<Result<>> spread(Slot& slot, std::span<const cuda::DevicePiece> to);
 
  private:
   DeviceLane(Loop& loop, std::shared_ptr<const cuda::Device> device,
-             std::unique_ptr<cuda::Staging> staging);
+             std::unique_ptr<cuda::Staging> staging, bool pulls);
   void give_back(cuda::StagingSlot* slot) noexcept;
   void wake_next() noexcept;
   [[nodiscard]] Bell& bell_of(const Slot& slot) { return *bells_.at(slot.slot_); }
@@ -97,6 +107,7 @@ class DeviceLane {
   std::map<const cuda::StagingSlot*, std::shared_ptr<Bell>> bells_;
   std::unique_ptr<cuda::Staging> staging_;
   const std::size_t slots_;
+  const bool pulls_;
   std::list<Signal*> waiting_;  ///< for a slot
 };
 

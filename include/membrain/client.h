@@ -63,6 +63,11 @@ struct ClientConfig {
   std::uint32_t staging_slots = 4;  ///< transfers that are at a GPU at once
   /// pinned host memory and GPU memory of each of them; no block may be larger
   std::uint64_t staging_slot_bytes = std::uint64_t{8} << 20;
+  /// Page-locks the mapped arenas of this host's nodes for the GPUs, in the background (some
+  /// hundred milliseconds a GiB): then a GPU reads blocks out of them by itself, and the host's
+  /// processors touch no byte. Needs GPUs and drivers that can lock memory which is mapped to be
+  /// read only; where one cannot, blocks go through slots.
+  bool pin_arenas = false;
 
   /// where other engines fetch blocks that this one shares from its GPUs (`Client::share`), e.g.
   /// "10.0.0.7:0" (port 0: any); empty: it shares nothing

@@ -44,8 +44,10 @@ class GpuClient : public MappedHouse {
     stream_.emplace(cuda::Stream::create(device_).value());
   }
 
-  std::unique_ptr<Client> gpu_client(bool mapped, const std::string& share_listen = {}) {
+  std::unique_ptr<Client> gpu_client(bool mapped, const std::string& share_listen = {},
+                                     bool pin_arenas = false) {
     ClientConfig config;
+    config.pin_arenas = pin_arenas;
     config.server = server_->address();
     config.secret = kSecret;
     config.threads = GetParam();
@@ -158,6 +160,37 @@ TEST_P(GpuClient, BlocksGoFromPagesToANodeAndBack) {
 
 TEST_P(GpuClient, BlocksGoFromPagesToAMappedNodeAndBack) {
   there_and_back(true);
+}
+
+/// Once the arena is page-locked, which happens in the background, the GPU reads it by itself: if it
+/// can lock what is mapped to be read only, as the fake one can.
+TEST_P(GpuClient, BlocksComeOutOfAPageLockedArenaWithoutTheHost) {
+  if (!device_->facts().read_only_registration) GTEST_SKIP() << "this GPU cannot";
+  const auto client = gpu_client(true, {}, true);
+  const OpenedNamespace space = open(*client);
+  const std::vector<std::byte> bytes = content(kPlanes * kPlaneBytes, 8);
+  fill(bytes);
+  const RegisteredLayout cache = layout();
+  const std::vector<BlockHash> names = hashes();
+  LayoutStore blocks;
+  blocks.hashes = names;
+  ASSERT_TRUE(client->store(space, cache, blocks, on_gpu()));
+  const Match match = client->lookup(space, names).value();
+  std::vector<std::uint32_t> ids(kBlocks);
+  for (std::uint32_t i = 0; i < kBlocks; ++i) ids[i] = 2 * kBlocks - 1 - i;
+  LayoutFetch fetch;
+  fetch.ids = ids;
+  std::uint64_t by_gpu = 0;
+  const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (by_gpu == 0 && std::chrono::steady_clock::now() < patience) {
+    fill(bytes);
+    auto fetched = client->fetch(match, cache, fetch, on_gpu());
+    ASSERT_TRUE(fetched) << fetched.error().context;
+    ASSERT_EQ(fetched->ok_count(), kBlocks);
+    EXPECT_TRUE(held() == mirrored(bytes));
+    by_gpu = fetched->lane_bytes["mapped_gpu"];
+  }
+  EXPECT_EQ(by_gpu, kBlocks * kPlanes * kPieceBytes);
 }
 
 TEST_P(GpuClient, OffersAreTakenFromTheGpu) {

@@ -1,9 +1,11 @@
 #include "transport/cuda/staging.h"
 
+#include <utility>
+
 namespace membrain::cuda {
 
 Result<std::unique_ptr<StagingSlot>> StagingSlot::create(std::shared_ptr<const Device> device,
-                                                         std::size_t bytes) {
+                                                         std::size_t bytes, bool pulls) {
   Result<PinnedBuffer> host = PinnedBuffer::allocate(device, bytes);
   if (!host) return fail(host.error());
   Result<DeviceBuffer> there = DeviceBuffer::allocate(device, bytes);
@@ -12,11 +14,17 @@ Result<std::unique_ptr<StagingSlot>> StagingSlot::create(std::shared_ptr<const D
   if (!table) return fail(table.error());
   Result<Stream> stream = Stream::create(device);
   if (!stream) return fail(stream.error());
-  Result<Event> mark = Event::create(std::move(device));
+  Result<Event> mark = Event::create(device);
   if (!mark) return fail(mark.error());
+  std::optional<DeviceHasher> hasher;
+  if (pulls) {
+    Result<DeviceHasher> made = DeviceHasher::create(std::move(device), bytes);
+    if (!made) return fail(made.error());
+    hasher.emplace(std::move(*made));
+  }
   return std::unique_ptr<StagingSlot>(new StagingSlot(std::move(*host), std::move(*there),
                                                       std::move(*table), std::move(*stream),
-                                                      std::move(*mark)));
+                                                      std::move(*mark), std::move(hasher)));
 }
 
 void join_runs(std::span<const DevicePiece> pieces, std::vector<DeviceRun>& runs) {
@@ -48,11 +56,11 @@ Result<> StagingSlot::plan(std::span<const DevicePiece> pieces, Way way) {
   join_runs(pieces, runs_);
   table_.clear();
   if (runs_.empty()) return fail(Errc::invalid_argument, "no bytes to move");
-  if (runs_.size() == 1) return {};  // the copy alone will do
+  if (runs_.size() == 1) return {};  // a copy alone will do
   for (const DeviceRun& run : runs_) {
     const Address staged = device_.address() + run.staged_at;
-    const Address to = way == Way::in ? run.address : staged;
-    const Address from = way == Way::in ? staged : run.address;
+    const Address to = way == Way::out ? staged : run.address;
+    const Address from = way == Way::out ? run.address : staged;
     if (!table_.add(to, from, run.bytes)) return fail(Errc::invalid_argument, "too many pieces");
   }
   return {};
@@ -61,47 +69,81 @@ Result<> StagingSlot::plan(std::span<const DevicePiece> pieces, Way way) {
 Result<> StagingSlot::gather(std::span<const DevicePiece> from, RawEvent after, HostCall call,
                              void* data) {
   if (const Result<> planned = plan(from, Way::out); !planned) return planned;
-  Result<> queued = queue(Way::out, after, call, data);
-  // What was queued before the failure may still run.
-  if (!queued) static_cast<void>(stream_.synchronize());
-  return queued;
+  return finish(queue(Way::out, after), call, data);
 }
 
 Result<> StagingSlot::scatter(std::span<const DevicePiece> to, HostCall call, void* data) {
   if (const Result<> planned = plan(to, Way::in); !planned) return planned;
-  Result<> queued = queue(Way::in, nullptr, call, data);
-  if (!queued) static_cast<void>(stream_.synchronize());
-  return queued;
+  return finish(queue(Way::in, nullptr), call, data);
 }
 
-Result<> StagingSlot::queue(Way way, RawEvent after, HostCall call, void* data) {
+Result<> StagingSlot::spread(std::span<const DevicePiece> to, HostCall call, void* data) {
+  if (const Result<> planned = plan(to, Way::spread); !planned) return planned;
+  return finish(queue(Way::spread, nullptr), call, data);
+}
+
+Result<> StagingSlot::pull(std::span<const HostRun> from, bool sums, HostCall call, void* data) {
+  if (from.empty()) return fail(Errc::invalid_argument, "no bytes to move");
+  for (const HostRun& run : from) {
+    if (run.staged_at > device_.size() || run.bytes > device_.size() - run.staged_at) {
+      return fail(Errc::invalid_argument, "more bytes than a staging slot has");
+    }
+  }
+  if (sums && !hasher_) return fail(Errc::invalid_argument, "a staging slot that does not hash");
+  return finish(queue_pull(from, sums), call, data);
+}
+
+Result<> StagingSlot::queue(Way way, RawEvent after) {
   const DeviceRun& first = runs_.front();
   const Address host = host_.address() + first.staged_at;
   const Address staged = device_.address() + first.staged_at;
   const std::uint64_t bytes = runs_.back().staged_at + runs_.back().bytes - first.staged_at;
+  const bool alone = runs_.size() == 1;
   Result<> done;
   if (after != nullptr) done = stream_.wait(after);
-  if (done && runs_.size() == 1) {
-    done = way == Way::in ? stream_.copy(first.address, host, bytes)
-                          : stream_.copy(host, first.address, bytes);
-  } else if (done && way == Way::in) {
-    done = stream_.copy(staged, host, bytes);
-    if (done) done = table_.launch(stream_);
-  } else if (done) {
-    done = table_.launch(stream_);
-    if (done) done = stream_.copy(host, staged, bytes);
+  if (!done) return done;
+  switch (way) {
+    case Way::in:
+      if (alone) return stream_.copy(first.address, host, bytes);
+      done = stream_.copy(staged, host, bytes);
+      return done ? table_.launch(stream_) : done;
+    case Way::out:
+      if (alone) return stream_.copy(host, first.address, bytes);
+      done = table_.launch(stream_);
+      return done ? stream_.copy(host, staged, bytes) : done;
+    case Way::spread:
+      return alone ? stream_.copy(first.address, staged, bytes) : table_.launch(stream_);
   }
+  return done;
+}
+
+Result<> StagingSlot::queue_pull(std::span<const HostRun> from, bool sums) {
+  std::vector<DeviceBytes> staged;
+  for (const HostRun& run : from) {
+    staged.push_back({device_.address() + run.staged_at, run.bytes});
+    const Result<> queued = stream_.copy(staged.back().address, run.address, run.bytes);
+    if (!queued) return queued;
+  }
+  return sums ? hasher_->start(stream_, staged) : Result<>{};
+}
+
+/// After what was queued comes the mark, and the call: when it is made, nothing of this transfer is
+/// touched any more.
+Result<> StagingSlot::finish(Result<> queued, HostCall call, void* data) {
+  Result<> done = std::move(queued);
   if (done) done = mark_.record(stream_);
-  // Last: when it is called, nothing of this transfer is touched any more.
   if (done) done = stream_.then(call, data);
+  // What was queued before the failure may still run.
+  if (!done) static_cast<void>(stream_.synchronize());
   return done;
 }
 
 Result<std::unique_ptr<Staging>> Staging::create(std::shared_ptr<const Device> device,
-                                                 std::size_t slots, std::size_t slot_bytes) {
+                                                 std::size_t slots, std::size_t slot_bytes,
+                                                 bool pulls) {
   std::unique_ptr<Staging> staging(new Staging(slot_bytes));
   for (std::size_t i = 0; i < slots; ++i) {
-    Result<std::unique_ptr<StagingSlot>> slot = StagingSlot::create(device, slot_bytes);
+    Result<std::unique_ptr<StagingSlot>> slot = StagingSlot::create(device, slot_bytes, pulls);
     if (!slot) return fail(slot.error());
     staging->free_.push_back(slot->get());
     staging->slots_.push_back(std::move(*slot));

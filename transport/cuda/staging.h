@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "transport/cuda/checksum.h"
 #include "transport/cuda/chunk_table.h"
 #include "transport/cuda/memory.h"
 #include "transport/cuda/stream.h"
@@ -27,18 +28,26 @@ struct DeviceRun {
   std::uint64_t staged_at = 0;  ///< bytes into the staging memory
 };
 
+/// Bytes of the host's, and where in the slot's memory on the device they go.
+struct HostRun {
+  Address address = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t staged_at = 0;
+};
+
 /// Room for one transfer under way: pinned memory, as much on the device, and a stream.
 ///
-/// Bytes lie in `host()` in the order of the pieces. One direction at a time: `gather` or `scatter`
-/// queues the work, `landed` says that it is over, and only then anything else may be done with the
-/// slot. Runs of pieces that follow each other in memory are moved as one; if there is only one,
-/// the kernel is spared.
+/// Bytes lie in `host()` in the order of the pieces. One thing at a time: `gather`, `scatter`,
+/// `pull` or `spread` queues the work, `landed` says that it is over, and only then anything else
+/// may be done with the slot. Runs of pieces that follow each other in memory are moved as one; if
+/// there is only one, the kernel is spared.
 ///
 /// Threads  One at a time.
 class StagingSlot {
  public:
+  /// With `pulls` it takes some more memory, for checksums on the device.
   static Result<std::unique_ptr<StagingSlot>> create(std::shared_ptr<const Device> device,
-                                                     std::size_t bytes);
+                                                     std::size_t bytes, bool pulls = false);
 
   [[nodiscard]] std::span<std::byte> host() const noexcept { return host_.bytes(); }
 
@@ -48,6 +57,14 @@ class StagingSlot {
   Result<> gather(std::span<const DevicePiece> from, RawEvent after, HostCall call, void* data);
   /// Queues: `host()` -> device pieces.
   Result<> scatter(std::span<const DevicePiece> to, HostCall call, void* data);
+  /// Queues: page-locked memory of somebody else's -> the slot's memory on the device, not by way
+  /// of `host()`. With `sums`, each run is hashed there: then it is as long and as aligned as the
+  /// hasher wants it (DeviceHasher). Slots that were made for it only.
+  Result<> pull(std::span<const HostRun> from, bool sums, HostCall call, void* data);
+  /// Of the runs that were pulled, once that has landed.
+  [[nodiscard]] std::vector<Checksum> sums() const { return hasher_->finish(); }
+  /// Queues: what was pulled -> device pieces.
+  Result<> spread(std::span<const DevicePiece> to, HostCall call, void* data);
   /// True when what was queued is over; a failure when the device has failed. Then, too, nothing is
   /// under way.
   [[nodiscard]] Result<bool> landed() const { return mark_.done(); }
@@ -55,23 +72,27 @@ class StagingSlot {
   Result<> synchronize() { return stream_.synchronize(); }
 
  private:
-  StagingSlot(PinnedBuffer host, DeviceBuffer device, ChunkTable table, Stream stream,
-              Event mark) noexcept
+  StagingSlot(PinnedBuffer host, DeviceBuffer device, ChunkTable table, Stream stream, Event mark,
+              std::optional<DeviceHasher> hasher) noexcept
       : host_(std::move(host)),
         device_(std::move(device)),
         table_(std::move(table)),
         stream_(std::move(stream)),
-        mark_(std::move(mark)) {}
+        mark_(std::move(mark)),
+        hasher_(std::move(hasher)) {}
 
-  enum class Way : std::uint8_t { in, out };  ///< of the device's pieces
+  enum class Way : std::uint8_t { in, out, spread };  ///< into the device's pieces, out of them
   Result<> plan(std::span<const DevicePiece> pieces, Way way);
-  Result<> queue(Way way, RawEvent after, HostCall call, void* data);
+  Result<> queue(Way way, RawEvent after);
+  Result<> queue_pull(std::span<const HostRun> from, bool sums);
+  Result<> finish(Result<> queued, HostCall call, void* data);
 
   PinnedBuffer host_;
   DeviceBuffer device_;
   ChunkTable table_;
   Stream stream_;
   Event mark_;
+  std::optional<DeviceHasher> hasher_;
   std::vector<DeviceRun> runs_;  // of the transfer under way
 };
 
@@ -84,7 +105,8 @@ void join_runs(std::span<const DevicePiece> pieces, std::vector<DeviceRun>& runs
 class Staging {
  public:
   static Result<std::unique_ptr<Staging>> create(std::shared_ptr<const Device> device,
-                                                 std::size_t slots, std::size_t slot_bytes);
+                                                 std::size_t slots, std::size_t slot_bytes,
+                                                 bool pulls = false);
 
   [[nodiscard]] std::size_t slot_bytes() const noexcept { return slot_bytes_; }
   [[nodiscard]] std::size_t free_slots() const noexcept { return free_.size(); }
