@@ -156,9 +156,21 @@ void examine_gpus(const MachineFacts& facts, Findings& say) {
   }
   for (const cuda::DeviceFacts& gpu : facts.gpus) {
     say.ok("gpu", fmt::format("{} at {}: {}, compute capability {}.{}; blocks go through pinned "
-                              "host memory",
+                              "host memory; arenas of this host {}",
                               gpu.name, gpu.pci, format_size(gpu.memory_bytes), gpu.compute / 10,
-                              gpu.compute % 10));
+                              gpu.compute % 10,
+                              gpu.read_only_registration ? "too, or straight (pin_arenas)"
+                                                         : "too: it cannot lock what it may not "
+                                                           "write to"));
+  }
+  if (facts.gpus.empty()) return;
+  if (facts.nccl_version != 0) {
+    say.ok("nccl", fmt::format("NCCL {}.{}.{}: groups may bring blocks from GPU to GPU by it "
+                               "(nccl_device)",
+                               facts.nccl_version / 10000, facts.nccl_version / 100 % 100,
+                               facts.nccl_version % 100));
+  } else {
+    say.ok("nccl", fmt::format("{}: groups bring blocks from member to member", facts.nccl_reason));
   }
 }
 

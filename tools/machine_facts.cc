@@ -10,6 +10,7 @@
 #include <charconv>
 #include <string_view>
 
+#include "transport/nccl/library.h"
 #include "transport/ucx/ucx_context.h"
 #include "transport/verbs/sysfs.h"
 
@@ -117,6 +118,9 @@ void observe_cuda(MachineFacts& facts) {
   for (int i = 0; i < (*driver)->device_count(); ++i) {
     if (const auto gpu = cuda::describe(**driver, i)) facts.gpus.push_back(*gpu);
   }
+  const auto nccl = nccl::Library::load();
+  if (nccl) facts.nccl_version = (*nccl)->version();
+  if (!nccl) facts.nccl_reason = nccl.error().context;
 }
 
 void observe_ucx(MachineFacts& facts) {

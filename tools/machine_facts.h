@@ -36,6 +36,8 @@ struct MachineFacts {
   std::string cuda_reason;  ///< why there is no driver; empty: there is
   int cuda_version = 0;     ///< 12040 is CUDA 12.4
   std::vector<cuda::DeviceFacts> gpus;
+  int nccl_version = 0;     ///< 22203 is 2.22.3; looked for where there are GPUs
+  std::string nccl_reason;  ///< why there is none
 
   std::string ucx_version;
   std::string ucx_reason;                              ///< why UCX cannot be used; empty: it can

@@ -358,7 +358,9 @@ class Client {
   /// Brings the root's blocks to every member of a group: they go from member to member, so that
   /// the root sends each but once (or a few times, when there are few). Every member calls it,
   /// in the same order of calls; one replication of a group runs at a time. Every member compares
-  /// checksums before it passes a block on. Nothing of it touches server or nodes.
+  /// checksums before it passes a block on. Nothing of it touches server or nodes. With
+  /// GroupConfig::nccl_device at every member, blocks on those GPUs go by NCCL first, for at most
+  /// half of the time; each member hashes what comes and keeps what is right.
   ///
   /// The report of the root says which blocks every member has, that of a member which ones it has.
   /// `on_item` is not used.

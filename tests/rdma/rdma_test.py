@@ -81,12 +81,26 @@ class TwoMachines(Rdma):
         # The second machine's power is cut: it leaves no status.
         self.expect_passed("faults.json", 5, self.run_part("faults", 420)[0])
 
+    def replayed(self, name: str) -> dict[str, Any]:
+        """What engines report that compared every byte."""
+        report: dict[str, Any] = json.loads((self.out / f"{name}.json").read_text(encoding="utf-8"))
+        self.assertEqual(report["wrong_bytes"], 0, name)
+        return report
+
+    def test_one_sided_reads_bear_losses_flaps_and_a_power_cut(self) -> None:
+        # The second machine's power is cut: it leaves no status.
+        outcome = self.run_part("reads", 420)[0]
+        self.assertEqual(outcome.status, 0, outcome.log)
+        for name in ("clean", "lossy", "flaps", "cut"):
+            report = self.replayed(name)
+            print(f"{name}: {report['lanes']}, {report['misses']}", file=sys.stderr)
+            self.assertGreater(report["lanes"].get("one-sided", 0), 0, name)
+
     def test_a_cluster_moves_its_blocks_by_rdma_alone(self) -> None:
         outcomes = self.run_part("cluster", 180)
         for outcome in outcomes:
             self.assertEqual(outcome.status, 0, outcome.log)
-        report = json.loads((self.out / "replay.json").read_text(encoding="utf-8"))
-        self.assertEqual(report["wrong_bytes"], 0)
+        report = self.replayed("replay")
         self.assertEqual(report["misses"]["peer_lost"] + report["misses"]["corrupt"], 0)
         self.assertGreater(report["blocks_hit"], 0)
         # The first blocks are asked for; once a node's window is known, they are read.

@@ -81,6 +81,15 @@ TEST(Findings, NothingIsWrongWithAGoodHost) {
   EXPECT_NE(affinity->text.find("UCX_NET_DEVICES=mlx5_0:1"), std::string::npos);
 }
 
+TEST(Findings, SayWhetherGroupsHaveNccl) {
+  EXPECT_FALSE(found(laptop(), "nccl", Health::ok)) << "nobody asks where there is no GPU";
+  MachineFacts facts = gpu_host();
+  facts.nccl_reason = "no NCCL on this machine";
+  EXPECT_NE(found(facts, "nccl", Health::ok)->text.find("no NCCL"), std::string::npos);
+  facts.nccl_version = 22809;
+  EXPECT_NE(found(facts, "nccl", Health::ok)->text.find("NCCL 2.28.9"), std::string::npos);
+}
+
 TEST(Findings, WhatIsWrongHasACure) {
   struct Case {
     const char* id;
