@@ -51,7 +51,7 @@ Bench& bench() {
     Bench bench;
     const auto driver = cuda::Driver::load(library);
     bench.device = cuda::Device::open(driver.value(), 0).value();
-    bench.slot = StagingSlot::create(bench.device, kBlockBytes, true).value();
+    bench.slot = StagingSlot::create(bench.device, kBlockBytes).value();
     bench.arena =
         std::make_unique<PinnedBuffer>(PinnedBuffer::allocate(bench.device, kBlockBytes).value());
     const auto room = [&] {

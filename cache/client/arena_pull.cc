@@ -16,7 +16,7 @@ ArenaPull::ArenaPull(DeviceLane& lane, DeviceLane::Slot& slot, const PullTerms& 
     : lane_(lane),
       slot_(slot),
       verify_(terms.verify),
-      arenas_(lane.pulls() && terms.arenas ? terms.arenas() : nullptr) {}
+      arenas_(terms.arenas ? terms.arenas() : nullptr) {}
 
 void ArenaPull::offer(const Match::State& match, const WantedRange& item, std::size_t number) {
   if (!arenas_ || wanted_.size() == cuda::DeviceHasher::kMaxInputs) return;

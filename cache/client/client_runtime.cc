@@ -97,7 +97,7 @@ Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig conf
   runtime->copies = std::make_unique<CopyPool>(config.copy_threads);
   auto opener = config.mapped ? std::make_unique<DoorOpener>(runtime->control_loop) : nullptr;
   std::unique_ptr<Windows> windows = runtime->make_windows(config);
-  auto devices = runtime->open_devices(config, config.staging_slots, config.pin_arenas);
+  auto devices = runtime->open_devices(config, config.staging_slots);
   if (!devices) return fail(devices.error());
   const bool pins = config.pin_arenas && config.mapped && !devices->empty();
   auto pinner = pins ? std::make_unique<ArenaPins>(devices->front()->device()) : nullptr;
@@ -124,7 +124,7 @@ Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig conf
 }
 
 Result<std::vector<std::unique_ptr<DeviceLane>>> Client::Runtime::open_devices(
-    const ClientConfig& config, std::uint32_t slots, bool pulls) {
+    const ClientConfig& config, std::uint32_t slots) {
   std::vector<std::unique_ptr<DeviceLane>> lanes;
   if (config.devices.empty()) return lanes;
   const Result<std::shared_ptr<const cuda::Driver>> driver = cuda::Driver::load();
@@ -133,7 +133,7 @@ Result<std::vector<std::unique_ptr<DeviceLane>>> Client::Runtime::open_devices(
     const Result<std::shared_ptr<const cuda::Device>> device = cuda::Device::open(*driver, ordinal);
     if (!device) return fail(device.error());
     Result<std::unique_ptr<DeviceLane>> lane =
-        DeviceLane::open(data_loop(), *device, slots, config.staging_slot_bytes, pulls);
+        DeviceLane::open(data_loop(), *device, slots, config.staging_slot_bytes);
     if (!lane) return fail(lane.error());
     lanes.push_back(std::move(*lane));
   }

@@ -67,7 +67,7 @@ struct Client::Runtime {
   Result<> make_fabrics(const ClientConfig& config);
   /// The GPUs that the client was told of, with `slots` staging slots each.
   Result<std::vector<std::unique_ptr<DeviceLane>>> open_devices(const ClientConfig& config,
-                                                                std::uint32_t slots, bool pulls);
+                                                                std::uint32_t slots);
   /// Before the loops run.
   Result<> make_sharer(const ClientConfig& config);
   /// Null if they are not asked for, or cannot be had.

@@ -22,7 +22,7 @@ Task<Result<>> take_back(Sharer& sharer, std::shared_ptr<const LayoutGeometry> l
 
 Result<> Client::Runtime::make_sharer(const ClientConfig& config) {
   if (config.share_listen.empty()) return {};
-  auto lanes = open_devices(config, config.share_slots, false);
+  auto lanes = open_devices(config, config.share_slots);
   if (!lanes) return fail(lanes.error());
   Result<std::unique_ptr<Fabric>> made = make_fabric(config, control_loop);
   if (!made) return fail(made.error());

@@ -18,7 +18,8 @@ struct ShareJob {
   std::function<Result<>(SharedBlock)> put;  ///< from then on peers may have it
 };
 
-/// A copy of each block comes to the host and is hashed there; the block itself stays.
+/// Each block is hashed on the GPU; what it cannot hash (a short one, or one not in sixteens), in a
+/// copy that comes to the host. The block itself stays.
 [[nodiscard]] Task<Result<TransferReport>> share_from_device(DeviceLane& lane, DeviceTerms terms,
                                                              ShareJob job);
 

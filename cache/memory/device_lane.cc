@@ -21,12 +21,11 @@ void ring(void* bell) {
 }  // namespace
 
 DeviceLane::DeviceLane(Loop& loop, std::shared_ptr<const cuda::Device> device,
-                       std::unique_ptr<cuda::Staging> staging, bool pulls)
+                       std::unique_ptr<cuda::Staging> staging)
     : loop_(loop),
       device_(std::move(device)),
       staging_(std::move(staging)),
-      slots_(staging_->free_slots()),
-      pulls_(pulls) {}
+      slots_(staging_->free_slots()) {}
 
 DeviceLane::~DeviceLane() {
   check(staging_->free_slots() == slots_ && waiting_.empty(),
@@ -35,13 +34,10 @@ DeviceLane::~DeviceLane() {
 
 Result<std::unique_ptr<DeviceLane>> DeviceLane::open(Loop& loop,
                                                      std::shared_ptr<const cuda::Device> device,
-                                                     std::size_t slots, std::size_t slot_bytes,
-                                                     bool pulls) {
-  Result<std::unique_ptr<cuda::Staging>> staging =
-      cuda::Staging::create(device, slots, slot_bytes, pulls);
+                                                     std::size_t slots, std::size_t slot_bytes) {
+  Result<std::unique_ptr<cuda::Staging>> staging = cuda::Staging::create(device, slots, slot_bytes);
   if (!staging) return fail(staging.error());
-  return std::unique_ptr<DeviceLane>(
-      new DeviceLane(loop, std::move(device), std::move(*staging), pulls));
+  return std::unique_ptr<DeviceLane>(new DeviceLane(loop, std::move(device), std::move(*staging)));
 }
 
 Result<> DeviceLane::check_memory(const Place& place) const {
@@ -165,6 +161,17 @@ Task<Result<std::vector<Checksum>>> DeviceLane::pull(Slot& slot,
   const Result<> over = co_await landing;
   if (!over) co_return fail(over.error());
   co_return sums ? slot.slot_->sums() : std::vector<Checksum>{};
+}
+
+Task<Result<std::vector<Checksum>>> DeviceLane::hash(Slot& slot,
+                                                     std::span<const cuda::DevicePiece> from,
+                                                     std::span<const cuda::StagedBlock> blocks) {
+  const Result<> queued = slot.slot_->hash(from, blocks, &ring, &bell_of(slot));
+  if (!queued) co_return fail(queued.error());
+  Task<Result<>> landing = landed(slot);
+  const Result<> over = co_await landing;
+  if (!over) co_return fail(over.error());
+  co_return slot.slot_->sums();
 }
 
 Task<Result<>> DeviceLane::spread(Slot& slot, std::span<const cuda::DevicePiece> to) {

@@ -34,8 +34,7 @@ class DeviceLane {
 
   static Result<std::unique_ptr<DeviceLane>> open(Loop& loop,
                                                   std::shared_ptr<const cuda::Device> device,
-                                                  std::size_t slots, std::size_t slot_bytes,
-                                                  bool pulls = false);
+                                                  std::size_t slots, std::size_t slot_bytes);
   ~DeviceLane();
   DeviceLane(const DeviceLane&) = delete;
   DeviceLane& operator=(const DeviceLane&) = delete;
@@ -47,8 +46,6 @@ class DeviceLane {
   [[nodiscard]] int ordinal() const noexcept { return device_->ordinal(); }
   [[nodiscard]] std::size_t slot_count() const noexcept { return slots_; }
   [[nodiscard]] std::size_t slot_bytes() const noexcept { return staging_->slot_bytes(); }
-  /// Its slots were made for `pull`.
-  [[nodiscard]] bool pulls() const noexcept { return pulls_; }
   /// Chunks of the kernel's that a block takes. `invalid_argument` if no slot takes it, or it is
   /// not in this GPU's memory (`check_memory`).
   [[nodiscard]] Result<std::size_t> chunks_of(const Place& block) const;
@@ -92,10 +89,13 @@ class DeviceLane {
                                            bool sums);
   /// What was pulled -> pieces of the GPU's memory.
   Task<Result<>> spread(Slot& slot, std::span<const cuda::DevicePiece> to);
+  /// Pieces of the GPU's memory -> the slot's memory there, and the checksums of blocks in it.
+  Task<Result<std::vector<Checksum>>> hash(Slot& slot, std::span<const cuda::DevicePiece> from,
+                                           std::span<const cuda::StagedBlock> blocks);
 
  private:
   DeviceLane(Loop& loop, std::shared_ptr<const cuda::Device> device,
-             std::unique_ptr<cuda::Staging> staging, bool pulls);
+             std::unique_ptr<cuda::Staging> staging);
   void give_back(cuda::StagingSlot* slot) noexcept;
   void wake_next() noexcept;
   [[nodiscard]] Bell& bell_of(const Slot& slot) { return *bells_.at(slot.slot_); }
@@ -107,7 +107,6 @@ class DeviceLane {
   std::map<const cuda::StagingSlot*, std::shared_ptr<Bell>> bells_;
   std::unique_ptr<cuda::Staging> staging_;
   const std::size_t slots_;
-  const bool pulls_;
   std::list<Signal*> waiting_;  ///< for a slot
 };
 

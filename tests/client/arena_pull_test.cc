@@ -32,7 +32,7 @@ class ArenaPulls : public MappedTest {
     gpu_ = cuda::Device::open(cuda::Driver::load(FAKE_CUDA).value(), 0).value();
     cache_.emplace(cuda::DeviceBuffer::allocate(gpu_, kCacheBytes).value());
     std::memset(at(0), 0xee, kCacheBytes);
-    lane_ = DeviceLane::open(loop_, gpu_, 2, kSlotBytes, true).value();
+    lane_ = DeviceLane::open(loop_, gpu_, 2, kSlotBytes).value();
     set_ = std::make_shared<ArenaSet>();
     set_->add(mapped_, nullptr, true, std::make_shared<int>());
     pull_ = {[this] { return set_; }, true};

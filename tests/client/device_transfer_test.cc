@@ -6,8 +6,11 @@
 #include <algorithm>
 #include <cstring>
 #include <list>
+#include <map>
 #include <optional>
 
+#include "base/checksum.h"
+#include "cache/client/device_share.h"
 #include "tests/client/fake_cluster.h"
 #include "tests/cuda/fake_driver.h"
 #include "transport/cuda/kernel_image.h"
@@ -401,6 +404,52 @@ TEST_F(DeviceTransfers, OffersComeFromAGpuToo) {
   EXPECT_EQ(ended->ok_count(), 1U);
   const auto& node = node1_.stored.empty() ? node2_ : node1_;
   EXPECT_EQ(node.stored.at(key_of(3)), bytes_of(page));
+}
+
+/// On the GPU, and, what it does not hash, here.
+TEST_F(DeviceTransfers, OfSharedBlocksMakeTheChecksumsOfTheirBytes) {
+  constexpr std::uint32_t kPlanes = 3;
+  constexpr std::uint32_t kBlocks = 40;
+  for (const std::size_t piece : {40U, 1001U, 4096U, 70'000U}) {
+    Layout planes;
+    planes.blocks = kBlocks;
+    for (std::uint32_t plane = 0; plane < kPlanes; ++plane) {
+      planes.planes.push_back({at(plane * kBlocks * piece), piece, piece});
+    }
+    const RegisteredLayout layout(LayoutGeometry::check(planes).value());
+    std::vector<BlockHash> names;
+    std::vector<std::uint32_t> ids;
+    for (std::uint32_t id = 0; id < kBlocks; ++id) {
+      names.push_back(hash_of(id));
+      ids.push_back(kBlocks - 1 - id);
+    }
+    LayoutStore blocks;
+    blocks.hashes = names;
+    blocks.ids = ids;
+    ShareJob job;
+    job.list = StoreList::of(layout, blocks).value();
+    job.meta = [](const StoreItem&) { return wire::BlockMeta{}; };
+    std::map<std::uint32_t, Checksum> sums;
+    job.put = [&sums](const SharedBlock& block) {
+      sums[block.id] = block.checksum;
+      return Result<>{};
+    };
+    DeviceTerms terms;
+    terms.options = on_gpu();
+    terms.deadline = clock_.now() + seconds(5);
+    DeviceLane& lane = **core_->lane_of({kGpu, nullptr});
+    const Result<TransferReport> shared =
+        await(data_loop_, share_from_device(lane, std::move(terms), std::move(job)));
+    ASSERT_TRUE(shared) << shared.error().context;
+    EXPECT_EQ(shared->ok_count(), kBlocks);
+    for (std::uint32_t id = 0; id < kBlocks; ++id) {
+      ChecksumStream sum;
+      for (std::uint32_t plane = 0; plane < kPlanes; ++plane) {
+        sum.add({at((plane * kBlocks + id) * piece), piece});
+      }
+      EXPECT_EQ(sums.at(id), sum.finish()) << piece << " bytes a piece, block " << id;
+    }
+  }
 }
 
 TEST_F(DeviceTransfers, SurviveAnyFailedCallOfTheDriver) {

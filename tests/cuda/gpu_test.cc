@@ -118,6 +118,51 @@ TEST_F(Gpu, HashesLikeTheHost) {
   }
 }
 
+TEST_F(Gpu, PullsBlocksOutOfAnArenaAndHashesThem) {
+  std::vector<std::byte> arena = noise(6);
+  const auto locked =
+      cuda::HostRegistration::create(device_, arena, cuda::HostRegistration::Access::read_write);
+  ASSERT_TRUE(locked) << locked.error().context;
+  constexpr std::uint64_t kPiece = 4096;
+  for (const std::uint64_t block : {kPiece, 16 * kPiece, kPiece * 3 + 16}) {
+    const std::vector<DevicePiece> to = pieces(kPiece, block);
+    const std::uint64_t blocks = to.size() * kPiece / block;
+    std::vector<cuda::HostRun> runs;
+    std::vector<cuda::StagedBlock> staged;
+    for (std::uint64_t i = 0; i < blocks; ++i) {  // from the last on
+      const auto* const from = &arena[(blocks - 1 - i) * block];
+      runs.push_back({reinterpret_cast<Address>(from), block, i * block});
+      staged.push_back({i * block, block});
+    }
+    ASSERT_TRUE(slot_->pull(runs, true, nothing, nullptr));
+    ASSERT_TRUE(slot_->synchronize());
+    const std::vector<Checksum> pulled = slot_->sums();
+    ASSERT_TRUE(slot_->spread(to, nothing, nullptr));
+    ASSERT_TRUE(slot_->synchronize());
+    ASSERT_TRUE(slot_->hash(to, staged, nothing, nullptr));
+    ASSERT_TRUE(slot_->synchronize());
+    EXPECT_EQ(slot_->sums(), pulled) << "what went into the pages";
+    for (std::uint64_t i = 0; i < blocks; ++i) {
+      const auto sealed = std::span(arena).subspan((blocks - 1 - i) * block, block);
+      EXPECT_EQ(pulled[i], checksum(sealed)) << block << " bytes, block " << i;
+    }
+  }
+}
+
+TEST_F(Gpu, PullsNoMoreThanASlotHas) {
+  const Address host = reinterpret_cast<Address>(slot_->host().data());
+  const auto refused = [this](const cuda::HostRun& run) {
+    const Result<> queued = slot_->pull({&run, 1}, true, nothing, nullptr);
+    return !queued && queued.error().code == Errc::invalid_argument;
+  };
+  EXPECT_TRUE(refused({host, kSlotBytes + 16, 0}));
+  EXPECT_TRUE(refused({host, 4096, kSlotBytes - 4080}));
+  EXPECT_TRUE(refused({host, 4096, ~std::uint64_t{0} - 4000}));
+  EXPECT_TRUE(refused({host, 240, 0})) << "too short to be hashed";
+  EXPECT_TRUE(refused({host, 4096, 8})) << "not where the hasher wants it";
+  EXPECT_EQ(slot_->pull({}, true, nothing, nullptr).error().code, Errc::invalid_argument);
+}
+
 TEST_F(Gpu, KnowsItsOwnMemory) {
   const auto* const there = reinterpret_cast<const void*>(cache_->address() + 5);
   const cuda::Whereabouts found = cuda::whereabouts(device_->driver(), there).value();

@@ -5,7 +5,7 @@
 namespace membrain::cuda {
 
 Result<std::unique_ptr<StagingSlot>> StagingSlot::create(std::shared_ptr<const Device> device,
-                                                         std::size_t bytes, bool pulls) {
+                                                         std::size_t bytes) {
   Result<PinnedBuffer> host = PinnedBuffer::allocate(device, bytes);
   if (!host) return fail(host.error());
   Result<DeviceBuffer> there = DeviceBuffer::allocate(device, bytes);
@@ -16,15 +16,11 @@ Result<std::unique_ptr<StagingSlot>> StagingSlot::create(std::shared_ptr<const D
   if (!stream) return fail(stream.error());
   Result<Event> mark = Event::create(device);
   if (!mark) return fail(mark.error());
-  std::optional<DeviceHasher> hasher;
-  if (pulls) {
-    Result<DeviceHasher> made = DeviceHasher::create(std::move(device), bytes);
-    if (!made) return fail(made.error());
-    hasher.emplace(std::move(*made));
-  }
+  Result<DeviceHasher> hasher = DeviceHasher::create(std::move(device), bytes);
+  if (!hasher) return fail(hasher.error());
   return std::unique_ptr<StagingSlot>(new StagingSlot(std::move(*host), std::move(*there),
                                                       std::move(*table), std::move(*stream),
-                                                      std::move(*mark), std::move(hasher)));
+                                                      std::move(*mark), std::move(*hasher)));
 }
 
 void join_runs(std::span<const DevicePiece> pieces, std::vector<DeviceRun>& runs) {
@@ -59,8 +55,9 @@ Result<> StagingSlot::plan(std::span<const DevicePiece> pieces, Way way) {
   if (runs_.size() == 1) return {};  // a copy alone will do
   for (const DeviceRun& run : runs_) {
     const Address staged = device_.address() + run.staged_at;
-    const Address to = way == Way::out ? staged : run.address;
-    const Address from = way == Way::out ? run.address : staged;
+    const bool to_slot = way == Way::out || way == Way::collect;
+    const Address to = to_slot ? staged : run.address;
+    const Address from = to_slot ? run.address : staged;
     if (!table_.add(to, from, run.bytes)) return fail(Errc::invalid_argument, "too many pieces");
   }
   return {};
@@ -89,8 +86,15 @@ Result<> StagingSlot::pull(std::span<const HostRun> from, bool sums, HostCall ca
       return fail(Errc::invalid_argument, "more bytes than a staging slot has");
     }
   }
-  if (sums && !hasher_) return fail(Errc::invalid_argument, "a staging slot that does not hash");
   return finish(queue_pull(from, sums), call, data);
+}
+
+Result<> StagingSlot::hash(std::span<const DevicePiece> from, std::span<const StagedBlock> blocks,
+                           HostCall call, void* data) {
+  if (const Result<> planned = plan(from, Way::collect); !planned) return planned;
+  Result<> queued = queue(Way::collect, nullptr);
+  if (queued) queued = queue_hash(blocks);
+  return finish(queued, call, data);
 }
 
 Result<> StagingSlot::queue(Way way, RawEvent after) {
@@ -113,18 +117,29 @@ Result<> StagingSlot::queue(Way way, RawEvent after) {
       return done ? stream_.copy(host, staged, bytes) : done;
     case Way::spread:
       return alone ? stream_.copy(first.address, staged, bytes) : table_.launch(stream_);
+    case Way::collect:
+      return alone ? stream_.copy(staged, first.address, bytes) : table_.launch(stream_);
   }
   return done;
 }
 
 Result<> StagingSlot::queue_pull(std::span<const HostRun> from, bool sums) {
-  std::vector<DeviceBytes> staged;
+  std::vector<StagedBlock> blocks;
   for (const HostRun& run : from) {
-    staged.push_back({device_.address() + run.staged_at, run.bytes});
-    const Result<> queued = stream_.copy(staged.back().address, run.address, run.bytes);
+    blocks.push_back({run.staged_at, run.bytes});
+    const Result<> queued = stream_.copy(device_.address() + run.staged_at, run.address, run.bytes);
     if (!queued) return queued;
   }
-  return sums ? hasher_->start(stream_, staged) : Result<>{};
+  return sums ? queue_hash(blocks) : Result<>{};
+}
+
+Result<> StagingSlot::queue_hash(std::span<const StagedBlock> blocks) {
+  std::vector<DeviceBytes> inputs;
+  inputs.reserve(blocks.size());
+  for (const StagedBlock& block : blocks) {
+    inputs.push_back({device_.address() + block.staged_at, block.bytes});
+  }
+  return hasher_.start(stream_, inputs);
 }
 
 /// After what was queued comes the mark, and the call: when it is made, nothing of this transfer is
@@ -139,11 +154,10 @@ Result<> StagingSlot::finish(Result<> queued, HostCall call, void* data) {
 }
 
 Result<std::unique_ptr<Staging>> Staging::create(std::shared_ptr<const Device> device,
-                                                 std::size_t slots, std::size_t slot_bytes,
-                                                 bool pulls) {
+                                                 std::size_t slots, std::size_t slot_bytes) {
   std::unique_ptr<Staging> staging(new Staging(slot_bytes));
   for (std::size_t i = 0; i < slots; ++i) {
-    Result<std::unique_ptr<StagingSlot>> slot = StagingSlot::create(device, slot_bytes, pulls);
+    Result<std::unique_ptr<StagingSlot>> slot = StagingSlot::create(device, slot_bytes);
     if (!slot) return fail(slot.error());
     staging->free_.push_back(slot->get());
     staging->slots_.push_back(std::move(*slot));

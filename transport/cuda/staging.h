@@ -35,19 +35,24 @@ struct HostRun {
   std::uint64_t staged_at = 0;
 };
 
+/// A block in the slot's memory on the device.
+struct StagedBlock {
+  std::uint64_t staged_at = 0;
+  std::uint64_t bytes = 0;
+};
+
 /// Room for one transfer under way: pinned memory, as much on the device, and a stream.
 ///
 /// Bytes lie in `host()` in the order of the pieces. One thing at a time: `gather`, `scatter`,
-/// `pull` or `spread` queues the work, `landed` says that it is over, and only then anything else
-/// may be done with the slot. Runs of pieces that follow each other in memory are moved as one; if
-/// there is only one, the kernel is spared.
+/// `pull`, `spread` or `hash` queues the work, `landed` says that it is over, and only then
+/// anything else may be done with the slot. Runs of pieces that follow each other in memory are
+/// moved as one; if there is only one, the kernel is spared.
 ///
 /// Threads  One at a time.
 class StagingSlot {
  public:
-  /// With `pulls` it takes some more memory, for checksums on the device.
   static Result<std::unique_ptr<StagingSlot>> create(std::shared_ptr<const Device> device,
-                                                     std::size_t bytes, bool pulls = false);
+                                                     std::size_t bytes);
 
   [[nodiscard]] std::span<std::byte> host() const noexcept { return host_.bytes(); }
 
@@ -59,10 +64,14 @@ class StagingSlot {
   Result<> scatter(std::span<const DevicePiece> to, HostCall call, void* data);
   /// Queues: page-locked memory of somebody else's -> the slot's memory on the device, not by way
   /// of `host()`. With `sums`, each run is hashed there: then it is as long and as aligned as the
-  /// hasher wants it (DeviceHasher). Slots that were made for it only.
+  /// hasher wants it (DeviceHasher).
   Result<> pull(std::span<const HostRun> from, bool sums, HostCall call, void* data);
-  /// Of the runs that were pulled, once that has landed.
-  [[nodiscard]] std::vector<Checksum> sums() const { return hasher_->finish(); }
+  /// Queues: device pieces -> the slot's memory on the device, and the hashing of `blocks` there,
+  /// which are as the hasher wants them. Nothing comes to the host but the checksums.
+  Result<> hash(std::span<const DevicePiece> from, std::span<const StagedBlock> blocks,
+                HostCall call, void* data);
+  /// Of what was pulled or hashed, in its order, once that has landed.
+  [[nodiscard]] std::vector<Checksum> sums() const { return hasher_.finish(); }
   /// Queues: what was pulled -> device pieces.
   Result<> spread(std::span<const DevicePiece> to, HostCall call, void* data);
   /// True when what was queued is over; a failure when the device has failed. Then, too, nothing is
@@ -73,7 +82,7 @@ class StagingSlot {
 
  private:
   StagingSlot(PinnedBuffer host, DeviceBuffer device, ChunkTable table, Stream stream, Event mark,
-              std::optional<DeviceHasher> hasher) noexcept
+              DeviceHasher hasher) noexcept
       : host_(std::move(host)),
         device_(std::move(device)),
         table_(std::move(table)),
@@ -81,10 +90,12 @@ class StagingSlot {
         mark_(std::move(mark)),
         hasher_(std::move(hasher)) {}
 
-  enum class Way : std::uint8_t { in, out, spread };  ///< into the device's pieces, out of them
+  /// Into the device's pieces and out of them: by way of the host, and of the device alone.
+  enum class Way : std::uint8_t { in, out, spread, collect };
   Result<> plan(std::span<const DevicePiece> pieces, Way way);
   Result<> queue(Way way, RawEvent after);
   Result<> queue_pull(std::span<const HostRun> from, bool sums);
+  Result<> queue_hash(std::span<const StagedBlock> blocks);
   Result<> finish(Result<> queued, HostCall call, void* data);
 
   PinnedBuffer host_;
@@ -92,7 +103,7 @@ class StagingSlot {
   ChunkTable table_;
   Stream stream_;
   Event mark_;
-  std::optional<DeviceHasher> hasher_;
+  DeviceHasher hasher_;
   std::vector<DeviceRun> runs_;  // of the transfer under way
 };
 
@@ -105,8 +116,7 @@ void join_runs(std::span<const DevicePiece> pieces, std::vector<DeviceRun>& runs
 class Staging {
  public:
   static Result<std::unique_ptr<Staging>> create(std::shared_ptr<const Device> device,
-                                                 std::size_t slots, std::size_t slot_bytes,
-                                                 bool pulls = false);
+                                                 std::size_t slots, std::size_t slot_bytes);
 
   [[nodiscard]] std::size_t slot_bytes() const noexcept { return slot_bytes_; }
   [[nodiscard]] std::size_t free_slots() const noexcept { return free_.size(); }
