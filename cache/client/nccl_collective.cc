@@ -23,8 +23,6 @@ namespace {
 /// How long the thread is waited for when its time is over.
 constexpr Duration kDrain = std::chrono::milliseconds(200);
 constexpr Duration kLastDrain = std::chrono::seconds(1);
-/// The first id of a process takes that long at most: NCCL looks for networks.
-constexpr Duration kFirstId = std::chrono::seconds(2);
 
 nccl::UniqueId id_of(const wire::CollectiveId& id) {
   nccl::UniqueId made;
@@ -199,7 +197,8 @@ Task<> NcclCollective::wait(Over over, TimePoint deadline) {
   co_await waiting;
 }
 
-Task<wire::CollectiveId> NcclCollective::make_id() {
+/// The first of a process may take a second: NCCL looks for networks.
+Task<wire::CollectiveId> NcclCollective::make_id(TimePoint deadline) {
   struct Made {
     wire::CollectiveId id{};
     std::atomic<bool> done = false;
@@ -214,7 +213,7 @@ Task<wire::CollectiveId> NcclCollective::make_id() {
   };
   stopped_at_.reset();
   if (!worker_->post(worker_, make)) co_return wire::CollectiveId{};
-  Task<> waiting = wait([&] { return made->done.load(); }, loop_.now() + kFirstId);
+  Task<> waiting = wait([&] { return made->done.load(); }, deadline);
   co_await waiting;
   co_return made->done ? made->id : wire::CollectiveId{};
 }

@@ -33,7 +33,7 @@ class NcclCollective final : public Collective {
   std::string_view name() const noexcept override { return "nccl"; }
   std::uint32_t most_blocks(std::uint64_t block_bytes, std::size_t pieces) const noexcept override;
   const wire::CollectiveId& current() const noexcept override { return current_; }
-  Task<wire::CollectiveId> make_id() override;
+  Task<wire::CollectiveId> make_id(TimePoint deadline) override;
   Task<std::vector<bool>> run(CollectiveJob job) override;
   void stop() noexcept override;
   Task<> close() override;

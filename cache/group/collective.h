@@ -38,8 +38,8 @@ class Collective {
                                                   std::size_t pieces) const noexcept = 0;
   /// The communicator that there is; all zeros if there is none.
   [[nodiscard]] virtual const wire::CollectiveId& current() const noexcept = 0;
-  /// One that nobody has yet; all zeros if the library does not work.
-  virtual Task<wire::CollectiveId> make_id() = 0;
+  /// One that nobody has yet; all zeros if the library does not work, or not by `deadline`.
+  virtual Task<wire::CollectiveId> make_id(TimePoint deadline) = 0;
   /// By block: it is here, whole and compared. When this has ended, soon after the deadline or
   /// `stop`, no place is touched any more. One at a time.
   virtual Task<std::vector<bool>> run(CollectiveJob job) = 0;

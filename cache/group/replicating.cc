@@ -379,7 +379,7 @@ void Replicating::pass_on(const std::shared_ptr<Chunk>& chunk) {
 /// What has not come will not: those behind are told, so that they do not wait.
 void Replicating::give_up_rest() {
   const std::uint32_t each = chunk_blocks_;
-  for (std::uint32_t first = 0; first < blocks(); first += each) {
+  for (std::uint32_t first = 0; first < blocks() && !children_.empty(); first += each) {
     if (told_[first]) continue;
     auto chunk = std::make_shared<Chunk>();
     chunk->first = first;

@@ -79,7 +79,7 @@ Task<bool> Together::lead() {
   if (!co_await asking) co_return false;
   wire::CollectiveId id = collective_->current();
   if (id == kNone || any(GroupVote::can)) {
-    Task<wire::CollectiveId> making = collective_->make_id();
+    Task<wire::CollectiveId> making = collective_->make_id(half_time_);
     id = co_await making;
   }
   if (id == kNone || over(half_time_)) co_return false;
@@ -149,6 +149,7 @@ bool Together::on_answer(PeerId peer, const wire::GroupAnswer& answer) {
   if (answer.vote == GroupVote::ended) {
     const std::vector<std::uint8_t> all = bitmap_of(std::vector<bool>(blocks(), true));
     other->has_all = answer.bitmap == all;
+    if (!other->has_all && running_) collective_->stop();  // it would wait for this one in vain
   }
   other->vote = answer.vote;
   news_.raise();
@@ -219,6 +220,8 @@ void Together::on_peer_lost(PeerId peer) {
   if (Other* const other = find(peer)) {
     other->vote = GroupVote::cannot;
     other->has_all = false;
+    if (running_) collective_->stop();
+    news_.raise();
   }
 }
 
