@@ -50,7 +50,7 @@ FLOORS: dict[str, set[str]] = {
     | {"transport/verbs"}
     | {"cache/memory", "cache/share", "cache/group"},
 }
-TOP_ROOMS = {"tools", "bench", "tests"}  # may include everything below them
+TOP_ROOMS = {"tools", "bench", "tests", "python"}  # may include everything below them
 
 # Libraries that only some rooms may include: pattern of the header -> rooms.
 LIBRARIES: list[tuple[str, tuple[str, ...]]] = [
@@ -64,6 +64,7 @@ LIBRARIES: list[tuple[str, tuple[str, ...]]] = [
     (r"(CLI/|toml\+\+/)", ("tools",)),
     (r"httplib", ("tools", "server", "tests")),
     (r"(nlohmann|simdjson)", ("tools", "server", "tests")),
+    (r"pybind11/", ("python",)),
     (r"gtest/", ("tests",)),
     (r"gmock/", ()),
     (r"benchmark/", ("bench",)),
@@ -122,7 +123,7 @@ CODE_WORDS = [
         ("tools", "bench", "tests"),
         "use log(): only tools/ writes to the terminal",
     ),
-    word("exception", r"\bthrow\b", ("tools", "tests", "bench"), "return a Result"),
+    word("exception", r"\bthrow\b", ("tools", "tests", "bench", "python"), "return a Result"),
     word(
         "exit",
         r"(?<![\w.:>])(std::)?(exit|_exit|quick_exit)\s*\(",

@@ -27,9 +27,12 @@ build=(
   libgtest-dev        # tests
   libbenchmark-dev    # benchmarks
   libhiredis-dev      # peer_bench: Redis' client
+  pybind11-dev python3-dev # the Python package
+  python3-numpy       # its users' arrays
 )
 test=(
   clang-format-16
+  python3-pytest      # tests of the Python package
   clang-16            # compiles the GPU kernels, and is the second compiler of --all
   redis-server        # peer_bench starts one of its own to compare with
 )

@@ -115,6 +115,8 @@ lint() {
 check_types() {
   (cd tests && MYPYPATH=tools:../tools mypy --strict --cache-dir=../build/mypy ./*.py tools/*.py &&
     MYPYPATH=rdma mypy --strict --cache-dir=../build/mypy rdma/*.py)
+  local python=(mypy --strict --python-executable /usr/bin/python3 --cache-dir="$PWD/build/mypy")
+  "${python[@]}" python/membrain && (cd python/tests && MYPYPATH=.. "${python[@]}" ./*.py)
 }
 
 if [[ $setup == yes ]]; then

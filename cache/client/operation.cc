@@ -4,6 +4,7 @@
 #include <chrono>
 #include <thread>
 #include <type_traits>
+#include <utility>
 
 namespace membrain {
 
@@ -20,6 +21,27 @@ constexpr Duration kLongestSleep = std::chrono::milliseconds(50);
 bool OperationState::is_done() {
   const std::lock_guard lock(mutex);
   return done;
+}
+
+void OperationState::tell(std::function<void()> whom) {
+  {
+    const std::lock_guard lock(mutex);
+    if (!done) {
+      told = std::move(whom);
+      return;
+    }
+  }
+  whom();
+}
+
+void OperationState::announce() {
+  ended.notify_all();
+  std::function<void()> whom;
+  {
+    const std::lock_guard lock(mutex);
+    whom = std::exchange(told, nullptr);
+  }
+  if (whom) whom();
 }
 
 void OperationState::await() {
@@ -71,7 +93,16 @@ void Operation<T>::cancel() noexcept {
       return;
     }
   }
-  state_->ended.notify_all();
+  state_->announce();
+}
+
+template <class T>
+void Operation<T>::on_done(std::function<void()> told) {
+  if (state_) {
+    state_->tell(std::move(told));
+  } else {
+    told();
+  }
 }
 
 template class Operation<Match>;

@@ -28,8 +28,13 @@ struct OperationState {
   std::condition_variable ended;
   bool done = false;
   std::function<void()> take_back;  ///< asks the loop to stop it; called under the mutex
+  std::function<void()> told;       ///< called once it is done, not under the mutex
 
   [[nodiscard]] bool is_done();
+  /// Calls it when that is so.
+  void tell(std::function<void()> whom);
+  /// After `done` was set, without the mutex: wakes and tells whoever wants to know.
+  void announce();
   /// Ends when it is done.
   void await();
 };
@@ -46,9 +51,9 @@ struct Outcome final : OperationState {
       if (done) return;
       settle(std::move(value));
     }
-    ended.notify_all();
+    announce();
   }
-  /// `finish`, for who holds the mutex and notifies.
+  /// `finish`, for who holds the mutex and announces.
   void settle(Result<T> value) {
     result.emplace(std::move(value));
     take_back = nullptr;

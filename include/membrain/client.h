@@ -208,6 +208,9 @@ class Operation {
   /// Takes it back; `wait` then yields `cancelled` (or the outcome, if that was faster) when
   /// destinations are quiet.
   void cancel() noexcept;
+  /// Calls `told` when it is done, once: at once if it is already, else on the thread that ends it.
+  /// It must not block and must not call the client. One at a time: the last one counts.
+  void on_done(std::function<void()> told);
 
  private:
   std::shared_ptr<detail::OperationState> state_;

@@ -1,0 +1,229 @@
+#include "python/native/client.h"
+
+#include <pybind11/stl.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+
+namespace py = pybind11;
+
+namespace membrain::python {
+
+namespace {
+
+Answer answer(py::object value) {
+  return py::make_tuple(std::move(value), 0, "");
+}
+Answer answer(const Error& why) {
+  return py::make_tuple(py::none(), static_cast<int>(why.code), std::string(why.context));
+}
+
+/// An empty one stands for "no block".
+BlockHash hash_of(const std::string& bytes) {
+  if (bytes.empty()) return {};
+  const auto hash = BlockHash::from(std::as_bytes(std::span(bytes)));
+  if (!hash) throw py::value_error("a block hash has 1 to 32 bytes");
+  return *hash;
+}
+
+std::vector<BlockHash> hashes_of(const std::vector<std::string>& list) {
+  std::vector<BlockHash> hashes;
+  hashes.reserve(list.size());
+  for (const std::string& bytes : list) {
+    if (bytes.empty()) throw py::value_error("a block hash has 1 to 32 bytes");
+    hashes.push_back(hash_of(bytes));
+  }
+  return hashes;
+}
+
+/// ([(ok, duplicate, why)], bytes, {lane: bytes})
+py::object value_of(const TransferReport& report) {
+  py::list items(report.items.size());
+  for (std::size_t i = 0; i < report.items.size(); ++i) {
+    const ItemOutcome& item = report.items[i];
+    items[i] = py::make_tuple(item.ok, item.duplicate, item.ok ? 0 : static_cast<int>(item.why));
+  }
+  return py::make_tuple(items, report.bytes, report.lane_bytes);
+}
+
+py::object value_of(Match match) {
+  return py::cast(std::make_shared<Match>(std::move(match)));
+}
+
+}  // namespace
+
+// ---- what has ended
+
+Ended::Ended() : descriptor_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  if (descriptor_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
+}
+
+Ended::~Ended() {
+  ::close(descriptor_);
+}
+
+void Ended::add(std::uint64_t number) noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    numbers_.push_back(number);
+  }
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = ::write(descriptor_, &one, sizeof one);
+}
+
+std::vector<std::uint64_t> Ended::take() noexcept {
+  std::uint64_t count = 0;
+  [[maybe_unused]] const ssize_t got = ::read(descriptor_, &count, sizeof count);
+  const std::lock_guard lock(mutex_);
+  return std::exchange(numbers_, {});
+}
+
+// ---- calls that wait
+
+Answer NativeClient::open(const ClientConfig& config) {
+  Result<std::unique_ptr<Client>> client = [&config] {
+    const py::gil_scoped_release released;
+    return Client::open(config);
+  }();
+  if (!client) return answer(client.error());
+  return answer(py::cast(std::make_unique<NativeClient>(std::move(*client))));
+}
+
+void NativeClient::close() {
+  std::unique_ptr<Client> client = std::move(client_);
+  if (!client) return;
+  const py::gil_scoped_release released;
+  client.reset();  // ends what is under way: `drain` and `wait` yield it
+}
+
+void NativeClient::abandon() noexcept {
+  static_cast<void>(client_.release());
+  for (auto& [number, pending] : pending_) static_cast<void>(pending.keep.release());
+  static_cast<void>(new std::shared_ptr<Ended>(ended_));
+}
+
+Answer NativeClient::open_namespace(const Namespace& space) {
+  const Result<OpenedNamespace> opened = [&] {
+    const py::gil_scoped_release released;
+    return client_->open_namespace(space);
+  }();
+  return opened ? answer(py::cast(*opened)) : answer(opened.error());
+}
+
+Answer NativeClient::clear(const OpenedNamespace& space) {
+  const Result<OpenedNamespace> cleared = [&] {
+    const py::gil_scoped_release released;
+    return client_->clear(space);
+  }();
+  return cleared ? answer(py::cast(*cleared)) : answer(cleared.error());
+}
+
+Answer NativeClient::contains(const OpenedNamespace& space, const std::vector<std::string>& hashes,
+                              std::uint16_t parts) {
+  const std::vector<BlockHash> wanted = hashes_of(hashes);
+  const Result<std::vector<bool>> there = [&] {
+    const py::gil_scoped_release released;
+    return client_->contains(space, wanted, parts);
+  }();
+  return there ? answer(py::cast(*there)) : answer(there.error());
+}
+
+Answer NativeClient::server_stats() {
+  const Result<std::map<std::string, std::uint64_t>> stats = [&] {
+    const py::gil_scoped_release released;
+    return client_->server_stats();
+  }();
+  return stats ? answer(py::cast(*stats)) : answer(stats.error());
+}
+
+// ---- operations
+
+template <class T>
+void NativeClient::begin(std::uint64_t number, bool notify, Operation<T> operation,
+                         py::object keep) {
+  const auto [at, fresh] =
+      pending_.try_emplace(number, Pending{std::move(operation), std::move(keep)});
+  if (!fresh) throw py::value_error("an operation of that number is under way");
+  if (!notify) return;
+  std::get<Operation<T>>(at->second.operation).on_done([ended = ended_, number] {
+    ended->add(number);
+  });
+}
+
+void NativeClient::lookup(std::uint64_t number, bool notify, const OpenedNamespace& space,
+                          const std::vector<std::string>& hashes, const LookupOptions& options) {
+  const std::vector<BlockHash> wanted = hashes_of(hashes);
+  begin(number, notify, client_->lookup_async(space, wanted, options), py::none());
+}
+
+void NativeClient::fetch(std::uint64_t number, bool notify, const SharedMatch& match,
+                         const std::vector<FetchTuple>& items, std::uint32_t timeout_ms,
+                         py::object keep) {
+  std::vector<FetchItem> wanted;
+  wanted.reserve(items.size());
+  for (const auto& [block, part, offset, length, pieces] : items) {
+    FetchItem& item = wanted.emplace_back(FetchItem{block, part, offset, length, {}});
+    for (const auto& [address, bytes] : pieces) {
+      item.into.push_back({reinterpret_cast<void*>(address), bytes});
+    }
+  }
+  TransferOptions options;
+  options.timeout = std::chrono::milliseconds(timeout_ms);
+  // The match must outlive it.
+  begin(number, notify, client_->fetch_async(*match, wanted, options),
+        py::make_tuple(std::move(keep), match));
+}
+
+void NativeClient::store(std::uint64_t number, bool notify, const OpenedNamespace& space,
+                         const std::vector<StoreTuple>& items, std::uint32_t timeout_ms,
+                         py::object keep) {
+  std::vector<StoreItem> blocks;
+  blocks.reserve(items.size());
+  for (const auto& [hash, parent, depth, part, priority, pieces] : items) {
+    StoreItem& item =
+        blocks.emplace_back(StoreItem{hash_of(hash), hash_of(parent), depth, part, priority, {}});
+    for (const auto& [address, bytes] : pieces) {
+      item.from.push_back({reinterpret_cast<const void*>(address), bytes});
+    }
+  }
+  TransferOptions options;
+  options.timeout = std::chrono::milliseconds(timeout_ms);
+  begin(number, notify, client_->store_async(space, blocks, options), std::move(keep));
+}
+
+Answer NativeClient::finish(Pending pending) {
+  return std::visit(
+      [](auto& operation) {
+        auto result = [&operation] {
+          const py::gil_scoped_release released;
+          return operation.wait();
+        }();
+        return result ? answer(value_of(std::move(*result))) : answer(result.error());
+      },
+      pending.operation);
+}
+
+Answer NativeClient::wait(std::uint64_t number) {
+  auto node = pending_.extract(number);
+  if (node.empty()) throw py::key_error("no operation of that number");
+  return finish(std::move(node.mapped()));
+}
+
+void NativeClient::cancel(std::uint64_t number) noexcept {
+  const auto found = pending_.find(number);
+  if (found == pending_.end()) return;
+  std::visit([](auto& operation) { operation.cancel(); }, found->second.operation);
+}
+
+std::vector<std::pair<std::uint64_t, Answer>> NativeClient::drain() {
+  std::vector<std::pair<std::uint64_t, Answer>> answers;
+  for (const std::uint64_t number : ended_->take()) {
+    auto node = pending_.extract(number);
+    if (!node.empty()) answers.emplace_back(number, finish(std::move(node.mapped())));
+  }
+  return answers;
+}
+
+}  // namespace membrain::python

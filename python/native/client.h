@@ -1,0 +1,102 @@
+// A Client for Python: operations by number, whose ends wake one descriptor.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <unordered_map>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "membrain/client.h"
+
+namespace membrain::python {
+
+/// What a call yields: a value, or the reason why there is none: (value, 0, "") or (None, the
+/// number of an Errc, words). Python makes the exception.
+using Answer = pybind11::tuple;
+
+/// Numbers of operations that have ended, and a descriptor (eventfd) that is readable while there
+/// are any. Any thread.
+class Ended {
+ public:
+  Ended();
+  ~Ended();
+  Ended(const Ended&) = delete;
+  Ended& operator=(const Ended&) = delete;
+
+  [[nodiscard]] int descriptor() const noexcept { return descriptor_; }
+  void add(std::uint64_t number) noexcept;
+  [[nodiscard]] std::vector<std::uint64_t> take() noexcept;
+
+ private:
+  int descriptor_;
+  std::mutex mutex_;
+  std::vector<std::uint64_t> numbers_;
+};
+
+/// Shared by Python objects that name the same match.
+using SharedMatch = std::shared_ptr<Match>;
+/// (block, part, offset, length, pieces); pieces are (address, bytes).
+using Pieces = std::vector<std::pair<std::uintptr_t, std::size_t>>;
+using FetchTuple = std::tuple<std::uint32_t, std::uint16_t, std::uint32_t, std::uint32_t, Pieces>;
+/// (hash, parent, depth, part, priority, pieces)
+using StoreTuple =
+    std::tuple<std::string, std::string, std::uint32_t, std::uint16_t, std::uint8_t, Pieces>;
+
+/// Threads  With the GIL, which is released in every call that waits.
+class NativeClient {
+ public:
+  static Answer open(const ClientConfig& config);
+  explicit NativeClient(std::unique_ptr<Client> client) : client_(std::move(client)) {}
+  ~NativeClient() { close(); }
+
+  /// Drains and closes. What was under way ends.
+  void close();
+  /// In a child of a fork: forgets all without touching it.
+  void abandon() noexcept;
+
+  Answer open_namespace(const Namespace& space);
+  Answer clear(const OpenedNamespace& space);
+  Answer contains(const OpenedNamespace& space, const std::vector<std::string>& hashes,
+                  std::uint16_t parts);
+  Answer server_stats();
+
+  /// Start an operation under a number of the caller's. With `notify`, `drain` yields it when it
+  /// has ended; else `wait` does. `keep` lives until then.
+  void lookup(std::uint64_t number, bool notify, const OpenedNamespace& space,
+              const std::vector<std::string>& hashes, const LookupOptions& options);
+  void fetch(std::uint64_t number, bool notify, const SharedMatch& match,
+             const std::vector<FetchTuple>& items, std::uint32_t timeout_ms, pybind11::object keep);
+  void store(std::uint64_t number, bool notify, const OpenedNamespace& space,
+             const std::vector<StoreTuple>& items, std::uint32_t timeout_ms, pybind11::object keep);
+  Answer wait(std::uint64_t number);
+  void cancel(std::uint64_t number) noexcept;
+  /// Those that have ended: (number, answer).
+  [[nodiscard]] std::vector<std::pair<std::uint64_t, Answer>> drain();
+  [[nodiscard]] int descriptor() const noexcept { return ended_->descriptor(); }
+
+ private:
+  struct Pending {
+    std::variant<Operation<Match>, Operation<TransferReport>> operation;
+    pybind11::object keep;
+  };
+
+  template <class T>
+  void begin(std::uint64_t number, bool notify, Operation<T> operation, pybind11::object keep);
+  Answer finish(Pending pending);
+
+  std::unique_ptr<Client> client_;
+  std::shared_ptr<Ended> ended_ = std::make_shared<Ended>();
+  std::unordered_map<std::uint64_t, Pending> pending_;
+};
+
+}  // namespace membrain::python
