@@ -3,6 +3,7 @@
 from membrain.client import Block, Client, Match, Namespace, Outcome, Report, SyncClient
 from membrain.errors import (
     Cancelled,
+    Closed,
     Corrupt,
     Denied,
     InvalidArgument,
@@ -20,6 +21,7 @@ __all__ = [
     "Block",
     "Cancelled",
     "Client",
+    "Closed",
     "Corrupt",
     "Denied",
     "InvalidArgument",

@@ -21,7 +21,14 @@ from typing import Any, Literal
 
 from membrain import _native
 from membrain.buffers import all_pieces, pieces_of
-from membrain.errors import InvalidArgument, MembrainError, WrongProcess, error_of, name_of
+from membrain.errors import (
+    Closed,
+    InvalidArgument,
+    MembrainError,
+    WrongProcess,
+    error_of,
+    name_of,
+)
 
 Rule = Literal["prefix", "window", "all"]
 _RULES: dict[Rule, int] = {"prefix": 0, "window": 1, "all": 2}
@@ -145,12 +152,15 @@ class _Core:
     def __init__(self, native: Any) -> None:
         self._native = native
         self._numbers = itertools.count(1)
+        self._forked = False
         _clients.add(self)
 
     @property
     def native(self) -> Any:
+        if self._forked:
+            raise WrongProcess("this client was opened before a fork: open one in this process")
         if self._native is None:
-            raise WrongProcess("this client was closed, or opened before a fork: open one here")
+            raise Closed("this client was closed")
         return self._native
 
     @property
@@ -160,6 +170,7 @@ class _Core:
     def abandon(self) -> None:
         native, self._native = self._native, None
         if native is not None:
+            self._forked = True
             native.abandon()
 
     def close(self) -> Any:
@@ -188,7 +199,7 @@ class _Core:
         options = _native.LookupOptions(
             pin, _RULES[rule], window_blocks, parts, _milliseconds(timeout)
         )
-        self.native.lookup(number, notify, space.native, list(hashes), options)
+        _begin(self.native.lookup, number, notify, space.native, list(hashes), options)
 
     def fetch(
         self,
@@ -208,7 +219,9 @@ class _Core:
             (block, part, 0, memory.size, memory.runs)
             for block, memory in zip(wanted, pieces, strict=True)
         ]
-        self.native.fetch(number, notify, match.native, items, _milliseconds(timeout), pieces)
+        _begin(
+            self.native.fetch, number, notify, match.native, items, _milliseconds(timeout), pieces
+        )
 
     def store(
         self,
@@ -223,7 +236,16 @@ class _Core:
             (block.hash, block.parent, block.depth, block.part, block.priority, memory.runs)
             for block, memory in zip(blocks, pieces, strict=True)
         ]
-        self.native.store(number, notify, space.native, items, _milliseconds(timeout), pieces)
+        _begin(
+            self.native.store, number, notify, space.native, items, _milliseconds(timeout), pieces
+        )
+
+
+def _begin(call: Any, *words: Any) -> None:
+    try:
+        call(*words)
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error
 
 
 def _open(server: str, options: dict[str, Any]) -> _Core:
@@ -309,12 +331,14 @@ class Client:
 
     async def close(self) -> None:
         """Ends what is under way, and closes. Idempotent."""
-        for loop in self._loops:
-            loop.remove_reader(self._core.native.descriptor)
-        self._loops.clear()
         native = await asyncio.to_thread(self._core.close)
-        if native is not None:
-            self._settle(native)
+        if native is None:
+            return
+        for loop in self._loops:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_stop_watching, loop, native)
+        self._loops.clear()
+        self._settle(native)
 
     async def __aenter__(self) -> Client:
         return self
@@ -339,34 +363,31 @@ class Client:
 
     async def lookup(self, space: Namespace, hashes: Sequence[bytes], **options: Any) -> Match:
         """Options: rule ("prefix", "window", "all"), window_blocks, parts, pin, timeout."""
-        number = self._core.number()
-        self._expect(number)
-        return Match(await self._end(number, self._core.lookup, space, hashes, **options))
+        return Match(await self._run(self._core.lookup, space, hashes, **options))
 
     async def fetch(self, match: Match, into: Sequence[object], **options: Any) -> Report:
         """Blocks 0, 1, ... of the match (or `blocks`) into the buffers. Options: blocks, part,
         timeout. When it has returned or raised, also by a cancel, no byte lands any more."""
-        number = self._core.number()
-        self._expect(number)
-        return _report(await self._end(number, self._core.fetch, match, into, **options))
+        return _report(await self._run(self._core.fetch, match, into, **options))
 
     async def store(self, space: Namespace, blocks: Sequence[Block], **options: Any) -> Report:
         """Keeps blocks that are not there yet. Option: timeout."""
-        number = self._core.number()
-        self._expect(number)
-        return _report(await self._end(number, self._core.store, space, blocks, **options))
+        return _report(await self._run(self._core.store, space, blocks, **options))
 
     # ---- ends
 
-    def _expect(self, number: int) -> None:
+    def _expect(self, number: int) -> asyncio.Future[Any]:
+        """Before the operation begins: whichever loop hears of its end knows whose it is."""
         loop = asyncio.get_running_loop()
         if loop not in self._loops:
             loop.add_reader(self._core.native.descriptor, self._drain)
             self._loops.add(loop)
-        self._futures[number] = loop.create_future()
+        future = self._futures[number] = loop.create_future()
+        return future
 
-    async def _end(self, number: int, begin: Any, *words: Any, **options: Any) -> Any:
-        future = self._futures[number]
+    async def _run(self, begin: Any, *words: Any, **options: Any) -> Any:
+        number = self._core.number()
+        future = self._expect(number)
         try:
             begin(number, True, *words, **options)
         except BaseException:
@@ -375,7 +396,8 @@ class Client:
         try:
             return _value(await asyncio.shield(future))
         except asyncio.CancelledError:
-            self._core.native.cancel(number)
+            if self._core.is_open:
+                self._core.native.cancel(number)
             await _quiet(future)
             raise
 
@@ -392,6 +414,10 @@ class Client:
             if loop.is_closed():
                 continue
             loop.call_soon_threadsafe(_resolve, future, answer)
+
+
+def _stop_watching(loop: asyncio.AbstractEventLoop, native: Any) -> None:
+    loop.remove_reader(native.descriptor)  # which is open while `native` lives
 
 
 def _resolve(future: asyncio.Future[Any], answer: Any) -> None:

@@ -71,6 +71,12 @@ class Cancelled(MembrainError):
     code = "cancelled"
 
 
+class Closed(MembrainError, RuntimeError):
+    """The client was closed."""
+
+    code = "closed"
+
+
 class WrongProcess(MembrainError, RuntimeError):
     """A client does not survive a fork: open one in the process that uses it."""
 
