@@ -45,6 +45,9 @@ Result<> check_config(const ClientConfig& config) {
   if (config.devices.empty() && !config.share_listen.empty()) {
     return bad("ClientConfig::share_listen without devices: only a GPU's blocks are shared");
   }
+  if (config.devices.empty() && config.pin_arenas) {
+    return bad("ClientConfig::pin_arenas without devices: arenas are page-locked for GPUs");
+  }
   if (!config.devices.empty()) {
     if (config.staging_slots == 0 || config.staging_slots > kMaxStagingSlots) {
       return bad("ClientConfig::staging_slots is 1 to 64");

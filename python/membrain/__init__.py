@@ -1,6 +1,6 @@
 """Membrain: KV-cache blocks shared by every worker of an LLM inference cluster."""
 
-from membrain.client import Block, Client, Match, Namespace, Outcome, Report, SyncClient
+from membrain.client import Client
 from membrain.errors import (
     Cancelled,
     Closed,
@@ -16,6 +16,8 @@ from membrain.errors import (
     Unavailable,
     WrongProcess,
 )
+from membrain.sync_client import SyncClient
+from membrain.values import Block, Match, Namespace, Outcome, Report
 
 __all__ = [
     "Block",

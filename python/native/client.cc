@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <stdexcept>
 #include <system_error>
 
 namespace py = pybind11;
@@ -88,53 +89,57 @@ Answer NativeClient::open(const ClientConfig& config) {
     return Client::open(config);
   }();
   if (!client) return answer(client.error());
-  return answer(py::cast(std::make_unique<NativeClient>(std::move(*client))));
+  return answer(
+      py::cast(std::make_unique<NativeClient>(std::shared_ptr<Client>(std::move(*client)))));
 }
 
 void NativeClient::close() {
-  std::unique_ptr<Client> client = std::move(client_);
+  std::shared_ptr<Client> client = std::move(client_);
   if (!client) return;
   const py::gil_scoped_release released;
   client.reset();  // ends what is under way: `drain` and `wait` yield it
 }
 
 void NativeClient::abandon() noexcept {
-  static_cast<void>(client_.release());
+  static_cast<void>(new std::shared_ptr<Client>(std::move(client_)));
   for (auto& [number, pending] : pending_) static_cast<void>(pending.keep.release());
   static_cast<void>(new std::shared_ptr<Ended>(ended_));
 }
 
+Client& NativeClient::client() const {
+  if (!client_) throw std::runtime_error("this client was closed");
+  return *client_;
+}
+
+template <class Call>
+auto NativeClient::waiting(Call call) const {
+  static_cast<void>(client());
+  std::shared_ptr<Client> held = client_;
+  const py::gil_scoped_release released;
+  auto result = call(*held);
+  held.reset();  // if it was closed meanwhile it ends here, without the GIL
+  return result;
+}
+
 Answer NativeClient::open_namespace(const Namespace& space) {
-  const Result<OpenedNamespace> opened = [&] {
-    const py::gil_scoped_release released;
-    return client_->open_namespace(space);
-  }();
+  const auto opened = waiting([&](Client& at) { return at.open_namespace(space); });
   return opened ? answer(py::cast(*opened)) : answer(opened.error());
 }
 
 Answer NativeClient::clear(const OpenedNamespace& space) {
-  const Result<OpenedNamespace> cleared = [&] {
-    const py::gil_scoped_release released;
-    return client_->clear(space);
-  }();
+  const auto cleared = waiting([&](Client& at) { return at.clear(space); });
   return cleared ? answer(py::cast(*cleared)) : answer(cleared.error());
 }
 
 Answer NativeClient::contains(const OpenedNamespace& space, const std::vector<std::string>& hashes,
                               std::uint16_t parts) {
   const std::vector<BlockHash> wanted = hashes_of(hashes);
-  const Result<std::vector<bool>> there = [&] {
-    const py::gil_scoped_release released;
-    return client_->contains(space, wanted, parts);
-  }();
+  const auto there = waiting([&](Client& at) { return at.contains(space, wanted, parts); });
   return there ? answer(py::cast(*there)) : answer(there.error());
 }
 
 Answer NativeClient::server_stats() {
-  const Result<std::map<std::string, std::uint64_t>> stats = [&] {
-    const py::gil_scoped_release released;
-    return client_->server_stats();
-  }();
+  const auto stats = waiting([](Client& at) { return at.server_stats(); });
   return stats ? answer(py::cast(*stats)) : answer(stats.error());
 }
 
@@ -155,7 +160,7 @@ void NativeClient::begin(std::uint64_t number, bool notify, Operation<T> operati
 void NativeClient::lookup(std::uint64_t number, bool notify, const OpenedNamespace& space,
                           const std::vector<std::string>& hashes, const LookupOptions& options) {
   const std::vector<BlockHash> wanted = hashes_of(hashes);
-  begin(number, notify, client_->lookup_async(space, wanted, options), py::none());
+  begin(number, notify, client().lookup_async(space, wanted, options), py::none());
 }
 
 void NativeClient::fetch(std::uint64_t number, bool notify, const SharedMatch& match,
@@ -172,7 +177,7 @@ void NativeClient::fetch(std::uint64_t number, bool notify, const SharedMatch& m
   TransferOptions options;
   options.timeout = std::chrono::milliseconds(timeout_ms);
   // The match must outlive it.
-  begin(number, notify, client_->fetch_async(*match, wanted, options),
+  begin(number, notify, client().fetch_async(*match, wanted, options),
         py::make_tuple(std::move(keep), match));
 }
 
@@ -190,7 +195,7 @@ void NativeClient::store(std::uint64_t number, bool notify, const OpenedNamespac
   }
   TransferOptions options;
   options.timeout = std::chrono::milliseconds(timeout_ms);
-  begin(number, notify, client_->store_async(space, blocks, options), std::move(keep));
+  begin(number, notify, client().store_async(space, blocks, options), std::move(keep));
 }
 
 Answer NativeClient::finish(Pending pending) {

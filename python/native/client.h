@@ -52,11 +52,12 @@ using FetchTuple = std::tuple<std::uint32_t, std::uint16_t, std::uint32_t, std::
 using StoreTuple =
     std::tuple<std::string, std::string, std::uint32_t, std::uint16_t, std::uint8_t, Pieces>;
 
-/// Threads  With the GIL, which is released in every call that waits.
+/// Threads  Any, with the GIL, which is released in every call that waits. One that is closed
+///          meanwhile lives until those calls have ended.
 class NativeClient {
  public:
   static Answer open(const ClientConfig& config);
-  explicit NativeClient(std::unique_ptr<Client> client) : client_(std::move(client)) {}
+  explicit NativeClient(std::shared_ptr<Client> client) : client_(std::move(client)) {}
   ~NativeClient() { close(); }
 
   /// Drains and closes. What was under way ends.
@@ -90,11 +91,16 @@ class NativeClient {
     pybind11::object keep;
   };
 
+  /// Raises RuntimeError for one that was closed.
+  [[nodiscard]] Client& client() const;
+  /// `call(Client&)` without the GIL.
+  template <class Call>
+  auto waiting(Call call) const;
   template <class T>
   void begin(std::uint64_t number, bool notify, Operation<T> operation, pybind11::object keep);
   Answer finish(Pending pending);
 
-  std::unique_ptr<Client> client_;
+  std::shared_ptr<Client> client_;  ///< null: closed
   std::shared_ptr<Ended> ended_ = std::make_shared<Ended>();
   std::unordered_map<std::uint64_t, Pending> pending_;
 };

@@ -266,3 +266,39 @@ def test_closing_ends_what_waits(server: Server) -> None:
         await client.close()
 
     run(work())
+
+
+def test_closing_under_calls_of_other_threads_harms_nobody(server: Server) -> None:
+    for _ in range(5):
+        client = SyncClient.open(server.address)
+        space = client.open_namespace(**FIELDS)
+        client.store(space, blocks(4))
+        started = threading.Barrier(5)
+        ends: list[str] = []
+
+        def call(number: int, client: SyncClient = client, started: Any = started) -> None:
+            started.wait()
+            try:
+                while True:
+                    client.contains(space, hashes(4)) if number % 2 else client.server_stats()
+                    client.lookup(space, hashes(4)).release()
+            except (membrain.MembrainError, RuntimeError) as error:
+                ends.append(type(error).__name__)
+
+        threads = [threading.Thread(target=call, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        started.wait()
+        client.close()
+        for thread in threads:
+            thread.join(30)
+        assert len(ends) == 4
+
+
+def test_a_match_may_outlive_its_client(server: Server) -> None:
+    with SyncClient.open(server.address) as client:
+        space = client.open_namespace(**FIELDS)
+        client.store(space, blocks(1))
+        match = client.lookup(space, hashes(1))
+    assert match.has(0)
+    match.release()

@@ -337,6 +337,11 @@ TEST_P(GpuClient, SaysWhichGpuIsMissing) {
   const auto client = Client::open(config);
   ASSERT_FALSE(client);
   EXPECT_EQ(client.error().code, Errc::invalid_argument);
+  config.devices.clear();
+  config.pin_arenas = true;
+  const auto pointless = Client::open(config);
+  ASSERT_FALSE(pointless);
+  EXPECT_EQ(pointless.error().code, Errc::invalid_argument);
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, GpuClient, testing::Values(Threads::own, Threads::caller),

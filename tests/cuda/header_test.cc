@@ -2,28 +2,13 @@
 #include <cuda.h>
 #include <gtest/gtest.h>
 
-#include <type_traits>
-
+#include "tests/cuda/same_call.h"
 #include "transport/cuda/api.h"
 
 namespace membrain::cuda {
 namespace {
 
-/// As a call sees it: pointers are one kind, numbers of a size another.
-template <class A, class B>
-constexpr bool kPassedAlike =
-    sizeof(A) == sizeof(B) && std::is_pointer_v<A> == std::is_pointer_v<B>;
-
-template <class Ours, class Theirs>
-constexpr bool kSameCall = false;
-template <class... Ours, class... Theirs>
-constexpr bool kSameCall<Status (*)(Ours...), CUresult (*)(Theirs...)> = [] {
-  if constexpr (sizeof...(Ours) == sizeof...(Theirs)) {
-    return (kPassedAlike<Ours, Theirs> && ...);
-  } else {
-    return false;
-  }
-}();
+using cuda_test::kSameCall;
 
 #define MEMBRAIN_SAME(ours, theirs) \
   static_assert(kSameCall<decltype(Api::ours), decltype(&theirs)>, #theirs)

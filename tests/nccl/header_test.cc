@@ -5,28 +5,14 @@
 
 #include <cstddef>
 #include <filesystem>
-#include <type_traits>
 
+#include "tests/cuda/same_call.h"
 #include "transport/nccl/library.h"
 
 namespace membrain::nccl {
 namespace {
 
-template <class A, class B>
-constexpr bool kPassedAlike =
-    sizeof(A) == sizeof(B) && std::is_pointer_v<A> == std::is_pointer_v<B> &&
-    std::is_class_v<A> == std::is_class_v<B>;
-
-template <class Ours, class Theirs>
-constexpr bool kSameCall = false;
-template <class OurResult, class TheirResult, class... Ours, class... Theirs>
-constexpr bool kSameCall<OurResult (*)(Ours...), TheirResult (*)(Theirs...)> = [] {
-  if constexpr (sizeof...(Ours) == sizeof...(Theirs)) {
-    return kPassedAlike<OurResult, TheirResult> && (kPassedAlike<Ours, Theirs> && ...);
-  } else {
-    return false;
-  }
-}();
+using cuda_test::kSameCall;
 
 #define MEMBRAIN_SAME(ours, theirs) \
   static_assert(kSameCall<decltype(Api::ours), decltype(&theirs)>, #theirs)

@@ -44,8 +44,8 @@ class Patience {
 /// One member's end of a communicator, non-blocking in NCCL's words: its calls return at once, and
 /// what they began is asked after here.
 ///
-/// Ownership  Move nothing: destroying it aborts whatever is under way on it. NCCL keeps memory on
-///            the GPU for as long as it lives, some hundreds of MiB.
+/// Ownership  Destroying it aborts whatever is under way on it. While it lives NCCL keeps some
+///            hundreds of MiB of the GPU.
 /// Threads    One, for its whole life. It waits: never an engine's or a loop's.
 class Communicator {
  public:

@@ -1,0 +1,164 @@
+"""The client's operations as the module starts them, for blocking calls and awaited ones."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import weakref
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from membrain import _native
+from membrain.buffers import all_pieces
+from membrain.errors import Closed, InvalidArgument, WrongProcess, error_of
+from membrain.values import Block, Match, Namespace
+
+Rule = Literal["prefix", "window", "all"]
+_RULES: dict[Rule, int] = {"prefix": 0, "window": 1, "all": 2}
+
+
+def _milliseconds(seconds: float | None) -> int:
+    if seconds is None:
+        return 0
+    if seconds <= 0:
+        raise InvalidArgument("a time-out is positive")
+    return max(1, round(seconds * 1000))
+
+
+def value_of(answer: Any) -> Any:
+    value, code, words = answer
+    if code != 0:
+        raise error_of(code, words)
+    return value
+
+
+_clients: weakref.WeakSet[Core] = weakref.WeakSet()
+
+
+def _forget_clients() -> None:
+    for core in list(_clients):
+        core.abandon()
+
+
+os.register_at_fork(after_in_child=_forget_clients)
+
+
+class Core:
+    """What both kinds of calls share."""
+
+    def __init__(self, native: Any) -> None:
+        self._native = native
+        self._numbers = itertools.count(1)
+        self._forked = False
+        _clients.add(self)
+
+    @property
+    def native(self) -> Any:
+        if self._forked:
+            raise WrongProcess("this client was opened before a fork: open one in this process")
+        if self._native is None:
+            raise Closed("this client was closed")
+        return self._native
+
+    @property
+    def is_open(self) -> bool:
+        return self._native is not None
+
+    def abandon(self) -> None:
+        native, self._native = self._native, None
+        if native is not None:
+            self._forked = True
+            native.abandon()
+
+    def close(self) -> Any:
+        native, self._native = self._native, None
+        if native is not None:
+            native.close()
+        return native
+
+    def number(self) -> int:
+        return next(self._numbers)
+
+    def lookup(
+        self,
+        number: int,
+        notify: bool,
+        space: Namespace,
+        hashes: Sequence[bytes],
+        rule: Rule = "prefix",
+        window_blocks: int = 0,
+        parts: int = 1,
+        pin: bool = True,
+        timeout: float | None = None,
+    ) -> None:
+        if rule not in _RULES:
+            raise InvalidArgument(f"no such rule: {rule!r}; there are: {', '.join(_RULES)}")
+        options = _native.LookupOptions(
+            pin, _RULES[rule], window_blocks, parts, _milliseconds(timeout)
+        )
+        _begin(self.native.lookup, number, notify, space.native, list(hashes), options)
+
+    def fetch(
+        self,
+        number: int,
+        notify: bool,
+        match: Match,
+        into: Sequence[object],
+        blocks: Sequence[int] | None = None,
+        part: int = 0,
+        timeout: float | None = None,
+    ) -> None:
+        wanted = range(len(into)) if blocks is None else blocks
+        if len(wanted) != len(into):
+            raise InvalidArgument(f"{len(wanted)} blocks, but {len(into)} buffers")
+        pieces = all_pieces(into, writable=True)
+        items = [
+            (block, part, 0, memory.size, memory.runs)
+            for block, memory in zip(wanted, pieces, strict=True)
+        ]
+        _begin(
+            self.native.fetch, number, notify, match.native, items, _milliseconds(timeout), pieces
+        )
+
+    def store(
+        self,
+        number: int,
+        notify: bool,
+        space: Namespace,
+        blocks: Sequence[Block],
+        timeout: float | None = None,
+    ) -> None:
+        pieces = all_pieces([block.data for block in blocks], writable=False)
+        items = [
+            (block.hash, block.parent, block.depth, block.part, block.priority, memory.runs)
+            for block, memory in zip(blocks, pieces, strict=True)
+        ]
+        _begin(
+            self.native.store, number, notify, space.native, items, _milliseconds(timeout), pieces
+        )
+
+
+def _begin(call: Any, *words: Any) -> None:
+    try:
+        call(*words)
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error
+
+
+def open_core(server: str, options: dict[str, Any]) -> Core:
+    config = _native.ClientConfig()
+    config.server = server
+    for name, value in options.items():
+        if not hasattr(config, name):
+            raise InvalidArgument(f"no such option of a client: {name}")
+        setattr(config, name, value)
+    return Core(value_of(_native.open(config)))
+
+
+def namespace_of(options: dict[str, Any]) -> Any:
+    space = _native.Namespace()
+    for name, value in options.items():
+        if not hasattr(space, name):
+            raise InvalidArgument(f"no such field of a namespace: {name}")
+        setattr(space, name, value)
+    return space
