@@ -27,7 +27,7 @@ build=(
   libgtest-dev        # tests
   libbenchmark-dev    # benchmarks
   libhiredis-dev      # peer_bench: Redis' client
-  pybind11-dev python3-dev # the Python package
+  pybind11-dev python3-dev libdlpack-dev # the Python package
   python3-numpy       # its users' arrays
 )
 test=(

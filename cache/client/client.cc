@@ -29,10 +29,8 @@ Result<OpenedNamespace> Client::open_namespace(const Namespace& space) {
 Operation<Match> Client::lookup_async(const OpenedNamespace& space,
                                       std::span<const BlockHash> hashes,
                                       const LookupOptions& options) {
-  std::shared_ptr<Outcome<Match>> outcome = runtime_->new_outcome<Match>();
-  Task<Result<Match>> work = runtime_->core->lookup(space, {hashes.begin(), hashes.end()}, options);
-  runtime_->submit(runtime_->control_loop, std::move(work), outcome);
-  return Operation<Match>(std::move(outcome));
+  return runtime_->start(runtime_->control_loop,
+                         runtime_->core->lookup(space, {hashes.begin(), hashes.end()}, options));
 }
 
 Result<Match> Client::lookup(const OpenedNamespace& space, std::span<const BlockHash> hashes,
@@ -53,11 +51,22 @@ Result<std::vector<bool>> Client::contains(const OpenedNamespace& space,
   return there;
 }
 
+Operation<std::vector<std::byte>> Client::grant_async(const Match& match,
+                                                      std::chrono::milliseconds valid) {
+  return runtime_->start(runtime_->control_loop, runtime_->core->grant(match.state(), valid));
+}
+
+Result<std::vector<std::byte>> Client::grant(const Match& match, std::chrono::milliseconds valid) {
+  return grant_async(match, valid).wait();
+}
+
+Operation<Match> Client::adopt_async(std::span<const std::byte> grant) {
+  return runtime_->start(runtime_->control_loop,
+                         runtime_->core->adopt({grant.begin(), grant.end()}));
+}
+
 Result<Match> Client::adopt(std::span<const std::byte> grant) {
-  if (grant.size() > Match::kMaxGrantBytes) {
-    return fail(Errc::corrupt, "these bytes are not a grant");
-  }
-  return runtime_->run(runtime_->control_loop, runtime_->core->adopt({grant.begin(), grant.end()}));
+  return adopt_async(grant).wait();
 }
 
 Operation<TransferReport> Client::fetch_async(const Match& match, std::span<const FetchItem> items,

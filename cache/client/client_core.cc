@@ -222,8 +222,8 @@ Task<> ClientCore::learn_nodes(std::shared_ptr<const Match::State> state, TimePo
 
 Task<Result<std::vector<std::byte>>> ClientCore::grant(std::shared_ptr<const Match::State> match,
                                                        std::chrono::milliseconds valid) {
-  if (!match || !match->desk || match->released) {
-    co_return fail(Errc::invalid_argument, "only a match that pins can be granted");
+  if (!match || match->desk != desk_ || match->released) {
+    co_return fail(Errc::invalid_argument, "only a match of this client that pins can be granted");
   }
   const TimePoint deadline = deadline_of(control_.loop(), {});
   constexpr std::int64_t kLongest = std::numeric_limits<std::uint32_t>::max();

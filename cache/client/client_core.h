@@ -69,7 +69,7 @@ class ClientCore final : private SessionListener {
   Task<Result<OpenedNamespace>> open_namespace(Namespace space);
   Task<Result<Match>> lookup(OpenedNamespace space, std::vector<BlockHash> hashes,
                              LookupOptions options);
-  /// The bytes of `Match::grant`.
+  /// The bytes of `Client::grant`.
   Task<Result<std::vector<std::byte>>> grant(std::shared_ptr<const Match::State> match,
                                              std::chrono::milliseconds valid);
   Task<Result<Match>> adopt(std::vector<std::byte> grant);

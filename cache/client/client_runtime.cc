@@ -118,11 +118,6 @@ Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig conf
   const Result<> started = runtime->run(runtime->control_loop, runtime->core->start());
   if (!started) return fail(started.error());
   runtime->started = true;
-  Runtime& at = *runtime;
-  runtime->core->pin_desk().set_grants(
-      [&at](std::shared_ptr<const Match::State> match, std::chrono::milliseconds valid) {
-        return at.run(at.control_loop, at.core->grant(std::move(match), valid));
-      });
   return runtime;
 }
 

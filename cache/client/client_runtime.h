@@ -82,6 +82,9 @@ struct Client::Runtime {
   void submit(Loop& loop, Task<Result<T>> work, std::shared_ptr<detail::Outcome<T>> outcome);
   template <class T>
   std::shared_ptr<detail::Outcome<T>> new_outcome();
+  /// The same, as an operation that nothing takes back.
+  template <class T>
+  Operation<T> start(Loop& loop, Task<Result<T>> work);
   /// Starts `work` on `loop` and waits for its result.
   template <class T>
   Result<T> run(Loop& loop, Task<Result<T>> work);
@@ -161,6 +164,13 @@ void Client::Runtime::run_to_its_end(Loop& loop, Work work) {
   while (!run(loop, work())) {  // a full inbox drains meanwhile
     if (caller_drives) control_loop.turn();
   }
+}
+
+template <class T>
+Operation<T> Client::Runtime::start(Loop& loop, Task<Result<T>> work) {
+  std::shared_ptr<detail::Outcome<T>> outcome = new_outcome<T>();
+  submit(loop, std::move(work), outcome);
+  return Operation<T>(std::move(outcome));
 }
 
 template <class T>

@@ -97,11 +97,6 @@ bool Match::pinned() const noexcept {
   return state_ && state_->desk && !state_->released;
 }
 
-Result<std::vector<std::byte>> Match::grant(std::chrono::milliseconds valid) {
-  if (!pinned()) return fail(Errc::invalid_argument, "only a match that pins can be granted");
-  return state_->desk->grant(state_, valid);
-}
-
 void Match::release() noexcept {
   if (state_) state_->release();
 }

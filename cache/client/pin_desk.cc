@@ -18,26 +18,9 @@ std::vector<LookupId> PinDesk::take() {
   return std::exchange(released_, {});
 }
 
-void PinDesk::set_grants(Grants grants) {
-  const std::lock_guard lock(mutex_);
-  grants_ = std::move(grants);
-}
-
-Result<std::vector<std::byte>> PinDesk::grant(std::shared_ptr<const Match::State> match,
-                                              std::chrono::milliseconds valid) {
-  Grants grants;
-  {
-    const std::lock_guard lock(mutex_);
-    grants = grants_;
-  }
-  if (!grants) return fail(Errc::unavailable, "the client is closed");
-  return grants(std::move(match), valid);
-}
-
 void PinDesk::close() {
   const std::lock_guard lock(mutex_);
   bell_ = nullptr;
-  grants_ = nullptr;
   released_.clear();
 }
 

@@ -1,17 +1,12 @@
 // PinDesk: where Matches, on any thread, give their pins back.
 #pragma once
 
-#include <chrono>
-#include <cstddef>
 #include <functional>
-#include <memory>
 #include <mutex>
 #include <span>
 #include <vector>
 
 #include "base/ids.h"
-#include "membrain/client.h"
-#include "membrain/result.h"
 
 namespace membrain {
 
@@ -25,19 +20,12 @@ class PinDesk {
   /// Posts to the control loop that `take` has something; false if that failed. Called under the
   /// lock: it must only post.
   using Bell = std::function<bool()>;
-  using Grants = std::function<Result<std::vector<std::byte>>(
-      std::shared_ptr<const Match::State> match, std::chrono::milliseconds valid)>;
 
   explicit PinDesk(Bell bell) : bell_(std::move(bell)) {}
 
   void release(std::span<const LookupId> lookups);
   /// Control loop: what was released since the last call.
   [[nodiscard]] std::vector<LookupId> take();
-
-  /// How `Match::grant` blocks on an answer: set by `Client`, which knows how to wait.
-  void set_grants(Grants grants);
-  [[nodiscard]] Result<std::vector<std::byte>> grant(std::shared_ptr<const Match::State> match,
-                                                     std::chrono::milliseconds valid);
 
   /// The client goes: later releases are dropped (its pins die with the session).
   void close();
@@ -47,7 +35,6 @@ class PinDesk {
   std::vector<LookupId> released_;  // guarded by mutex_
   bool rung_ = false;               // guarded by mutex_
   Bell bell_;                       // guarded by mutex_
-  Grants grants_;                   // guarded by mutex_
 };
 
 }  // namespace membrain

@@ -120,11 +120,7 @@ class Match {
   [[nodiscard]] std::size_t part_bytes(std::size_t block, std::uint16_t part = 0) const noexcept;
   [[nodiscard]] bool pinned() const noexcept;
 
-  /// Bytes with which another process may fetch what this Match pins (`Client::adopt`), for
-  /// `valid`. The pin stays this Match's: keep it until the other process is done. Blocks on the
-  /// server. At most kMaxGrantBytes.
-  static constexpr std::size_t kMaxGrantBytes = 256 * 1024;
-  Result<std::vector<std::byte>> grant(std::chrono::milliseconds valid);
+  static constexpr std::size_t kMaxGrantBytes = 256 * 1024;  ///< of `Client::grant`
 
   /// Gives the pins back; returns at once, the server is told in the background. Idempotent.
   void release() noexcept;
@@ -254,8 +250,15 @@ class Client {
   Result<std::vector<bool>> contains(const OpenedNamespace& space,
                                      std::span<const BlockHash> hashes, std::uint16_t parts = 1);
 
-  /// A Match from another process's `Match::grant`. Releasing it does nothing. `corrupt` or
-  /// `denied` for bytes that are not a grant.
+  /// Bytes with which another process may fetch what `match`, of this client, pins (`adopt`), for
+  /// `valid`. The pin stays the Match's: keep it until the other process is done. One message for
+  /// each message that the lookup took. At most Match::kMaxGrantBytes (`out_of_capacity`).
+  Operation<std::vector<std::byte>> grant_async(const Match& match,
+                                                std::chrono::milliseconds valid);
+  Result<std::vector<std::byte>> grant(const Match& match, std::chrono::milliseconds valid);
+  /// A Match from another process's grant. Releasing it does nothing. `corrupt` or `denied` for
+  /// bytes that are not a grant. Asks the server only for nodes that this client does not know.
+  Operation<Match> adopt_async(std::span<const std::byte> grant);
   Result<Match> adopt(std::span<const std::byte> grant);
 
   /// Fetches from `match`. An item that fails does not disturb the others; a failed one is retried

@@ -16,6 +16,8 @@ from membrain.errors import (
     Unavailable,
     WrongProcess,
 )
+from membrain.layout import Layout, Plane
+from membrain.polled_client import Completion, PolledClient
 from membrain.sync_client import SyncClient
 from membrain.values import Block, Match, Namespace, Outcome, Report
 
@@ -24,9 +26,11 @@ __all__ = [
     "Cancelled",
     "Client",
     "Closed",
+    "Completion",
     "Corrupt",
     "Denied",
     "InvalidArgument",
+    "Layout",
     "Match",
     "MembrainError",
     "Namespace",
@@ -34,6 +38,8 @@ __all__ = [
     "Outcome",
     "OutOfCapacity",
     "PeerLost",
+    "Plane",
+    "PolledClient",
     "Report",
     "Stale",
     "SyncClient",

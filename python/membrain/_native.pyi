@@ -17,6 +17,12 @@ class ClientConfig:
     mapped: bool
     one_sided_reads: bool
     copy_threads: int
+    fetch_window_blocks: int
+    probe_store_bytes: int
+    devices: list[int]
+    staging_slots: int
+    staging_slot_bytes: int
+    pin_arenas: bool
 
 class Namespace:
     model: str
@@ -53,6 +59,23 @@ class Buffer:
     address: int
     size: int
 
+class DlTensor:
+    def __init__(self, capsule: object) -> None: ...
+    address: int
+    size: int
+    device_type: int
+    device: int
+
+class Terms:
+    def __init__(self, timeout_ms: int, device: int, after: int) -> None: ...
+
+class RegisteredLayout:
+    block_count: int
+    plane_count: int
+    block_bytes: int
+
+def register_layout(planes: Sequence[tuple[int, int, int]], blocks: int) -> Answer: ...
+
 class NativeClient:
     descriptor: int
     def close(self) -> None: ...
@@ -75,7 +98,7 @@ class NativeClient:
         notify: bool,
         match: Match,
         items: Sequence[tuple[int, int, int, int, list[Piece]]],
-        timeout_ms: int,
+        terms: Terms,
         keep: object,
     ) -> None: ...
     def store(
@@ -84,7 +107,29 @@ class NativeClient:
         notify: bool,
         space: OpenedNamespace,
         items: Sequence[tuple[bytes, bytes, int, int, int, list[Piece]]],
-        timeout_ms: int,
+        terms: Terms,
+        keep: object,
+    ) -> None: ...
+    def grant(self, number: int, notify: bool, match: Match, valid_ms: int) -> None: ...
+    def adopt(self, number: int, notify: bool, grant: bytes) -> None: ...
+    def fetch_blocks(
+        self,
+        number: int,
+        notify: bool,
+        match: Match,
+        into: RegisteredLayout,
+        blocks: tuple[list[int], list[int], int, int, int],
+        terms: Terms,
+        keep: object,
+    ) -> None: ...
+    def store_blocks(
+        self,
+        number: int,
+        notify: bool,
+        space: OpenedNamespace,
+        source: RegisteredLayout,
+        blocks: tuple[list[bytes], list[int], bytes, int, int, int],
+        terms: Terms,
         keep: object,
     ) -> None: ...
     def wait(self, number: int) -> Answer: ...

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from membrain.core import Core, open_core, value_of
+from membrain.layout import Layout
 from membrain.sync_client import SyncClient
 from membrain.values import Block, Match, Namespace, Report, report_of
 
@@ -79,6 +80,35 @@ class Client:
     async def store(self, space: Namespace, blocks: Sequence[Block], **options: Any) -> Report:
         """Keeps blocks that are not there yet. Option: timeout."""
         return report_of(await self._run(self._core.store, space, blocks, **options))
+
+    async def fetch_blocks(
+        self, match: Match, layout: Layout, ids: Sequence[int], **options: Any
+    ) -> Report:
+        """Blocks 0, 1, ... of the match (or `blocks`) into the blocks `ids` of a layout. Options:
+        blocks, part, first_plane, planes (fewer than all: no checksum is compared), timeout."""
+        return report_of(await self._run(self._core.fetch_blocks, match, layout, ids, **options))
+
+    async def store_blocks(
+        self,
+        space: Namespace,
+        layout: Layout,
+        ids: Sequence[int],
+        hashes: Sequence[bytes],
+        **options: Any,
+    ) -> Report:
+        """Keeps a run of one prompt's blocks. Options: parent and first_depth of the first one,
+        part, priority, timeout, after (a recorded CUDA event's address)."""
+        return report_of(
+            await self._run(self._core.store_blocks, space, layout, ids, hashes, **options)
+        )
+
+    async def grant(self, match: Match, valid: float) -> bytes:
+        """Bytes with which another process may fetch what `match` pins, for `valid` seconds."""
+        return bytes(await self._run(self._core.grant, match, valid))
+
+    async def adopt(self, grant: bytes) -> Match:
+        """A match from another process's grant. Releasing it does nothing."""
+        return Match(await self._run(self._core.adopt, grant))
 
     # ---- ends
 

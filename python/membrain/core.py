@@ -6,12 +6,15 @@ import itertools
 import os
 import weakref
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from membrain import _native
-from membrain.buffers import all_pieces
+from membrain.buffers import all_pieces, one_device
 from membrain.errors import Closed, InvalidArgument, WrongProcess, error_of
 from membrain.values import Block, Match, Namespace
+
+if TYPE_CHECKING:
+    from membrain.layout import Layout
 
 Rule = Literal["prefix", "window", "all"]
 _RULES: dict[Rule, int] = {"prefix": 0, "window": 1, "all": 2}
@@ -98,6 +101,12 @@ class Core:
         )
         _begin(self.native.lookup, number, notify, space.native, list(hashes), options)
 
+    def grant(self, number: int, notify: bool, match: Match, valid: float) -> None:
+        _begin(self.native.grant, number, notify, match.native, _milliseconds(valid))
+
+    def adopt(self, number: int, notify: bool, grant: bytes) -> None:
+        _begin(self.native.adopt, number, notify, grant)
+
     def fetch(
         self,
         number: int,
@@ -116,9 +125,8 @@ class Core:
             (block, part, 0, memory.size, memory.runs)
             for block, memory in zip(wanted, pieces, strict=True)
         ]
-        _begin(
-            self.native.fetch, number, notify, match.native, items, _milliseconds(timeout), pieces
-        )
+        terms = _terms(timeout, one_device(pieces))
+        _begin(self.native.fetch, number, notify, match.native, items, terms, pieces)
 
     def store(
         self,
@@ -127,22 +135,73 @@ class Core:
         space: Namespace,
         blocks: Sequence[Block],
         timeout: float | None = None,
+        after: int = 0,
     ) -> None:
         pieces = all_pieces([block.data for block in blocks], writable=False)
         items = [
             (block.hash, block.parent, block.depth, block.part, block.priority, memory.runs)
             for block, memory in zip(blocks, pieces, strict=True)
         ]
+        terms = _terms(timeout, one_device(pieces), after)
+        _begin(self.native.store, number, notify, space.native, items, terms, pieces)
+
+    def fetch_blocks(
+        self,
+        number: int,
+        notify: bool,
+        match: Match,
+        layout: Layout,
+        ids: Sequence[int],
+        blocks: Sequence[int] | None = None,
+        part: int = 0,
+        first_plane: int = 0,
+        planes: int = 0,
+        timeout: float | None = None,
+    ) -> None:
+        wanted = (list(ids), list(blocks or ()), part, first_plane, planes)
+        terms = _terms(timeout, layout.device)
         _begin(
-            self.native.store, number, notify, space.native, items, _milliseconds(timeout), pieces
+            self.native.fetch_blocks,
+            number,
+            notify,
+            match.native,
+            layout.native,
+            wanted,
+            terms,
+            layout,
         )
+
+    def store_blocks(
+        self,
+        number: int,
+        notify: bool,
+        space: Namespace,
+        layout: Layout,
+        ids: Sequence[int],
+        hashes: Sequence[bytes],
+        parent: bytes = b"",
+        first_depth: int = 0,
+        part: int = 0,
+        priority: int = 0,
+        timeout: float | None = None,
+        after: int = 0,
+    ) -> None:
+        run = (list(hashes), list(ids), parent, first_depth, part, priority)
+        terms = _terms(timeout, layout.device, after)
+        _begin(
+            self.native.store_blocks, number, notify, space.native, layout.native, run, terms, layout
+        )
+
+
+def _terms(timeout: float | None, device: int, after: int = 0) -> Any:
+    return _native.Terms(_milliseconds(timeout), device, after)
 
 
 def _begin(call: Any, *words: Any) -> None:
     try:
         call(*words)
-    except ValueError as error:
-        raise InvalidArgument(str(error)) from error
+    except (ValueError, TypeError) as error:  # also a number too large for its type
+        raise InvalidArgument(str(error).partition("\n")[0]) from error
 
 
 def open_core(server: str, options: dict[str, Any]) -> Core:

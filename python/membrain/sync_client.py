@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from membrain.core import Core, namespace_of, open_core, value_of
+from membrain.layout import Layout
 from membrain.values import Block, Match, Namespace, Report, report_of
 
 
@@ -41,16 +42,36 @@ class SyncClient:
         return dict(value_of(self._core.native.server_stats()))
 
     def lookup(self, space: Namespace, hashes: Sequence[bytes], **options: Any) -> Match:
-        number = self._core.number()
-        self._core.lookup(number, False, space, hashes, **options)
-        return Match(value_of(self._core.native.wait(number)))
+        return Match(self._run(self._core.lookup, space, hashes, **options))
 
     def fetch(self, match: Match, into: Sequence[object], **options: Any) -> Report:
-        number = self._core.number()
-        self._core.fetch(number, False, match, into, **options)
-        return report_of(value_of(self._core.native.wait(number)))
+        return report_of(self._run(self._core.fetch, match, into, **options))
 
     def store(self, space: Namespace, blocks: Sequence[Block], **options: Any) -> Report:
+        return report_of(self._run(self._core.store, space, blocks, **options))
+
+    def fetch_blocks(
+        self, match: Match, layout: Layout, ids: Sequence[int], **options: Any
+    ) -> Report:
+        return report_of(self._run(self._core.fetch_blocks, match, layout, ids, **options))
+
+    def store_blocks(
+        self,
+        space: Namespace,
+        layout: Layout,
+        ids: Sequence[int],
+        hashes: Sequence[bytes],
+        **options: Any,
+    ) -> Report:
+        return report_of(self._run(self._core.store_blocks, space, layout, ids, hashes, **options))
+
+    def grant(self, match: Match, valid: float) -> bytes:
+        return bytes(self._run(self._core.grant, match, valid))
+
+    def adopt(self, grant: bytes) -> Match:
+        return Match(self._run(self._core.adopt, grant))
+
+    def _run(self, begin: Any, *words: Any, **options: Any) -> Any:
         number = self._core.number()
-        self._core.store(number, False, space, blocks, **options)
-        return report_of(value_of(self._core.native.wait(number)))
+        begin(number, False, *words, **options)
+        return value_of(self._core.native.wait(number))

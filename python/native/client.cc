@@ -21,20 +21,25 @@ Answer answer(const Error& why) {
   return py::make_tuple(py::none(), static_cast<int>(why.code), std::string(why.context));
 }
 
-/// An empty one stands for "no block".
-BlockHash hash_of(const std::string& bytes) {
-  if (bytes.empty()) return {};
-  const auto hash = BlockHash::from(std::as_bytes(std::span(bytes)));
+BlockHash hash_of(const char* bytes, std::size_t size) {
+  const auto hash = BlockHash::from(std::as_bytes(std::span(bytes, size)));
   if (!hash) throw py::value_error("a block hash has 1 to 32 bytes");
   return *hash;
 }
 
-std::vector<BlockHash> hashes_of(const std::vector<std::string>& list) {
+/// An empty one stands for "no block".
+BlockHash parent_of(const std::string& bytes) {
+  return bytes.empty() ? BlockHash{} : hash_of(bytes.data(), bytes.size());
+}
+
+std::vector<BlockHash> hashes_of(const py::sequence& list) {
   std::vector<BlockHash> hashes;
   hashes.reserve(list.size());
-  for (const std::string& bytes : list) {
-    if (bytes.empty()) throw py::value_error("a block hash has 1 to 32 bytes");
-    hashes.push_back(hash_of(bytes));
+  for (const py::handle item : list) {
+    char* bytes = nullptr;
+    Py_ssize_t size = 0;
+    if (PyBytes_AsStringAndSize(item.ptr(), &bytes, &size) != 0) throw py::error_already_set();
+    hashes.push_back(hash_of(bytes, static_cast<std::size_t>(size)));
   }
   return hashes;
 }
@@ -49,11 +54,33 @@ py::object value_of(const TransferReport& report) {
   return py::make_tuple(items, report.bytes, report.lane_bytes);
 }
 
+py::object value_of(const std::vector<std::byte>& bytes) {
+  return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+}
+
 py::object value_of(Match match) {
   return py::cast(std::make_shared<Match>(std::move(match)));
 }
 
 }  // namespace
+
+TransferOptions Terms::options() const {
+  TransferOptions options;
+  options.timeout = std::chrono::milliseconds(timeout_ms);
+  options.memory.device = device;
+  options.memory.after = reinterpret_cast<void*>(after);
+  return options;
+}
+
+Answer register_layout(const std::vector<PlaneTuple>& planes, std::uint32_t blocks) {
+  Layout layout;
+  layout.blocks = blocks;
+  for (const auto& [base, stride, piece] : planes) {
+    layout.planes.push_back({reinterpret_cast<void*>(base), stride, piece});
+  }
+  Result<RegisteredLayout> made = Client::register_layout(layout);
+  return made ? answer(py::cast(std::move(*made))) : answer(made.error());
+}
 
 // ---- what has ended
 
@@ -131,7 +158,7 @@ Answer NativeClient::clear(const OpenedNamespace& space) {
   return cleared ? answer(py::cast(*cleared)) : answer(cleared.error());
 }
 
-Answer NativeClient::contains(const OpenedNamespace& space, const std::vector<std::string>& hashes,
+Answer NativeClient::contains(const OpenedNamespace& space, const py::sequence& hashes,
                               std::uint16_t parts) {
   const std::vector<BlockHash> wanted = hashes_of(hashes);
   const auto there = waiting([&](Client& at) { return at.contains(space, wanted, parts); });
@@ -158,13 +185,23 @@ void NativeClient::begin(std::uint64_t number, bool notify, Operation<T> operati
 }
 
 void NativeClient::lookup(std::uint64_t number, bool notify, const OpenedNamespace& space,
-                          const std::vector<std::string>& hashes, const LookupOptions& options) {
+                          const py::sequence& hashes, const LookupOptions& options) {
   const std::vector<BlockHash> wanted = hashes_of(hashes);
   begin(number, notify, client().lookup_async(space, wanted, options), py::none());
 }
 
+void NativeClient::grant(std::uint64_t number, bool notify, const SharedMatch& match,
+                         std::uint32_t valid_ms) {
+  begin(number, notify, client().grant_async(*match, std::chrono::milliseconds(valid_ms)),
+        py::cast(match));
+}
+
+void NativeClient::adopt(std::uint64_t number, bool notify, const std::string& grant) {
+  begin(number, notify, client().adopt_async(std::as_bytes(std::span(grant))), py::none());
+}
+
 void NativeClient::fetch(std::uint64_t number, bool notify, const SharedMatch& match,
-                         const std::vector<FetchTuple>& items, std::uint32_t timeout_ms,
+                         const std::vector<FetchTuple>& items, const Terms& terms,
                          py::object keep) {
   std::vector<FetchItem> wanted;
   wanted.reserve(items.size());
@@ -174,28 +211,53 @@ void NativeClient::fetch(std::uint64_t number, bool notify, const SharedMatch& m
       item.into.push_back({reinterpret_cast<void*>(address), bytes});
     }
   }
-  TransferOptions options;
-  options.timeout = std::chrono::milliseconds(timeout_ms);
   // The match must outlive it.
-  begin(number, notify, client().fetch_async(*match, wanted, options),
+  begin(number, notify, client().fetch_async(*match, wanted, terms.options()),
         py::make_tuple(std::move(keep), match));
 }
 
 void NativeClient::store(std::uint64_t number, bool notify, const OpenedNamespace& space,
-                         const std::vector<StoreTuple>& items, std::uint32_t timeout_ms,
+                         const std::vector<StoreTuple>& items, const Terms& terms,
                          py::object keep) {
   std::vector<StoreItem> blocks;
   blocks.reserve(items.size());
   for (const auto& [hash, parent, depth, part, priority, pieces] : items) {
-    StoreItem& item =
-        blocks.emplace_back(StoreItem{hash_of(hash), hash_of(parent), depth, part, priority, {}});
+    StoreItem& item = blocks.emplace_back(
+        StoreItem{hash_of(hash.data(), hash.size()), parent_of(parent), depth, part, priority, {}});
     for (const auto& [address, bytes] : pieces) {
       item.from.push_back({reinterpret_cast<const void*>(address), bytes});
     }
   }
-  TransferOptions options;
-  options.timeout = std::chrono::milliseconds(timeout_ms);
-  begin(number, notify, client().store_async(space, blocks, options), std::move(keep));
+  begin(number, notify, client().store_async(space, blocks, terms.options()), std::move(keep));
+}
+
+void NativeClient::fetch_blocks(std::uint64_t number, bool notify, const SharedMatch& match,
+                                const RegisteredLayout& into, const LayoutFetchTuple& blocks,
+                                const Terms& terms, py::object keep) {
+  const auto& [ids, wanted, part, first_plane, planes] = blocks;
+  LayoutFetch fetch;
+  fetch.ids = ids;
+  fetch.blocks = wanted;
+  fetch.part = part;
+  fetch.first_plane = first_plane;
+  fetch.plane_count = planes;
+  begin(number, notify, client().fetch_async(*match, into, fetch, terms.options()),
+        py::make_tuple(std::move(keep), match));
+}
+
+void NativeClient::store_blocks(std::uint64_t number, bool notify, const OpenedNamespace& space,
+                                const RegisteredLayout& from, const LayoutStoreTuple& blocks,
+                                const Terms& terms, py::object keep) {
+  const auto& [names, ids, parent, depth, part, priority] = blocks;
+  const std::vector<BlockHash> hashes = hashes_of(names);
+  LayoutStore store;
+  store.hashes = hashes;
+  store.ids = ids;
+  store.parent = parent_of(parent);
+  store.first_depth = depth;
+  store.part = part;
+  store.priority = priority;
+  begin(number, notify, client().store_async(space, from, store, terms.options()), std::move(keep));
 }
 
 Answer NativeClient::finish(Pending pending) {

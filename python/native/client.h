@@ -52,6 +52,26 @@ using FetchTuple = std::tuple<std::uint32_t, std::uint16_t, std::uint32_t, std::
 using StoreTuple =
     std::tuple<std::string, std::string, std::uint32_t, std::uint16_t, std::uint8_t, Pieces>;
 
+/// (ids, blocks of the match (empty: 0, 1, ...), part, first plane, planes (0: all))
+using LayoutFetchTuple = std::tuple<std::vector<std::uint32_t>, std::vector<std::uint32_t>,
+                                    std::uint16_t, std::uint32_t, std::uint32_t>;
+/// (hashes, ids, parent, first depth, part, priority)
+using LayoutStoreTuple = std::tuple<pybind11::sequence, std::vector<std::uint32_t>, std::string,
+                                    std::uint32_t, std::uint16_t, std::uint8_t>;
+
+/// On what terms a transfer runs.
+struct Terms {
+  std::uint32_t timeout_ms = 0;  ///< 0: the client's default
+  int device = PieceMemory::kHost;
+  std::uintptr_t after = 0;  ///< a recorded event of that GPU; 0: none
+
+  [[nodiscard]] TransferOptions options() const;
+};
+
+/// A layout, checked: (base, stride, piece) of each plane, in bytes.
+using PlaneTuple = std::tuple<std::uintptr_t, std::size_t, std::size_t>;
+Answer register_layout(const std::vector<PlaneTuple>& planes, std::uint32_t blocks);
+
 /// Threads  Any, with the GIL, which is released in every call that waits. One that is closed
 ///          meanwhile lives until those calls have ended.
 class NativeClient {
@@ -67,18 +87,27 @@ class NativeClient {
 
   Answer open_namespace(const Namespace& space);
   Answer clear(const OpenedNamespace& space);
-  Answer contains(const OpenedNamespace& space, const std::vector<std::string>& hashes,
+  Answer contains(const OpenedNamespace& space, const pybind11::sequence& hashes,
                   std::uint16_t parts);
   Answer server_stats();
 
   /// Start an operation under a number of the caller's. With `notify`, `drain` yields it when it
   /// has ended; else `wait` does. `keep` lives until then.
   void lookup(std::uint64_t number, bool notify, const OpenedNamespace& space,
-              const std::vector<std::string>& hashes, const LookupOptions& options);
+              const pybind11::sequence& hashes, const LookupOptions& options);
+  void grant(std::uint64_t number, bool notify, const SharedMatch& match, std::uint32_t valid_ms);
+  void adopt(std::uint64_t number, bool notify, const std::string& grant);
   void fetch(std::uint64_t number, bool notify, const SharedMatch& match,
-             const std::vector<FetchTuple>& items, std::uint32_t timeout_ms, pybind11::object keep);
+             const std::vector<FetchTuple>& items, const Terms& terms, pybind11::object keep);
   void store(std::uint64_t number, bool notify, const OpenedNamespace& space,
-             const std::vector<StoreTuple>& items, std::uint32_t timeout_ms, pybind11::object keep);
+             const std::vector<StoreTuple>& items, const Terms& terms, pybind11::object keep);
+  /// By the ids of a layout's blocks.
+  void fetch_blocks(std::uint64_t number, bool notify, const SharedMatch& match,
+                    const RegisteredLayout& into, const LayoutFetchTuple& blocks,
+                    const Terms& terms, pybind11::object keep);
+  void store_blocks(std::uint64_t number, bool notify, const OpenedNamespace& space,
+                    const RegisteredLayout& from, const LayoutStoreTuple& blocks,
+                    const Terms& terms, pybind11::object keep);
   Answer wait(std::uint64_t number);
   void cancel(std::uint64_t number) noexcept;
   /// Those that have ended: (number, answer).
@@ -87,7 +116,8 @@ class NativeClient {
 
  private:
   struct Pending {
-    std::variant<Operation<Match>, Operation<TransferReport>> operation;
+    std::variant<Operation<Match>, Operation<TransferReport>, Operation<std::vector<std::byte>>>
+        operation;
     pybind11::object keep;
   };
 

@@ -5,6 +5,7 @@
 
 #include "python/native/buffer.h"
 #include "python/native/client.h"
+#include "python/native/dl_tensor.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -25,7 +26,13 @@ void define_values(py::module_& module) {
       .def_readwrite("verify_checksums", &ClientConfig::verify_checksums)
       .def_readwrite("mapped", &ClientConfig::mapped)
       .def_readwrite("one_sided_reads", &ClientConfig::one_sided_reads)
-      .def_readwrite("copy_threads", &ClientConfig::copy_threads);
+      .def_readwrite("copy_threads", &ClientConfig::copy_threads)
+      .def_readwrite("fetch_window_blocks", &ClientConfig::fetch_window_blocks)
+      .def_readwrite("probe_store_bytes", &ClientConfig::probe_store_bytes)
+      .def_readwrite("devices", &ClientConfig::devices)
+      .def_readwrite("staging_slots", &ClientConfig::staging_slots)
+      .def_readwrite("staging_slot_bytes", &ClientConfig::staging_slot_bytes)
+      .def_readwrite("pin_arenas", &ClientConfig::pin_arenas);
   py::class_<Namespace>(module, "Namespace")
       .def(py::init<>())
       .def_readwrite("model", &Namespace::model)
@@ -58,6 +65,19 @@ void define_values(py::module_& module) {
            "pin"_a, "rule"_a, "window_blocks"_a, "parts"_a, "timeout_ms"_a);
 }
 
+void define_transfers(py::module_& module) {
+  py::class_<Terms>(module, "Terms")
+      .def(py::init([](std::uint32_t timeout_ms, int device, std::uintptr_t after) {
+             return Terms{timeout_ms, device, after};
+           }),
+           "timeout_ms"_a, "device"_a, "after"_a);
+  py::class_<RegisteredLayout>(module, "RegisteredLayout")
+      .def_property_readonly("block_count", &RegisteredLayout::block_count)
+      .def_property_readonly("plane_count", &RegisteredLayout::plane_count)
+      .def_property_readonly("block_bytes", &RegisteredLayout::block_bytes);
+  module.def("register_layout", &register_layout, "planes"_a, "blocks"_a);
+}
+
 void define_match(py::module_& module) {
   py::class_<Match, std::shared_ptr<Match>>(module, "Match")
       .def_property_readonly("block_count", &Match::block_count)
@@ -80,10 +100,17 @@ PYBIND11_MODULE(_native, module) {
   }();
   define_values(module);
   define_match(module);
+  define_transfers(module);
   py::class_<Buffer>(module, "Buffer")
       .def(py::init<const py::object&, bool>(), "object"_a, "writable"_a)
       .def_property_readonly("address", &Buffer::address)
       .def_property_readonly("size", &Buffer::size);
+  py::class_<DlTensor>(module, "DlTensor")
+      .def(py::init<const py::capsule&>(), "capsule"_a)
+      .def_property_readonly("address", &DlTensor::address)
+      .def_property_readonly("size", &DlTensor::size)
+      .def_property_readonly("device_type", &DlTensor::device_type)
+      .def_property_readonly("device", &DlTensor::device);
   py::class_<NativeClient>(module, "NativeClient")
       .def("close", &NativeClient::close)
       .def("abandon", &NativeClient::abandon)
@@ -92,8 +119,12 @@ PYBIND11_MODULE(_native, module) {
       .def("contains", &NativeClient::contains)
       .def("server_stats", &NativeClient::server_stats)
       .def("lookup", &NativeClient::lookup)
+      .def("grant", &NativeClient::grant)
+      .def("adopt", &NativeClient::adopt)
       .def("fetch", &NativeClient::fetch)
       .def("store", &NativeClient::store)
+      .def("fetch_blocks", &NativeClient::fetch_blocks)
+      .def("store_blocks", &NativeClient::store_blocks)
       .def("wait", &NativeClient::wait)
       .def("cancel", &NativeClient::cancel)
       .def("drain", &NativeClient::drain)

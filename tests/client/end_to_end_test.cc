@@ -269,9 +269,10 @@ TEST_P(EndToEnd, AGrantLetsAnotherClientFetchWhatIsPinned) {
   wait_for_a_node(*issuer, space);
   ASSERT_EQ(store(*issuer, space, 0, 20)->ok_count(), 20U);
   Match match = issuer->lookup(space, hashes_of(0, 20)).value();
-  const Result<std::vector<std::byte>> grant = match.grant(seconds(5));
+  const Result<std::vector<std::byte>> grant = issuer->grant(match, seconds(5));
   ASSERT_TRUE(grant) << grant.error().context;
   const std::unique_ptr<Client> worker = client("worker");
+  EXPECT_EQ(worker->grant(match, seconds(5)).error().code, Errc::invalid_argument) << "not its own";
   const Match adopted = worker->adopt(*grant).value();
   EXPECT_EQ(fetch_right(*worker, adopted, 0), 20U);
   std::vector<std::byte> junk = *grant;
