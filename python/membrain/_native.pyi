@@ -19,6 +19,7 @@ class ClientConfig:
     copy_threads: int
     fetch_window_blocks: int
     probe_store_bytes: int
+    background_store_bytes: int
     devices: list[int]
     staging_slots: int
     staging_slot_bytes: int
@@ -132,6 +133,15 @@ class NativeClient:
         terms: Terms,
         keep: object,
     ) -> None: ...
+    def offer_blocks(
+        self,
+        number: int,
+        space: OpenedNamespace,
+        source: RegisteredLayout,
+        blocks: tuple[list[bytes], list[int], bytes, int, int, int],
+        terms: Terms,
+        keep: object,
+    ) -> Answer: ...
     def wait(self, number: int) -> Answer: ...
     def cancel(self, number: int) -> None: ...
     def drain(self) -> list[tuple[int, Answer]]: ...

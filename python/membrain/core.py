@@ -192,6 +192,25 @@ class Core:
             self.native.store_blocks, number, notify, space.native, layout.native, run, terms, layout
         )
 
+    def offer_blocks(
+        self,
+        number: int,
+        space: Namespace,
+        layout: Layout,
+        ids: Sequence[int],
+        hashes: Sequence[bytes],
+        parent: bytes = b"",
+        first_depth: int = 0,
+        part: int = 0,
+        priority: int = 0,
+        after: int = 0,
+    ) -> None:
+        run = (list(hashes), list(ids), parent, first_depth, part, priority)
+        terms = _terms(None, layout.device, after)
+        value_of(
+            self.native.offer_blocks(number, space.native, layout.native, run, terms, layout)
+        )
+
 
 def _terms(timeout: float | None, device: int, after: int = 0) -> Any:
     return _native.Terms(_milliseconds(timeout), device, after)

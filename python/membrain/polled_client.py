@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,6 +94,26 @@ class PolledClient:
         return self._begin(
             self._core.store_blocks, report_of, space, layout, ids, hashes, **options
         )
+
+    def offer_blocks(
+        self,
+        space: Namespace,
+        layout: Layout,
+        ids: Sequence[int],
+        hashes: Sequence[bytes],
+        **options: Any,
+    ) -> int:
+        """A store in the background: a little at a time, behind fetches. Raises OutOfCapacity when
+        as much waits as may (`background_store_bytes`). Options: parent, first_depth, part,
+        priority, after."""
+        number = self._core.number()
+        self._core.offer_blocks(number, space, layout, ids, hashes, **options)
+        self._wraps[number] = report_of
+        return number
+
+    def wait(self, seconds: float) -> bool:
+        """Blocks until something has ended, or `seconds` have passed. True: something has."""
+        return bool(select.select([self.descriptor], [], [], seconds)[0])
 
     def _begin(self, begin: Any, wrap: Callable[[Any], Any], *words: Any, **options: Any) -> int:
         number = self._core.number()

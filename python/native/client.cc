@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <stdexcept>
 #include <system_error>
+#include <type_traits>
 
 namespace py = pybind11;
 
@@ -42,6 +43,18 @@ std::vector<BlockHash> hashes_of(const py::sequence& list) {
     hashes.push_back(hash_of(bytes, static_cast<std::size_t>(size)));
   }
   return hashes;
+}
+
+/// Of `hashes`, which outlive it as `blocks` does.
+LayoutStore layout_store(const LayoutStoreTuple& blocks, const std::vector<BlockHash>& hashes) {
+  LayoutStore store;
+  store.hashes = hashes;
+  store.ids = std::get<1>(blocks);
+  store.parent = parent_of(std::get<2>(blocks));
+  store.first_depth = std::get<3>(blocks);
+  store.part = std::get<4>(blocks);
+  store.priority = std::get<5>(blocks);
+  return store;
 }
 
 /// ([(ok, duplicate, why)], bytes, {lane: bytes})
@@ -248,26 +261,40 @@ void NativeClient::fetch_blocks(std::uint64_t number, bool notify, const SharedM
 void NativeClient::store_blocks(std::uint64_t number, bool notify, const OpenedNamespace& space,
                                 const RegisteredLayout& from, const LayoutStoreTuple& blocks,
                                 const Terms& terms, py::object keep) {
-  const auto& [names, ids, parent, depth, part, priority] = blocks;
-  const std::vector<BlockHash> hashes = hashes_of(names);
-  LayoutStore store;
-  store.hashes = hashes;
-  store.ids = ids;
-  store.parent = parent_of(parent);
-  store.first_depth = depth;
-  store.part = part;
-  store.priority = priority;
-  begin(number, notify, client().store_async(space, from, store, terms.options()), std::move(keep));
+  const std::vector<BlockHash> hashes = hashes_of(std::get<0>(blocks));
+  begin(number, notify,
+        client().store_async(space, from, layout_store(blocks, hashes), terms.options()),
+        std::move(keep));
+}
+
+Answer NativeClient::offer_blocks(std::uint64_t number, const OpenedNamespace& space,
+                                  const RegisteredLayout& from, const LayoutStoreTuple& blocks,
+                                  const Terms& terms, py::object keep) {
+  const std::vector<BlockHash> hashes = hashes_of(std::get<0>(blocks));
+  auto report = std::make_shared<TransferReport>();
+  const auto done = [ended = ended_, report, number](const TransferReport& told) {
+    *report = told;
+    ended->add(number);
+  };
+  const Result<std::uint64_t> offered =
+      client().offer(space, from, layout_store(blocks, hashes), done, terms.options().memory);
+  if (!offered) return answer(offered.error());
+  pending_.try_emplace(number, Pending{Offer{*offered, std::move(report)}, std::move(keep)});
+  return answer(py::none());
 }
 
 Answer NativeClient::finish(Pending pending) {
   return std::visit(
       [](auto& operation) {
-        auto result = [&operation] {
-          const py::gil_scoped_release released;
-          return operation.wait();
-        }();
-        return result ? answer(value_of(std::move(*result))) : answer(result.error());
+        if constexpr (std::is_same_v<std::decay_t<decltype(operation)>, Offer>) {
+          return answer(value_of(*operation.report));
+        } else {
+          auto result = [&operation] {
+            const py::gil_scoped_release released;
+            return operation.wait();
+          }();
+          return result ? answer(value_of(std::move(*result))) : answer(result.error());
+        }
       },
       pending.operation);
 }
@@ -281,7 +308,15 @@ Answer NativeClient::wait(std::uint64_t number) {
 void NativeClient::cancel(std::uint64_t number) noexcept {
   const auto found = pending_.find(number);
   if (found == pending_.end()) return;
-  std::visit([](auto& operation) { operation.cancel(); }, found->second.operation);
+  std::visit(
+      [this](auto& operation) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(operation)>, Offer>) {
+          if (client_) client_->withdraw(operation.id);
+        } else {
+          operation.cancel();
+        }
+      },
+      found->second.operation);
 }
 
 std::vector<std::pair<std::uint64_t, Answer>> NativeClient::drain() {

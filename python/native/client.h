@@ -108,15 +108,27 @@ class NativeClient {
   void store_blocks(std::uint64_t number, bool notify, const OpenedNamespace& space,
                     const RegisteredLayout& from, const LayoutStoreTuple& blocks,
                     const Terms& terms, pybind11::object keep);
+  /// Offers them for the background; `drain` yields the report. Raises nothing, begins nothing and
+  /// returns the reason if the offer was shed or refused.
+  Answer offer_blocks(std::uint64_t number, const OpenedNamespace& space,
+                      const RegisteredLayout& from, const LayoutStoreTuple& blocks,
+                      const Terms& terms, pybind11::object keep);
   Answer wait(std::uint64_t number);
+  /// Takes an operation or an offer back.
   void cancel(std::uint64_t number) noexcept;
   /// Those that have ended: (number, answer).
   [[nodiscard]] std::vector<std::pair<std::uint64_t, Answer>> drain();
   [[nodiscard]] int descriptor() const noexcept { return ended_->descriptor(); }
 
  private:
+  /// The data thread leaves the report before it tells of the end.
+  struct Offer {
+    std::uint64_t id = 0;
+    std::shared_ptr<TransferReport> report;
+  };
   struct Pending {
-    std::variant<Operation<Match>, Operation<TransferReport>, Operation<std::vector<std::byte>>>
+    std::variant<Operation<Match>, Operation<TransferReport>, Operation<std::vector<std::byte>>,
+                 Offer>
         operation;
     pybind11::object keep;
   };

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 from typing import Any
 
 import numpy as np
@@ -96,7 +95,7 @@ def test_a_grant_carries_a_match_to_another_process(server: Server) -> None:
 
 def wait_for(client: PolledClient, number: int) -> membrain.Completion:
     while True:
-        assert select.select([client.descriptor], [], [], 30)[0], "it ended"
+        assert client.wait(30), "it ended"
         for done in client.drain_completions():
             assert done.number == number
             return done
@@ -121,6 +120,23 @@ def test_operations_end_by_number(server: Server) -> None:
     numbers = {client.lookup(space, hashes(2)) for _ in range(10)}
     ended = {done.number for done in client.drain_completions() + client.close()}
     assert ended == numbers and client.close() == []
+
+
+def test_offers_are_stored_behind_or_shed_at_once(server: Server) -> None:
+    client = PolledClient.open(server.address, background_store_bytes=4 * LAYERS * PIECE)
+    space = client.sync.open_namespace(**FIELDS)
+    layout = Layout.of_arrays(cache(1))
+    done = wait_for(client, client.offer_blocks(space, layout, [4, 5], hashes(2)))
+    assert done.value.ok == 2
+    assert client.sync.contains(space, hashes(3)) == [True, True, False]
+    with pytest.raises(membrain.OutOfCapacity):
+        client.offer_blocks(space, layout, range(5), hashes(5))
+    number = client.offer_blocks(space, layout, [6], [hash_of(9)])
+    client.cancel(number)
+    ended = wait_for(client, number).value.items[0]
+    assert ended.ok or ended.why == "cancelled"
+    number = client.offer_blocks(space, layout, [6], [hash_of(10)])
+    assert [done.number for done in client.close()] == [number]
 
 
 class OnlyDlpack:
