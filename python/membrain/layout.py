@@ -28,6 +28,7 @@ class Layout:
         self, planes: Sequence[Plane], blocks: int, device: int = HOST, keep: object = None
     ) -> None:
         """`keep` is held as long as the layout: the memory that the planes lie in."""
+        self.planes = tuple(planes)
         wanted = [(plane.base, plane.stride, plane.piece) for plane in planes]
         try:
             self.native: Any = value_of(_native.register_layout(wanted, blocks))
@@ -56,10 +57,6 @@ class Layout:
     @property
     def blocks(self) -> int:
         return int(self.native.block_count)
-
-    @property
-    def planes(self) -> int:
-        return int(self.native.plane_count)
 
     @property
     def block_bytes(self) -> int:

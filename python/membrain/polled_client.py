@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from membrain.core import Core, open_core, value_of
-from membrain.errors import MembrainError
+from membrain.errors import InvalidArgument, MembrainError
 from membrain.layout import Layout
 from membrain.sync_client import SyncClient
 from membrain.values import Block, Match, Namespace, report_of
@@ -62,6 +62,14 @@ class PolledClient:
     def cancel(self, number: int) -> None:
         """Takes an operation back; it ends soon."""
         self._core.native.cancel(number)
+
+    def forget(self, number: int) -> None:
+        """Nobody wants the answer of a lookup, a grant or an adoption: what it pins is given back
+        when it comes, and it does not end in `drain_completions`."""
+        if self._wraps[number] is report_of:
+            raise InvalidArgument("a transfer cannot be forgotten: it uses memory. Cancel it")
+        del self._wraps[number]
+        self._core.native.forget(number)
 
     def lookup(self, space: Namespace, hashes: Sequence[bytes], **options: Any) -> int:
         return self._begin(self._core.lookup, Match, space, hashes, **options)

@@ -116,6 +116,8 @@ class NativeClient {
   Answer wait(std::uint64_t number);
   /// Takes an operation or an offer back.
   void cancel(std::uint64_t number) noexcept;
+  /// Nobody wants the answer of a lookup, grant or adoption: it is dropped when it comes.
+  void forget(std::uint64_t number) noexcept { pending_.erase(number); }
   /// Those that have ended: (number, answer).
   [[nodiscard]] std::vector<std::pair<std::uint64_t, Answer>> drain();
   [[nodiscard]] int descriptor() const noexcept { return ended_->descriptor(); }

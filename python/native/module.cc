@@ -129,6 +129,7 @@ PYBIND11_MODULE(_native, module) {
       .def("offer_blocks", &NativeClient::offer_blocks)
       .def("wait", &NativeClient::wait)
       .def("cancel", &NativeClient::cancel)
+      .def("forget", &NativeClient::forget)
       .def("drain", &NativeClient::drain)
       .def_property_readonly("descriptor", &NativeClient::descriptor);
   module.def("open", &NativeClient::open, "config"_a);

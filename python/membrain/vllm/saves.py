@@ -1,0 +1,165 @@
+"""Which blocks are to be stored, and until when they must have been read. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from membrain.vllm.lookups import group_hashes
+from membrain.vllm.plan import Save
+from membrain.vllm.settings import Group, Settings
+
+NULL_ID = 0  # vLLM's block that stands for none
+
+
+@dataclass
+class Tracked:
+    """A request that runs."""
+
+    request: Any
+    ids: list[list[int]]  # of its blocks, by group
+    saved: list[int]  # blocks that are stored, or planned to be, by group
+    planned: list[tuple[int, int, int]] = field(default_factory=list)  # number, group, first block
+
+
+class SavePlanner:
+    """Follows the blocks of every request from step to step.
+
+    A save reads its blocks for some time after its step. They are not overwritten meanwhile: blocks
+    of a request that runs are full, those of one that finishes are kept (`finished`), and those
+    that vLLM takes back otherwise (preemption, windows that move on) come with a fence."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tracked: dict[str, Tracked] = {}
+        self._numbers = itertools.count(1)
+
+    def __len__(self) -> int:
+        return len(self._tracked)
+
+    def admit(self, request: Any, stored_tokens: int) -> None:
+        """It has got blocks; the cluster has those of its first `stored_tokens`."""
+        tracked = self._tracked.get(request.request_id)
+        if tracked is None:
+            groups = len(self._settings.groups)
+            tracked = Tracked(request, [[] for _ in range(groups)], [0] * groups)
+            self._tracked[request.request_id] = tracked
+        for group in self._settings.groups:
+            known = stored_tokens // group.block_tokens
+            tracked.saved[group.index] = max(tracked.saved[group.index], known)
+
+    def restart(self, request_id: str) -> None:
+        """The cluster does not have what it was thought to have."""
+        tracked = self._tracked.get(request_id)
+        if tracked is not None:
+            tracked.saved = [0] * len(tracked.saved)
+
+    def plan(self, output: Any) -> tuple[list[Save], list[int]]:
+        """Saves of the blocks that this step fills, and numbers of those that end before it."""
+        fence = self._preempted(output.preempted_req_ids or ())
+        saves: list[Save] = []
+        for new in output.scheduled_new_reqs:
+            tracked = self._tracked.get(new.req_id)
+            if tracked is not None:
+                tracked.ids = [list(ids) for ids in new.block_ids]
+                saves += self._full(tracked, new.num_computed_tokens, output)
+        cached = output.scheduled_cached_reqs
+        for index, request_id in enumerate(cached.req_ids):
+            tracked = self._tracked.get(request_id)
+            if tracked is None:
+                continue
+            computed = cached.num_computed_tokens[index]
+            self._grow(tracked, cached.new_block_ids[index], request_id in cached.resumed_req_ids)
+            fence += self._left_behind(tracked, computed)
+            saves += self._full(tracked, computed, output)
+        return saves, fence
+
+    def finished(self, request_id: str) -> bool:
+        """Whether its blocks must be kept until its saves are done."""
+        tracked = self._tracked.pop(request_id, None)
+        return tracked is not None and bool(tracked.planned)
+
+    # ---- one request
+
+    def _preempted(self, requests: Iterable[str]) -> list[int]:
+        """vLLM has taken their blocks. What was not stored yet may be lost: it is planned again."""
+        fence: list[int] = []
+        for request_id in requests:
+            tracked = self._tracked.get(request_id)
+            if tracked is not None:
+                fence += [number for number, _, _ in tracked.planned]
+                tracked.planned.clear()
+                tracked.ids = [[] for _ in tracked.ids]
+                tracked.saved = [0] * len(tracked.saved)
+        return fence
+
+    def _grow(
+        self, tracked: Tracked, new: Sequence[Sequence[int]] | None, resumed: bool
+    ) -> None:
+        for group, ids in enumerate(new or ()):
+            if resumed:
+                tracked.ids[group] = list(ids)
+            else:
+                tracked.ids[group] += ids
+
+    def _left_behind(self, tracked: Tracked, computed: int) -> list[int]:
+        """Saves of blocks that a window has moved past, and vLLM may give to others."""
+        fence: list[int] = []
+        kept: list[tuple[int, int, int]] = []
+        for number, index, first in tracked.planned:
+            group = self._settings.groups[index]
+            live = _live_from(group, computed)
+            if group.window_blocks and first * group.block_tokens < live:
+                fence.append(number)
+            else:
+                kept.append((number, index, first))
+        tracked.planned = kept
+        return fence
+
+    def _full(self, tracked: Tracked, computed: int, output: Any) -> list[Save]:
+        request = tracked.request
+        tokens = computed + output.num_scheduled_tokens[request.request_id]
+        hashes = request.block_hashes
+        count = min(len(hashes), getattr(request, "num_publishable_block_hashes", len(hashes)))
+        count = min(count, tokens // self._settings.hash_tokens)
+        saves = []
+        for group in self._settings.groups:
+            each = group.block_tokens // self._settings.hash_tokens
+            ids = tracked.ids[group.index]
+            first, end = tracked.saved[group.index], min(count // each, len(ids))
+            while first < end and ids[first] == NULL_ID:
+                first += 1
+            if first >= end:
+                continue
+            names = group_hashes(group, self._settings.hash_tokens, hashes[: end * each])
+            tracked.saved[group.index] = end
+            for start, stop in _runs(group, first, end, tokens):
+                save = Save(
+                    number=next(self._numbers),
+                    request=request.request_id,
+                    group=group.index,
+                    ids=tuple(ids[start:stop]),
+                    hashes=tuple(names[start:stop]),
+                    parent=names[start - 1] if start else b"",
+                    first_depth=start,
+                )
+                tracked.planned.append((save.number, group.index, start))
+                saves.append(save)
+        return saves
+
+
+def _live_from(group: Group, computed: int) -> int:
+    """The first token whose block vLLM surely keeps for a request that has computed so many."""
+    return computed - (group.window_blocks - 1) * group.block_tokens
+
+
+def _runs(group: Group, first: int, end: int, computed: int) -> list[tuple[int, int]]:
+    """Blocks that are given back together: for a window those that it is about to leave, and then
+    each alone."""
+    if not group.window_blocks:
+        return [(first, end)]
+    live = max(first, min(end, -(-_live_from(group, computed) // group.block_tokens)))
+    dying = [(first, live)] if first < live else []
+    return dying + [(block, block + 1) for block in range(live, end)]

@@ -1,0 +1,276 @@
+"""The connector under vLLM's contract, on a simulated cluster: by name what is in vllm.md, and
+then anything at all, by seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from contract.engine import Engine, Shape
+from contract.fake_cluster import FakeCluster, Faults
+from contract.model import GroupSpec
+from contract.requests import Status
+from contract.simulated import connector_on
+
+PROMPT = list(range(100, 141))  # ten blocks and one token
+HYBRID = Shape(groups=(GroupSpec(), GroupSpec(window_tokens=9)), blocks=96)
+SHAPES = {
+    "one rank": Shape(),
+    "two ranks": Shape(ranks=2),
+    "more ranks than heads": Shape(ranks=4, kv_heads=2),
+    "MLA": Shape(ranks=2, mla=True),
+    "full and window": HYBRID,
+    "two windows, two ranks": Shape(
+        groups=(GroupSpec(), GroupSpec(window_tokens=6), GroupSpec(window_tokens=13)),
+        blocks=128,
+        ranks=2,
+    ),
+}
+
+
+class House:
+    """A cluster and engines."""
+
+    def __init__(self, shape: Shape = SHAPES["one rank"], seed: int = 1, **faults: float) -> None:
+        self.cluster = FakeCluster(seed, Faults(**faults))
+        self.shape = shape
+        self.engines: list[Engine] = []
+
+    def engine(self, shape: Shape | None = None, **extra: Any) -> Engine:
+        name = f"engine {len(self.engines)}"
+        made = Engine(name, shape or self.shape, connector_on(self.cluster), **extra)
+        self.engines.append(made)
+        return made
+
+    def close(self) -> None:
+        for engine in self.engines:
+            engine.run()
+            engine.close()
+        self.cluster.assert_nothing_held()
+
+
+def serve(engine: Engine, name: str, prompt: list[int] = PROMPT, output: int = 1) -> int:
+    """Runs one request to its end. Tokens that were loaded for it."""
+    before = engine.scheduler.loaded_tokens
+    engine.add(name, prompt, output)
+    engine.run()
+    return engine.scheduler.loaded_tokens - before
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_what_one_engine_computed_another_loads(shape: Shape) -> None:
+    house = House(shape)
+    assert serve(house.engine(), "a") == 0
+    assert serve(house.engine(), "b") == 40
+    house.close()
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_a_whole_prompt_may_be_loaded(shape: Shape) -> None:
+    house = House(shape)
+    serve(house.engine(), "a", PROMPT[:40])
+    windows = len(shape.groups) > 1  # then the last block's beginning is needed again
+    assert serve(house.engine(), "b", PROMPT[:40]) == (36 if windows else 40)
+    house.close()
+
+
+def test_what_is_there_in_part_is_loaded_in_part() -> None:
+    house = House()
+    serve(house.engine(), "a", PROMPT[:20])
+    other = house.engine()
+    assert serve(other, "b") == 20
+    assert serve(house.engine(), "c") == 40, "b stored the rest"
+    house.close()
+
+
+def test_what_is_at_hand_is_not_loaded() -> None:
+    house = House()
+    engine = house.engine()
+    serve(engine, "a")
+    assert serve(engine, "b") == 0
+    other = house.engine()
+    serve(other, "c", PROMPT[:16])
+    assert serve(other, "d") == 24
+    house.close()
+
+
+def test_tokens_that_were_generated_are_stored_too() -> None:
+    house = House()
+    engine = house.engine()
+    request = engine.add("a", PROMPT, 12)
+    engine.run()
+    assert serve(house.engine(), "b", request.tokens) == 52
+    house.close()
+
+
+def test_prompts_longer_than_a_step_are_stored_step_by_step() -> None:
+    house = House(Shape(budget=8))
+    serve(house.engine(), "a", list(range(200)))
+    assert serve(house.engine(), "b", list(range(200))) == 200
+    house.close()
+
+
+def test_preemption_while_saving_stores_no_other_requests_bytes() -> None:
+    preempted = 0
+    for seed in range(30):
+        house = House(Shape(blocks=22, budget=64), seed, slow=0.5)
+        engine = house.engine()
+        for number in range(4):
+            engine.add(f"r{number}", [number] * 5 + PROMPT[:20], 12)
+        while engine.scheduler.unfinished:
+            preempted += len(engine.step().preempted_req_ids)
+        reader = house.engine(Shape())
+        for number in range(4):
+            serve(reader, f"s{number}", [number] * 5 + PROMPT[:20])
+        house.close()
+    assert preempted > 20
+
+
+def test_a_block_that_fails_is_computed_and_loaded_no_more() -> None:
+    for seed in range(20):
+        house = House(seed=seed)
+        serve(house.engine(), "a")
+        house.cluster.faults.fetch_item = 0.3
+        engine = house.engine()
+        serve(engine, "b")
+        house.close()
+
+
+def test_a_load_that_fails_whole_is_asked_for_once() -> None:
+    house = House()
+    serve(house.engine(), "a")
+    house.cluster.faults.fetch = 1.0
+    engine = house.engine()
+    assert serve(engine, "b") == 0
+    assert engine.scheduler.failed_loads == 1
+    house.close()
+
+
+def test_one_rank_that_fails_fails_the_block_for_all() -> None:
+    house = House(SHAPES["two ranks"])
+    serve(house.engine(), "a")
+    engine = house.engine()
+    engine.add("b", PROMPT)
+    while not any(part == 1 for _, _, part in house.cluster.blocks):
+        engine.step()
+    request = engine.scheduler.requests["b"]
+    while request.status is not Status.WAITING_FOR_REMOTE_KVS:
+        engine.step()
+    lost = [key for key in house.cluster.blocks if key[2] == 1][3]
+    del house.cluster.blocks[lost]  # pinned or not
+    engine.run()
+    house.close()
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_abort_at_each_stage_leaves_nothing(steps: int) -> None:
+    for seed in range(20):
+        house = House(HYBRID, seed, slow=0.3)
+        serve(house.engine(), "a")
+        engine = house.engine()
+        engine.add("b", PROMPT, 4)
+        engine.add("c", [7, *PROMPT], 4)
+        for _ in range(steps):
+            engine.step()
+        for name in ("b", "c"):
+            if name in engine.scheduler.requests:
+                engine.scheduler.abort(name)
+        house.close()
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_a_server_that_goes_at_any_stage_means_misses(steps: int) -> None:
+    for seed in range(10):
+        house = House(SHAPES["two ranks"], seed, slow=0.3)
+        serve(house.engine(), "a")
+        engine = house.engine()
+        for number in range(3):
+            engine.add(f"b{number}", [*PROMPT, number])
+        for _ in range(steps):
+            engine.step()
+        house.cluster.down = True
+        engine.run()
+        serve(engine, "c", [5, *PROMPT])
+        house.cluster.down = False
+        serve(engine, "d", [6, *PROMPT])
+        assert serve(house.engine(), "e", [6, *PROMPT]) == 40, "it is used again"
+        house.close()
+
+
+def test_an_engine_starts_without_a_server_and_uses_it_later() -> None:
+    house = House()
+    house.cluster.down = True
+    engine = house.engine()
+    serve(engine, "a")
+    house.cluster.down = False
+    serve(engine, "b", [1, *PROMPT])
+    assert serve(house.engine(), "c", [1, *PROMPT]) == 40
+    house.close()
+
+
+def test_eviction_between_lookup_and_load_takes_nothing_that_is_pinned() -> None:
+    house = House()
+    serve(house.engine(), "a")
+    engine = house.engine()
+    engine.add("b", PROMPT)
+    request = engine.scheduler.requests["b"]
+    while request.status is not Status.WAITING_FOR_REMOTE_KVS:
+        engine.step()
+    assert house.cluster.evict(100) == 0
+    engine.run()
+    assert engine.scheduler.loaded_tokens == 40
+    house.close()
+
+
+def test_another_hash_seed_shares_nothing() -> None:
+    house = House()
+    engine = house.engine()
+    engine.add("a", PROMPT, seed=b"one")
+    engine.run()
+    other = house.engine()
+    other.add("b", PROMPT, seed=b"two")
+    other.run()
+    assert other.scheduler.loaded_tokens == 0
+    house.close()
+
+
+def test_a_reset_forgets_for_everyone() -> None:
+    house = House()
+    engine, other = house.engine(), house.engine()
+    serve(engine, "a")
+    assert engine.scheduler_connector.reset_cache()
+    assert serve(other, "b") == 0, "the first one to ask finds it cleared"
+    serve(other, "c", [3, *PROMPT])
+    assert serve(house.engine(), "d", [3, *PROMPT]) == 40
+    house.cluster.down = True
+    assert engine.scheduler_connector.reset_cache() is False
+    house.close()
+
+
+def test_engines_of_other_weights_or_shapes_share_nothing() -> None:
+    house = House()
+    serve(house.engine(), "a")
+    assert serve(house.engine(weights_version="2"), "b") == 0
+    assert serve(house.engine(model="another"), "c") == 0
+    assert serve(house.engine(SHAPES["two ranks"]), "d") == 0
+    house.close()
+
+
+def test_roles_are_kept() -> None:
+    house = House()
+    serve(house.engine(role="kv_consumer"), "a")
+    assert not house.cluster.blocks
+    serve(house.engine(role="kv_producer"), "b")
+    assert house.cluster.blocks
+    assert serve(house.engine(role="kv_producer"), "c") == 0
+    assert serve(house.engine(role="kv_consumer"), "d") == 40
+    house.close()
+
+
+def test_mla_blocks_are_stored_once_by_ranks_in_turns() -> None:
+    house = House(SHAPES["MLA"])
+    engine = house.engine()
+    serve(engine, "a")
+    stats = [worker.get_kv_connector_stats() for worker in engine.workers]
+    assert [stat.data["saved_blocks"] for stat in stats if stat] == [5, 5]
+    house.close()
