@@ -188,9 +188,8 @@ class Core:
     ) -> None:
         run = (list(hashes), list(ids), parent, first_depth, part, priority)
         terms = _terms(timeout, layout.device, after)
-        _begin(
-            self.native.store_blocks, number, notify, space.native, layout.native, run, terms, layout
-        )
+        words = (space.native, layout.native, run, terms, layout)
+        _begin(self.native.store_blocks, number, notify, *words)
 
     def offer_blocks(
         self,

@@ -31,8 +31,8 @@ class Completion:
 
 
 class PolledClient:
-    """What begins an operation returns its number at once. Each ends once in `drain_completions`, at
-    the latest a second after its deadline, also when it was cancelled; until then its memory is
+    """What begins an operation returns its number at once. Each ends once in `drain_completions`,
+    at the latest a second after its deadline, also when it was cancelled; until then its memory is
     held. One thread at a time; `sync` has the blocking forms."""
 
     def __init__(self, core: Core) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +19,8 @@ BINARY = os.environ.get("MEMBRAIN_TEST_BINARY", "membrain")
 class Server:
     """Runs until it is ended; its address is known once it listens."""
 
-    def __init__(self, listen: str = "127.0.0.1:0") -> None:
-        words = ["server", "--listen", listen, "--no-admin", "--with-node", "64MiB", "--temporary"]
+    def __init__(self, listen: str = "127.0.0.1:0", node: str = "64MiB") -> None:
+        words = ["server", "--listen", listen, "--no-admin", "--with-node", node, "--temporary"]
         kept = {k: v for k, v in os.environ.items() if not k.startswith("MEMBRAIN_")}
         self._process = subprocess.Popen(
             [BINARY, *words], stderr=subprocess.PIPE, text=True, env=kept
@@ -38,6 +41,20 @@ class Server:
     def end(self) -> None:
         self._process.terminate()
         self._process.communicate(timeout=30)
+
+
+def own_address() -> str:
+    """Of a server that will be started again there: below the ports that the kernel hands out, so
+    that nobody else takes it meanwhile."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(10_000, lowest)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return f"127.0.0.1:{port}"
 
 
 @pytest.fixture

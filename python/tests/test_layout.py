@@ -33,7 +33,8 @@ def test_blocks_go_by_their_ids(server: Server) -> None:
     with SyncClient.open(server.address) as client:
         space = client.open_namespace(**FIELDS)
         layout = Layout.of_arrays(source)
-        assert (layout.blocks, len(layout.planes), layout.block_bytes) == (32, LAYERS, LAYERS * PIECE)
+        assert (layout.blocks, len(layout.planes)) == (32, LAYERS)
+        assert layout.block_bytes == LAYERS * PIECE
         assert client.store_blocks(space, layout, [7, 3, 9], hashes(3)).ok == 3
         match = client.lookup(space, hashes(3))
         report = client.fetch_blocks(match, Layout.of_arrays(target), [0, 30], blocks=[2, 0])

@@ -28,4 +28,4 @@ def test_no_byte_is_wrong_and_nothing_is_left(first: int) -> None:
         failed += outcome.failed_loads
         preempted += outcome.preemptions
     if count == PER_TEST:
-        assert loaded > 1000 and failed > 0 and preempted > 0, "it shows nothing"
+        assert loaded > 100 and failed > 0 and preempted > 0, "it shows nothing"

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from membrain.errors import InvalidArgument, MembrainError, NotFound, Stale
+from membrain.polled_client import Completion
 from membrain.values import Match
 from membrain.vllm.link import Link, Opened
 from membrain.vllm.settings import Group, Settings
@@ -106,6 +107,7 @@ class Lookups:
         self._asks: OrderedDict[str, Ask] = OrderedDict()
         self._loading: dict[str, Ask] = {}
         self._numbers: dict[int, tuple[Ask, int]] = {}  # operations under way: of which group
+        self._drained: dict[int, Completion] = {}  # of these, what has ended and was not looked at
 
     def __len__(self) -> int:
         """Those that hold something, or will."""
@@ -121,8 +123,7 @@ class Lookups:
         now = self._clock()
         ask = Ask(request, opened, now + options.hold_timeout)
         # vLLM computes the last token again, whose window begins before that of the next one.
-        windows = any(group.window_blocks for group in self._settings.groups)
-        ask.limit_tokens = tokens - 1 if windows else tokens
+        ask.limit_tokens = tokens - 1 if self._settings.windows else tokens
         ask.matches = [None] * len(self._settings.groups)
         ask.grants = [b""] * len(self._settings.groups)
         self._asks[request] = ask
@@ -180,9 +181,11 @@ class Lookups:
         """Takes what was answered, and gives back what was held for too long."""
         client = self._link.client
         if client is not None:
-            for done in client.drain_completions():
-                ask, group = self._numbers.pop(done.number)
-                ask.under_way.discard(done.number)
+            self._drained = {done.number: done for done in client.drain_completions()}
+            while self._drained:
+                number, done = self._drained.popitem()
+                ask, group = self._numbers.pop(number)
+                ask.under_way.discard(number)
                 self._answered(ask, group, done.value, done.error)
         now = self._clock()
         while self._asks:
@@ -248,6 +251,10 @@ class Lookups:
         """Gives back what is pinned for it, now or when it comes."""
         for number in ask.under_way:
             del self._numbers[number]
-            ask.opened.client.forget(number)
+            done = self._drained.pop(number, None)
+            if done is None:
+                ask.opened.client.forget(number)
+            elif done.value is not None and not isinstance(done.value, bytes):
+                done.value.release()
         ask.under_way.clear()
         ask.release()

@@ -32,11 +32,12 @@ class SchedulerSide:
     ) -> None:
         self.settings = settings
         self.counters = Counters()
-        self._link = link
+        self.link = link
         self._lookups = Lookups(settings, link, self.counters, clock)
         self._saves = SavePlanner(settings)
         self._loads: list[Load] = []  # since the last step
         self._loading: dict[str, frozenset[int]] = {}  # the blocks that a request waits for
+        self._reserved: dict[str, int] = {}  # blocks of loaded requests that do not run yet
         self._finished: list[str] = []  # since the last step
         self._failed: set[str] = set()  # requests whose load failed: computed once
         self._parts: OrderedDict[tuple[int, bytes], int] = OrderedDict()
@@ -45,7 +46,8 @@ class SchedulerSide:
     @property
     def held(self) -> int:
         """What is held for requests: 0 when there are none."""
-        return len(self._lookups) + len(self._saves) + len(self._loading) + len(self._failed)
+        requests = len(self._loading) + len(self._failed) + len(self._reserved)
+        return len(self._lookups) + len(self._saves) + requests
 
     def handshake(self, of_ranks: Mapping[Any, Any]) -> None:
         """How the workers' blocks lie in memory, by rank: all the same way, or nothing works."""
@@ -56,7 +58,7 @@ class SchedulerSide:
                 "the workers keep their KV caches in different layouts, or did not say in which:"
                 " run them with the same attention backend and version"
             )
-        self._link.start(kinds.pop())
+        self.link.start(kinds.pop())
 
     # ---- requests
 
@@ -65,8 +67,13 @@ class SchedulerSide:
             self._lookups.begin(request.request_id, request.num_tokens, request.block_hashes)
 
     def matched(self, request: Any, computed: int) -> tuple[int | None, bool]:
-        """Tokens beyond the first `computed` that can be loaded; None: not known yet."""
+        """Tokens beyond the first `computed` that can be loaded; None: not known yet.
+
+        With windows only whole prompts are: vLLM keeps no room for blocks before the window, so
+        that a load which fails must be computed from the first token on."""
         if not self.settings.loads or request.request_id in self._failed:
+            return 0, False
+        if self.settings.windows and computed > 0:
             return 0, False
         try:
             hit = self._lookups.hit(request.request_id)
@@ -79,7 +86,19 @@ class SchedulerSide:
         if hit is None:
             return None, False
         external = hit - computed
-        return (external, True) if external > 0 else (0, False)
+        if external <= 0:
+            return 0, False
+        return (external, True) if self._has_room(request) else (None, False)
+
+    def _has_room(self, request: Any) -> bool:
+        """vLLM never takes blocks back from a request that is being loaded, or was and does not run
+        yet. Were there so many that none could get the rest of its blocks, none would ever run."""
+        taken = sum(self._reserved.values())
+        return taken == 0 or taken + self._need(request) < self.settings.blocks
+
+    def _need(self, request: Any) -> int:
+        sizes = [group.block_tokens for group in self.settings.groups]
+        return sum(request.num_tokens // size + 1 for size in sizes)
 
     def allocated(self, request: Any, blocks: Any, tokens: int) -> None:
         """It has got its blocks; `tokens` of them are to be loaded."""
@@ -89,9 +108,11 @@ class SchedulerSide:
             load = self._load(ask, blocks.get_block_ids(), ask.hit_tokens - tokens)
             self._loads.append(load)
             self._loading[name] = frozenset(i for group in load.groups for i in group.ids)
+            self._reserved[name] = self._need(request)
             self._saves_admit(request, ask.hit_tokens)
             self.counters.add(hit_tokens=tokens)
             return
+        self._reserved.pop(name, None)
         known = 0
         if name not in self._loading:
             try:
@@ -135,6 +156,9 @@ class SchedulerSide:
         name = request.request_id
         self._lookups.drop(name)
         self._failed.discard(name)
+        self._reserved.pop(name, None)
+        if name in self._loading:
+            self._loading[name] = frozenset()  # its load ends, but nobody asks how
         if not self._saves.finished(name):
             return False
         self._finished.append(name)
@@ -189,7 +213,7 @@ class SchedulerSide:
 
     def reset(self) -> bool:
         """Forgets every block of this model, for everyone. Waits for the server."""
-        opened = self._link.opened
+        opened = self.link.opened
         if opened is None:
             log.warning("Membrain: the cache was not reset: there is no server")
             return False
@@ -200,8 +224,8 @@ class SchedulerSide:
             log.warning("Membrain: the cache was not reset: %s", error)
             return False
         finally:
-            self._link.reopen()
+            self.link.reopen()
         return True
 
     def close(self) -> None:
-        self._lookups.close(self._link.close())
+        self._lookups.close(self.link.close())

@@ -110,6 +110,11 @@ class Settings:
     rank: int = 0
 
     @property
+    def windows(self) -> bool:
+        """Whether some layers attend only to the last tokens."""
+        return any(group.window_blocks for group in self.groups)
+
+    @property
     def align_tokens(self) -> int:
         """What a hit is a multiple of."""
         return lcm(*(group.block_tokens for group in self.groups))
@@ -216,7 +221,8 @@ def settings_of(config: Any, kv_cache_config: Any) -> Settings:
         ranks=ranks,
         hash_tokens=hash_tokens,
         blocks=int(kv_cache_config.num_blocks),
-        loads=role in ("kv_both", "kv_consumer"),
+        # A load that fails is computed from the first block of a group that keeps all of them.
+        loads=role in ("kv_both", "kv_consumer") and not all(g.window_blocks for g in groups),
         saves=role in ("kv_both", "kv_producer"),
         fields={
             "model": str(model.model),

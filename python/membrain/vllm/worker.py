@@ -54,13 +54,12 @@ class WorkerSide:
     ) -> None:
         self.settings = settings
         self.counters = Counters()
-        self._link = link
+        self.link = link
         self._clock = clock
         self._part = settings.ranks.part_of(settings.rank)
         self._replica = settings.ranks.replica_of(settings.rank)
         self._caches: list[GroupCache] = []
         self._layouts: list[Layout] = []
-        self._windows = any(group.window_blocks for group in settings.groups)
         self._operations: dict[int, Operation] = {}
         self._adopting = 0
         self._saves: dict[int, set[int]] = {}  # operations of a save that has not ended, by number
@@ -90,7 +89,7 @@ class WorkerSide:
         ]
         shake = self.handshake()
         assert shake is not None
-        self._link.start(shake.fingerprints, [] if ordinal == HOST else [ordinal])
+        self.link.start(shake.fingerprints, [] if ordinal == HOST else [ordinal])
 
     def handshake(self) -> Handshake | None:
         if not self._caches:
@@ -106,7 +105,7 @@ class WorkerSide:
         }
         if not numbers:
             return
-        client = self._link.client
+        client = self.link.client
         for number in numbers:
             client.cancel(number)
         limit = self._clock() + FENCE_LIMIT
@@ -125,7 +124,7 @@ class WorkerSide:
             self._load(load)
         limit = self._clock() + ADOPT_WAIT
         while self._adopting and self._clock() < limit:
-            self._link.client.wait(ADOPT_WAIT)
+            self.link.client.wait(ADOPT_WAIT)
             self.poll()
 
     def save(self, step: Step) -> None:
@@ -164,12 +163,12 @@ class WorkerSide:
 
     def close(self) -> None:
         """Ends what is under way."""
-        client = self._link.close()
+        client = self.link.close()
         for done in client.close() if client is not None else ():
             self._ended(done)
 
     def poll(self) -> None:
-        client = self._link.client
+        client = self.link.client
         for done in client.drain_completions() if client is not None else ():
             self._ended(done)
 
@@ -188,7 +187,7 @@ class WorkerSide:
     def _load(self, load: Load) -> None:
         loading = Loading(load, self._clock())
         loading.waiting = 1  # ourselves
-        opened = self._link.opened
+        opened = self.link.opened
         for group in load.groups:
             try:
                 if opened is None:
@@ -208,7 +207,7 @@ class WorkerSide:
         try:
             if error is not None:
                 raise error
-            number = self._link.client.fetch_blocks(
+            number = self.link.client.fetch_blocks(
                 match,
                 self._layouts[group.group],
                 group.ids,
@@ -240,7 +239,7 @@ class WorkerSide:
         """The blocks of a group from the `first` on. With windows, of which only the last blocks
         are loaded, nothing before it is of use."""
         size = self.settings.groups[group.group].block_tokens
-        begins = 0 if self._windows else group.tokens[first] - size
+        begins = 0 if self.settings.windows else group.tokens[first] - size
         loading.bad = begins if loading.bad is None else min(loading.bad, begins)
         self.counters.add(load_failures=len(group.ids) - first)
 
@@ -268,7 +267,7 @@ class WorkerSide:
         return event
 
     def _save(self, save: Save, event: Any) -> None:
-        opened = self._link.opened
+        opened = self.link.opened
         count = len(save.ids)
         replicas = self.settings.ranks.replicas
         if opened is None:
@@ -339,7 +338,7 @@ class WorkerSide:
             save_failures=len(hashes) - ok,
         )
         if any(item.why == "stale" for item in report.items):
-            self._link.reopen()
+            self.link.reopen()
         if self.settings.options.events:
             for name, new in zip(hashes, stored, strict=True):
                 if new:

@@ -162,9 +162,18 @@ class Engine:
         for _ in range(most_steps):
             if not self.scheduler.unfinished:
                 return
-            self.step()
+            if not self.step().num_scheduled_tokens:
+                self._wait()
         stuck = {name: r.status.name for name, r in self.scheduler.requests.items()}
         raise AssertionError(f"{self.name}: requests that do not end: {stuck}")
+
+    def _wait(self) -> None:
+        """Nothing can be computed: until something has come, or not."""
+        links = [self.scheduler_connector.scheduler.link]
+        links += [worker.worker.link for worker in self.workers]
+        for link in links:
+            if link.client is not None:
+                link.client.wait(0.001)
 
     def close(self) -> None:
         """What vLLM does at its end, and that nothing was left."""

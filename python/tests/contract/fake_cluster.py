@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from membrain.errors import Corrupt, MembrainError, OutOfCapacity, Stale, TimedOut, Unavailable
@@ -239,7 +240,7 @@ class FakeClient:
             moved = sum(outcome.ok for outcome in outcomes) * layout.block_bytes
             return Report(outcomes, moved, {"mapped": moved})
 
-        return self._begin(end, [lambda index=i: copy(index) for i in range(len(ids))])  # type: ignore[misc]
+        return self._begin(end, [partial(copy, index) for index in range(len(ids))])
 
     def offer_blocks(
         self,
@@ -273,7 +274,7 @@ class FakeClient:
         def end() -> Report:
             return Report(outcomes, sum(o.ok for o in outcomes) * layout.block_bytes, {})
 
-        return self._begin(end, [lambda index=i: keep(index) for i in range(len(ids))])  # type: ignore[misc]
+        return self._begin(end, [partial(keep, index) for index in range(len(ids))])
 
     def cancel(self, number: int) -> None:
         if number in self.operations:

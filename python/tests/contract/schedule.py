@@ -60,7 +60,7 @@ class Schedule:
             ranks=pick([1, 1, 2]),
             kv_heads=pick([8, 1]),
             layers=1,
-            blocks=pick([26, 40, 64]) * len(groups),
+            blocks=pick([22, 28, 48]) * len(groups),
             budget=pick([8, 16, 48]),
         )
 
@@ -83,7 +83,7 @@ class Schedule:
         return stem + self._tokens(self.random.choice([0, 0, 1, 6, 12]))
 
     def run(self) -> Outcome:
-        for _ in range(self.random.randint(20, 60)):
+        for _ in range(self.random.randint(40, 160)):
             self._act()
         if self.random.random() < 0.8:
             self.cluster.down = False
@@ -98,20 +98,20 @@ class Schedule:
     def _act(self) -> None:
         engine = self.random.choice(self.engines)
         what = self.random.random()
-        if what < 0.2 and len(engine.scheduler.requests) < 8:
+        if what < 0.3 and len(engine.scheduler.requests) < 8:
             self.outcome.requests += 1
             name = f"request {self.outcome.requests}"
-            engine.add(name, self._prompt(), self.random.choice([1, 1, 3, 9]))
-        elif what < 0.24 and engine.scheduler.requests:
+            engine.add(name, self._prompt(), self.random.choice([1, 1, 3, 12]))
+        elif what < 0.33 and engine.scheduler.requests:
             self.outcome.aborts += 1
             engine.scheduler.abort(self.random.choice(list(engine.scheduler.requests)))
-        elif what < 0.26:
+        elif what < 0.34 or (self.cluster.down and what < 0.40):
             self.cluster.down = not self.cluster.down
-        elif what < 0.28:
+        elif what < 0.42:
             self.cluster.evict(self.random.randint(1, 20))
-        elif what < 0.285:
+        elif what < 0.423:
             engine.scheduler_connector.reset_cache()
-        elif what < 0.30:
+        elif what < 0.44:
             self.cluster.ticks += self.random.choice([10, 100, 60_000])
         else:
             self.outcome.preemptions += len(engine.step().preempted_req_ids)

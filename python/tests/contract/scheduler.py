@@ -72,6 +72,7 @@ class Scheduler:
         self.most_running = most_running
         self.requests: dict[str, Request] = {}  # finished ones stay while their blocks are read
         self.waiting: deque[Request] = deque()
+        self.skipped: deque[Request] = deque()  # who wait for something, and come first
         self.running: list[Request] = []
         self.finished: set[str] = set()  # since the last step
         self.received: set[str] = set()  # loads that have ended
@@ -95,7 +96,7 @@ class Scheduler:
         if request in self.running:
             self.running.remove(request)
         else:
-            self.waiting.remove(request)
+            (self.skipped if request in self.skipped else self.waiting).remove(request)
         self._finish(request)
 
     def _finish(self, request: Request) -> None:
@@ -122,7 +123,7 @@ class Scheduler:
 
     @property
     def unfinished(self) -> bool:
-        return bool(self.waiting or self.running or self.requests)
+        return bool(self.requests)
 
     # ---- a step
 
@@ -183,8 +184,11 @@ class Scheduler:
 
     def _admit(self, output: SchedulerOutput, budget: int) -> None:
         skipped: list[Request] = []
-        while self.waiting and budget > 0 and len(self.running) < self.most_running:
-            request = self.waiting.popleft()
+        while budget > 0 and len(self.running) < self.most_running:
+            queue = self.skipped or self.waiting
+            if not queue:
+                break
+            request = queue.popleft()
             name = request.request_id
             if request.status is Status.WAITING_FOR_REMOTE_KVS:
                 if name not in self.received:
@@ -224,7 +228,7 @@ class Scheduler:
                         self.pool.give_back(ids)
                     request.ids = []
                 request.num_computed_tokens = computed
-                self.waiting.appendleft(request)
+                queue.appendleft(request)
                 break
             self.connector.update_state_after_alloc(request, Blocks(request.ids), external)
             if asynchronous:
@@ -234,7 +238,7 @@ class Scheduler:
                 continue
             self._schedule_new(request, count, output)
             budget -= count
-        self.waiting.extendleft(reversed(skipped))
+        self.skipped.extendleft(reversed(skipped))
 
     def _schedule_new(self, request: Request, count: int, output: SchedulerOutput) -> None:
         name = request.request_id
@@ -383,7 +387,7 @@ class Scheduler:
 
     def _invalid(self, invalid: set[int]) -> None:
         seen: set[int] = set()
-        for request in list(self.waiting):
+        for request in self.skipped:
             if request.status is not Status.WAITING_FOR_REMOTE_KVS:
                 continue
             for ids in request.ids:

@@ -17,7 +17,11 @@ class Tensor:
     device = SimpleNamespace(type="cpu", index=None)
 
     def __init__(
-        self, storage: Bytes, shape: Sequence[int], stride: Sequence[int] | None = None, item: int = 1
+        self,
+        storage: Bytes,
+        shape: Sequence[int],
+        stride: Sequence[int] | None = None,
+        item: int = 1,
     ) -> None:
         self._storage = storage
         self.shape = tuple(shape)

@@ -1,0 +1,59 @@
+"""The simulated contract can fail: bugs that others had, put into the connector, are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from contract.schedule import Schedule
+from membrain.vllm import lookups
+from membrain.vllm.lookups import Lookups
+from membrain.vllm.saves import SavePlanner
+from membrain.vllm.scheduler import SchedulerSide
+from membrain.vllm.worker import WorkerSide
+
+SCHEDULES = 300
+
+
+def nothing(*_: Any, **__: Any) -> None:
+    pass
+
+
+def hit_without_limit(right: Callable[..., int]) -> Callable[..., int]:
+    return lambda settings, matches, limit: right(settings, matches, limit + 1)
+
+
+def early(right: Callable[..., Any]) -> Callable[..., Any]:
+    """Reports a load when its grants have come."""
+
+    def adopted(self: WorkerSide, operation: Any, match: Any, error: Any) -> None:
+        right(self, operation, match, error)
+        self._received.add(operation.loading.load.request)
+
+    return adopted
+
+
+MUTANTS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
+    "saves are not fenced": (WorkerSide, "fence", lambda _: nothing),
+    "windows move on unfenced": (SavePlanner, "_left_behind", lambda _: lambda *_: []),
+    "blocks of finished requests are freed": (SavePlanner, "finished", lambda _: nothing),
+    "failed blocks are not reported": (WorkerSide, "errors", lambda _: lambda _: set()),
+    "pins of loads are kept": (Lookups, "loaded", lambda _: nothing),
+    "pins of aborted requests are kept": (Lookups, "drop", lambda _: nothing),
+    "loads take all blocks": (SchedulerSide, "_has_room", lambda _: lambda *_: True),
+    "a load has ended before it began": (WorkerSide, "_adopted", early),
+    "the last window is cut short": (lookups, "hit_of", hit_without_limit),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, attribute, wrong = MUTANTS[name]
+    monkeypatch.setattr(owner, attribute, wrong(getattr(owner, attribute)))
+    for seed in range(1, SCHEDULES + 1):
+        try:
+            Schedule(seed).run()
+        except (AssertionError, KeyError):
+            return
+    pytest.fail(f"{SCHEDULES} schedules did not notice: {name}")
