@@ -40,6 +40,7 @@ FLOORS: dict[str, set[str]] = {
     "protocol": VALUES | {"transport"},
     "server": VALUES | {"transport", "protocol"},
     "server/cluster": VALUES | {"transport", "protocol", "server"},
+    "cache/engine": VALUES,
     "cache/memory": VALUES | {"transport", "transport/cuda"},
     "cache/node": VALUES | {"transport", "protocol"},
     "cache/share": VALUES
