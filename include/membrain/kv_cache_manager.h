@@ -38,7 +38,7 @@ struct KvCacheUse {
 ///     manager.allocate(request, hashes, blocks_of_the_prompt);   // shares found.local of them
 ///     // fetch found.remote blocks into blocks_of(request)[found.local ...], compute the rest, and
 ///     manager.publish(request, hashes_of_full_blocks);           // now others may share them
-///     manager.free(request);                                     // their content stays for now
+///     manager.free(request);  // what is in them stays while there is room
 ///
 /// A block is used by as many requests as share it (its refcount). One that nobody uses keeps its
 /// name until it is taken for something else: the least recently used first, and of one request its

@@ -26,7 +26,7 @@ std::vector<BlockHash> hashes(std::size_t count, std::uint64_t first = 1) {
   return list;
 }
 
-class Manager : public ::testing::Test {
+class EnginesCache : public ::testing::Test {
  protected:
   std::vector<std::uint32_t> blocks(std::uint64_t request) const {
     const auto span = manager_.blocks_of(RequestId{request});
@@ -47,7 +47,7 @@ TEST(KvCacheManager, HasAtLeastOneBlock) {
             Errc::invalid_argument);
 }
 
-TEST_F(Manager, SharesWhatWasPublished) {
+TEST_F(EnginesCache, SharesWhatWasPublished) {
   compute(1, hashes(4));
   EXPECT_EQ(manager_.computed_blocks(hashes(6)).local, 4U);
   EXPECT_EQ(manager_.allocate(RequestId{2}, hashes(6), 7).value(), 4U);
@@ -60,14 +60,14 @@ TEST_F(Manager, SharesWhatWasPublished) {
   EXPECT_EQ(manager_.use().used_blocks, 7U);
 }
 
-TEST_F(Manager, WhatIsNotPublishedIsNotShared) {
+TEST_F(EnginesCache, WhatIsNotPublishedIsNotShared) {
   ASSERT_TRUE(manager_.allocate(RequestId{1}, hashes(4), 4));
   EXPECT_EQ(manager_.computed_blocks(hashes(4)).local, 0U);
   ASSERT_TRUE(manager_.publish(RequestId{1}, hashes(2)));
   EXPECT_EQ(manager_.computed_blocks(hashes(4)).local, 2U);
 }
 
-TEST_F(Manager, CountsTheClustersBlocksBehindItsOwn) {
+TEST_F(EnginesCache, CountsTheClustersBlocksBehindItsOwn) {
   compute(1, hashes(4));
   const ComputedBlocks more = manager_.computed_blocks(hashes(8), 7);
   EXPECT_EQ(more.local, 4U);
@@ -76,7 +76,7 @@ TEST_F(Manager, CountsTheClustersBlocksBehindItsOwn) {
   EXPECT_EQ(manager_.computed_blocks(hashes(8), 99).remote, 4U) << "no more than was asked for";
 }
 
-TEST_F(Manager, KeepsTheContentOfFreeBlocksUntilTheyAreNeeded) {
+TEST_F(EnginesCache, KeepsTheContentOfFreeBlocksUntilTheyAreNeeded) {
   compute(1, hashes(4));
   ASSERT_TRUE(manager_.free(RequestId{1}));
   EXPECT_EQ(manager_.use().used_blocks, 0U);
@@ -86,7 +86,7 @@ TEST_F(Manager, KeepsTheContentOfFreeBlocksUntilTheyAreNeeded) {
   EXPECT_EQ(manager_.use().reused, 4U);
 }
 
-TEST_F(Manager, ReusesTheTailOfAPromptFirst) {
+TEST_F(EnginesCache, ReusesTheTailOfAPromptFirst) {
   compute(1, hashes(8));
   compute(2, hashes(8, 100));
   ASSERT_TRUE(manager_.free(RequestId{1}));
@@ -96,7 +96,7 @@ TEST_F(Manager, ReusesTheTailOfAPromptFirst) {
   EXPECT_EQ(manager_.computed_blocks(hashes(8, 100)).local, 8U);
 }
 
-TEST_F(Manager, WhatIsUsedAgainIsReusedLast) {
+TEST_F(EnginesCache, WhatIsUsedAgainIsReusedLast) {
   compute(1, hashes(8));
   compute(2, hashes(8, 100));
   ASSERT_TRUE(manager_.free(RequestId{1}));
@@ -108,7 +108,7 @@ TEST_F(Manager, WhatIsUsedAgainIsReusedLast) {
   EXPECT_EQ(manager_.computed_blocks(hashes(8, 100)).local, 0U);
 }
 
-TEST_F(Manager, NeverTakesABlockThatIsUsed) {
+TEST_F(EnginesCache, NeverTakesABlockThatIsUsed) {
   compute(1, hashes(10));
   ASSERT_TRUE(manager_.allocate(RequestId{2}, {}, 6));
   const auto full = manager_.allocate(RequestId{3}, {}, 1);
@@ -122,7 +122,7 @@ TEST_F(Manager, NeverTakesABlockThatIsUsed) {
   EXPECT_EQ(all.size(), kBlocks);
 }
 
-TEST_F(Manager, ARefusedAllocationChangesNothing) {
+TEST_F(EnginesCache, ARefusedAllocationChangesNothing) {
   compute(1, hashes(8));
   ASSERT_TRUE(manager_.free(RequestId{1}));
   ASSERT_TRUE(manager_.allocate(RequestId{2}, {}, 6));
@@ -133,7 +133,7 @@ TEST_F(Manager, ARefusedAllocationChangesNothing) {
   EXPECT_EQ(blocks(2).size(), 6U);
 }
 
-TEST_F(Manager, GrowsARequest) {
+TEST_F(EnginesCache, GrowsARequest) {
   ASSERT_TRUE(manager_.allocate(RequestId{1}, {}, 2));
   const auto before = blocks(1);
   EXPECT_EQ(manager_.allocate(RequestId{1}, hashes(9), 5).value(), 0U);
@@ -144,7 +144,7 @@ TEST_F(Manager, GrowsARequest) {
   EXPECT_EQ(manager_.allocate(RequestId{}, {}, 4).error().code, Errc::invalid_argument);
 }
 
-TEST_F(Manager, TwoThatComputedTheSameShareOne) {
+TEST_F(EnginesCache, TwoThatComputedTheSameShareOne) {
   ASSERT_TRUE(manager_.allocate(RequestId{1}, hashes(2), 2));
   ASSERT_TRUE(manager_.allocate(RequestId{2}, hashes(2), 2));
   ASSERT_TRUE(manager_.publish(RequestId{1}, hashes(2)));
@@ -156,7 +156,7 @@ TEST_F(Manager, TwoThatComputedTheSameShareOne) {
   EXPECT_EQ(manager_.computed_blocks(hashes(2)).local, 2U);
 }
 
-TEST_F(Manager, WrongPublicationsAreRefusedWhole) {
+TEST_F(EnginesCache, WrongPublicationsAreRefusedWhole) {
   compute(1, hashes(2));
   ASSERT_TRUE(manager_.allocate(RequestId{1}, {}, 3));
   const std::vector<BlockHash> other = {hash_of(1), hash_of(7), hash_of(8)};
@@ -167,7 +167,7 @@ TEST_F(Manager, WrongPublicationsAreRefusedWhole) {
   EXPECT_FALSE(manager_.publish(RequestId{9}, hashes(1)));
 }
 
-TEST_F(Manager, ForgetsEverythingAndLetsNobodyBringItBack) {
+TEST_F(EnginesCache, ForgetsEverythingAndLetsNobodyBringItBack) {
   compute(1, hashes(4));
   manager_.forget();
   EXPECT_EQ(manager_.computed_blocks(hashes(4)).local, 0U);
