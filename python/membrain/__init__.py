@@ -16,13 +16,18 @@ from membrain.errors import (
     Unavailable,
     WrongProcess,
 )
+from membrain.kv_cache_manager import MembrainKVCacheManager
 from membrain.layout import Layout, Plane
+from membrain.manager import MembrainManager, Tier
 from membrain.polled_client import Completion, PolledClient
+from membrain.store import MembrainStore
 from membrain.sync_client import SyncClient
+from membrain.tensors import BlockShape
 from membrain.values import Block, Match, Namespace, Outcome, Report
 
 __all__ = [
     "Block",
+    "BlockShape",
     "Cancelled",
     "Client",
     "Closed",
@@ -33,6 +38,9 @@ __all__ = [
     "Layout",
     "Match",
     "MembrainError",
+    "MembrainKVCacheManager",
+    "MembrainManager",
+    "MembrainStore",
     "Namespace",
     "NotFound",
     "Outcome",
@@ -43,6 +51,7 @@ __all__ = [
     "Report",
     "Stale",
     "SyncClient",
+    "Tier",
     "TimedOut",
     "Unavailable",
     "WrongProcess",

@@ -15,36 +15,6 @@ namespace membrain::python {
 
 namespace {
 
-Answer answer(py::object value) {
-  return py::make_tuple(std::move(value), 0, "");
-}
-Answer answer(const Error& why) {
-  return py::make_tuple(py::none(), static_cast<int>(why.code), std::string(why.context));
-}
-
-BlockHash hash_of(const char* bytes, std::size_t size) {
-  const auto hash = BlockHash::from(std::as_bytes(std::span(bytes, size)));
-  if (!hash) throw py::value_error("a block hash has 1 to 32 bytes");
-  return *hash;
-}
-
-/// An empty one stands for "no block".
-BlockHash parent_of(const std::string& bytes) {
-  return bytes.empty() ? BlockHash{} : hash_of(bytes.data(), bytes.size());
-}
-
-std::vector<BlockHash> hashes_of(const py::sequence& list) {
-  std::vector<BlockHash> hashes;
-  hashes.reserve(list.size());
-  for (const py::handle item : list) {
-    char* bytes = nullptr;
-    Py_ssize_t size = 0;
-    if (PyBytes_AsStringAndSize(item.ptr(), &bytes, &size) != 0) throw py::error_already_set();
-    hashes.push_back(hash_of(bytes, static_cast<std::size_t>(size)));
-  }
-  return hashes;
-}
-
 /// Of `hashes`, which outlive it as `blocks` does.
 LayoutStore layout_store(const LayoutStoreTuple& blocks, const std::vector<BlockHash>& hashes) {
   LayoutStore store;
@@ -235,8 +205,8 @@ void NativeClient::store(std::uint64_t number, bool notify, const OpenedNamespac
   std::vector<StoreItem> blocks;
   blocks.reserve(items.size());
   for (const auto& [hash, parent, depth, part, priority, pieces] : items) {
-    StoreItem& item = blocks.emplace_back(
-        StoreItem{hash_of(hash.data(), hash.size()), parent_of(parent), depth, part, priority, {}});
+    StoreItem& item =
+        blocks.emplace_back(StoreItem{hash_of(hash), parent_of(parent), depth, part, priority, {}});
     for (const auto& [address, bytes] : pieces) {
       item.from.push_back({reinterpret_cast<const void*>(address), bytes});
     }

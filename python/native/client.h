@@ -17,12 +17,9 @@
 #include <vector>
 
 #include "membrain/client.h"
+#include "python/native/values.h"
 
 namespace membrain::python {
-
-/// What a call yields: a value, or the reason why there is none: (value, 0, "") or (None, the
-/// number of an Errc, words). Python makes the exception.
-using Answer = pybind11::tuple;
 
 /// Numbers of operations that have ended, and a descriptor (eventfd) that is readable while there
 /// are any. Any thread.

@@ -6,6 +6,7 @@
 #include "python/native/buffer.h"
 #include "python/native/client.h"
 #include "python/native/dl_tensor.h"
+#include "python/native/engine.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -102,6 +103,7 @@ PYBIND11_MODULE(_native, module) {
   define_values(module);
   define_match(module);
   define_transfers(module);
+  define_engine(module);
   py::class_<Buffer>(module, "Buffer")
       .def(py::init<const py::object&, bool>(), "object"_a, "writable"_a)
       .def_property_readonly("address", &Buffer::address)

@@ -9,8 +9,8 @@ import pytest
 from contract.schedule import Schedule
 from membrain.vllm import lookups
 from membrain.vllm.lookups import Lookups
+from membrain.vllm.rooms import Rooms
 from membrain.vllm.saves import SavePlanner
-from membrain.vllm.scheduler import SchedulerSide
 from membrain.vllm.worker import WorkerSide
 
 SCHEDULES = 300
@@ -41,7 +41,7 @@ MUTANTS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "failed blocks are not reported": (WorkerSide, "errors", lambda _: lambda _: set()),
     "pins of loads are kept": (Lookups, "loaded", lambda _: nothing),
     "pins of aborted requests are kept": (Lookups, "drop", lambda _: nothing),
-    "loads take all blocks": (SchedulerSide, "_has_room", lambda _: lambda *_: True),
+    "loads take all blocks": (Rooms, "fits", lambda _: lambda *_: True),
     "a load has ended before it began": (WorkerSide, "_adopted", early),
     "the last window is cut short": (lookups, "hit_of", hit_without_limit),
 }

@@ -133,7 +133,9 @@ class SavePlanner:
                 first += 1
             if first >= end:
                 continue
-            names = group_hashes(group, self._settings.hash_tokens, hashes[: end * each])
+            known = max(first - 1, 0)  # the parent's, too
+            part = hashes[known * each : end * each]
+            names = group_hashes(group, self._settings.hash_tokens, part)
             tracked.saved[group.index] = end
             for start, stop in _runs(group, first, end, tokens):
                 save = Save(
@@ -141,8 +143,8 @@ class SavePlanner:
                     request=request.request_id,
                     group=group.index,
                     ids=tuple(ids[start:stop]),
-                    hashes=tuple(names[start:stop]),
-                    parent=names[start - 1] if start else b"",
+                    hashes=tuple(names[start - known : stop - known]),
+                    parent=names[start - 1 - known] if start else b"",
                     first_depth=start,
                 )
                 tracked.planned.append((save.number, group.index, start))

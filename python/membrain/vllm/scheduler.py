@@ -14,6 +14,7 @@ from membrain.vllm.link import Link
 from membrain.vllm.lookups import Ask, Lookups
 from membrain.vllm.plan import GroupLoad, Handshake, Load, Step
 from membrain.vllm.report import StoredBlocks
+from membrain.vllm.rooms import Rooms
 from membrain.vllm.saves import NULL_ID, SavePlanner
 from membrain.vllm.settings import Settings, WrongSetting
 from membrain.vllm.stats import Counters
@@ -37,7 +38,7 @@ class SchedulerSide:
         self._saves = SavePlanner(settings)
         self._loads: list[Load] = []  # since the last step
         self._loading: dict[str, frozenset[int]] = {}  # the blocks that a request waits for
-        self._reserved: dict[str, int] = {}  # blocks of loaded requests that do not run yet
+        self._rooms = Rooms(settings)
         self._finished: list[str] = []  # since the last step
         self._failed: set[str] = set()  # requests whose load failed: computed once
         self._parts: OrderedDict[tuple[int, bytes], int] = OrderedDict()
@@ -46,7 +47,7 @@ class SchedulerSide:
     @property
     def held(self) -> int:
         """What is held for requests: 0 when there are none."""
-        requests = len(self._loading) + len(self._failed) + len(self._reserved)
+        requests = len(self._loading) + len(self._failed) + len(self._rooms)
         return len(self._lookups) + len(self._saves) + requests
 
     def handshake(self, of_ranks: Mapping[Any, Any]) -> None:
@@ -83,22 +84,11 @@ class SchedulerSide:
                 hit = self._lookups.hit(request.request_id)
             except KeyError:  # nobody to ask, or nothing to ask for
                 return 0, False
-        if hit is None:
+        external = 0 if hit is None else hit - computed
+        if hit is None or (external > 0 and not self._rooms.fits(request)):
+            self._rooms.wait(request)
             return None, False
-        external = hit - computed
-        if external <= 0:
-            return 0, False
-        return (external, True) if self._has_room(request) else (None, False)
-
-    def _has_room(self, request: Any) -> bool:
-        """vLLM never takes blocks back from a request that is being loaded, or was and does not run
-        yet. Were there so many that none could get the rest of its blocks, none would ever run."""
-        taken = sum(self._reserved.values())
-        return taken == 0 or taken + self._need(request) < self.settings.blocks
-
-    def _need(self, request: Any) -> int:
-        sizes = [group.block_tokens for group in self.settings.groups]
-        return sum(request.num_tokens // size + 1 for size in sizes)
+        return (external, True) if external > 0 else (0, False)
 
     def allocated(self, request: Any, blocks: Any, tokens: int) -> None:
         """It has got its blocks; `tokens` of them are to be loaded."""
@@ -108,11 +98,11 @@ class SchedulerSide:
             load = self._load(ask, blocks.get_block_ids(), ask.hit_tokens - tokens)
             self._loads.append(load)
             self._loading[name] = frozenset(i for group in load.groups for i in group.ids)
-            self._reserved[name] = self._need(request)
+            self._rooms.load(request)
             self._saves_admit(request, ask.hit_tokens)
             self.counters.add(hit_tokens=tokens)
             return
-        self._reserved.pop(name, None)
+        self._rooms.leave(name)
         known = 0
         if name not in self._loading:
             try:
@@ -156,7 +146,7 @@ class SchedulerSide:
         name = request.request_id
         self._lookups.drop(name)
         self._failed.discard(name)
-        self._reserved.pop(name, None)
+        self._rooms.leave(name)
         if name in self._loading:
             self._loading[name] = frozenset()  # its load ends, but nobody asks how
         if not self._saves.finished(name):
