@@ -13,6 +13,6 @@ quiet=()
   launcher=()
   command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
   cmake --preset release "${launcher[@]}" >/dev/null
-  cmake --build --preset release --target membrain "${quiet[@]}"
+  cmake --build --preset release --target membrain membrain_native "${quiet[@]}"
 )
 exec "$root/build/release/tools/membrain" demo "$@"

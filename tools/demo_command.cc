@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "tools/output.h"
 #include "tools/program.h"
+#include "tools/python_demo.h"
 #include "tools/replay.h"
 #include "tools/story.h"
 #include "tools/units.h"
@@ -23,6 +24,7 @@ constexpr std::uint64_t kLinesOfAKind = 6;
 struct DemoOptions {
   ReplayOptions replay;
   std::uint64_t seed = 1;
+  bool python = false;
 };
 
 ReplayOptions demo_defaults() {
@@ -88,6 +90,7 @@ Exit verdict(const Outcome<>& played, const Totals& totals) {
 }
 
 Exit run_demo(Program& program, const DemoOptions& options) {
+  if (options.python) return failed("demo", become_python_demo().error().text);
   if (const Outcome<> sane = check_options(options.replay); !sane) {
     complain_aloud("demo", sane.error().text);
     return Exit::usage;
@@ -125,6 +128,8 @@ Command demo_command(Program& program) {
       .count("requests", options->replay.requests, "Play so many requests");
   bind_replay_options(command, options->replay);
   command.count("seed", options->seed, "Of the conversations that are made up without --trace");
+  command.toggle("python", options->python,
+                 "Two engines in Python instead, with a server at 127.0.0.1:9201");
   return command;
 }
 

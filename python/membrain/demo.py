@@ -200,8 +200,8 @@ def start_server(server: str) -> subprocess.Popen[str]:
 
 
 def engine_process(number: int, options: argparse.Namespace) -> Summary:
-    words = [sys.executable, "-m", "membrain.demo", "--engine", str(number), "--server", options.server]
-    words += ["--seconds", str(options.seconds)]
+    words = [sys.executable, "-m", "membrain.demo", "--engine", str(number)]
+    words += ["--server", options.server, "--seconds", str(options.seconds)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         last = ""
@@ -235,7 +235,7 @@ def report(first: Summary, second: Summary, as_json: bool) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--server", default="127.0.0.1:9201", help="found there, or started")
-    parser.add_argument("--seconds", type=float, default=0, help="each engine runs at least so long")
+    parser.add_argument("--seconds", type=float, default=0, help="that each engine runs at least")
     parser.add_argument("--json", action="store_true", help="only the metrics, as JSON")
     parser.add_argument("--engine", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()

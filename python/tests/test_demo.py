@@ -29,6 +29,14 @@ def test_it_starts_a_server_and_the_second_engine_gets_hits() -> None:
     assert re.search(r"hits +0 +[1-9]", ran.stdout) and "every byte right" in ran.stdout
 
 
+def test_the_binary_runs_it_too() -> None:
+    beside = Path(BINARY).resolve().parents[1] / "python"
+    ran = subprocess.run([BINARY, "demo", "--python"], capture_output=True, text=True, timeout=120)
+    assert beside.is_dir()
+    assert ran.returncode == 0, ran.stderr
+    assert "every byte right" in ran.stdout
+
+
 def test_it_finds_a_server(server: Server) -> None:
     ran = run("--server", server.address, "--json")
     assert ran.returncode == 0, ran.stderr
