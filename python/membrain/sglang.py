@@ -169,14 +169,19 @@ class MembrainHiCache(HiCacheStorage):
             self._failed(error)
             return [False] * len(keys)
         self._stats["stored"] += report.ok
+        if any(item.why == "stale" for item in report.items):
+            self._reopen()
         return [item.ok for item in report.items]
 
     def _failed(self, error: MembrainError) -> None:
         """A call that is a miss. After a clear by others, or a new server, the next is not."""
         self._stats["failed"] += 1
         if isinstance(error, Stale | NotFound):
-            with contextlib.suppress(MembrainError):
-                self._space = self._client.open_namespace(**self._fields)
+            self._reopen()
+
+    def _reopen(self) -> None:
+        with contextlib.suppress(MembrainError):
+            self._space = self._client.open_namespace(**self._fields)
 
     def _namespace(self) -> Any:
         if self._space is None:

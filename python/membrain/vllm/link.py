@@ -118,7 +118,12 @@ class Link:
             self._say(error)
             return False
         self._opened = Opened(self._client, spaces)
-        log.info("Membrain: %s uses %s", self._label, self._settings.options.server)
+        log.info(
+            "Membrain: %s uses %s, namespaces %s (equal where blocks are shared)",
+            self._label,
+            self._settings.options.server,
+            ", ".join(f"{space.id:x}" for space in spaces),
+        )
         if any(space.other_seed for space in spaces):
             log.warning(
                 "Membrain: this model is cached under another hash seed, so these engines share"

@@ -24,6 +24,7 @@ class Space:
     fields: tuple[tuple[str, Any], ...]
     era: int
     other_seed: bool = False
+    id: int = 1
 
 
 @dataclass
