@@ -102,7 +102,7 @@ class NativeClient:
         number: int,
         notify: bool,
         space: OpenedNamespace,
-        hashes: list[bytes],
+        hashes: Sequence[bytes],
         options: LookupOptions,
     ) -> None: ...
     def fetch(

@@ -142,14 +142,16 @@ class Client:
             self._settle(self._core.native)
 
     def _settle(self, native: Any) -> None:
+        here = asyncio._get_running_loop()
         for number, answer in native.drain():
             future = self._futures.pop(number, None)
             if future is None:
                 continue
             loop = future.get_loop()
-            if loop.is_closed():
-                continue
-            loop.call_soon_threadsafe(_resolve, future, answer)
+            if loop is here:
+                _resolve(future, answer)
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(_resolve, future, answer)
 
 
 def _stop_watching(loop: asyncio.AbstractEventLoop, native: Any) -> None:

@@ -99,7 +99,7 @@ class Core:
         options = _native.LookupOptions(
             pin, _RULES[rule], window_blocks, parts, _milliseconds(timeout)
         )
-        _begin(self.native.lookup, number, notify, space.native, list(hashes), options)
+        _begin(self.native.lookup, number, notify, space.native, hashes, options)
 
     def grant(self, number: int, notify: bool, match: Match, valid: float) -> None:
         _begin(self.native.grant, number, notify, match.native, _milliseconds(valid))

@@ -35,13 +35,16 @@ BlockHash parent_of(const std::string& bytes) {
 }
 
 std::vector<BlockHash> hashes_of(const py::sequence& list) {
-  std::vector<BlockHash> hashes;
-  hashes.reserve(list.size());
-  for (const py::handle item : list) {
+  PyObject* const fast = PySequence_Fast(list.ptr(), "hashes are a sequence of bytes");
+  if (!fast) throw py::error_already_set();
+  const py::object held = py::reinterpret_steal<py::object>(fast);
+  PyObject** const items = PySequence_Fast_ITEMS(fast);
+  std::vector<BlockHash> hashes(static_cast<std::size_t>(PySequence_Fast_GET_SIZE(fast)));
+  for (std::size_t i = 0; i < hashes.size(); ++i) {
     char* bytes = nullptr;
     Py_ssize_t size = 0;
-    if (PyBytes_AsStringAndSize(item.ptr(), &bytes, &size) != 0) throw py::error_already_set();
-    hashes.push_back(checked({bytes, static_cast<std::size_t>(size)}));
+    if (PyBytes_AsStringAndSize(items[i], &bytes, &size) != 0) throw py::error_already_set();
+    hashes[i] = checked({bytes, static_cast<std::size_t>(size)});
   }
   return hashes;
 }
