@@ -146,8 +146,7 @@ class Engine:
                 new = SimpleNamespace(req_id=name, block_ids=(self.ids,), num_computed_tokens=0)
                 self._step("save", {name: STEP_TOKENS}, new=[new])
             else:
-                cached = ([name], set(), [None], [start])
-                self._step("save", {name: STEP_TOKENS}, cached=cached)
+                self._step("save", {name: STEP_TOKENS}, cached=([name], set(), [None], [start]))
 
     def _step(
         self,

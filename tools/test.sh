@@ -116,7 +116,9 @@ check_types() {
   (cd tests && MYPYPATH=tools:../tools mypy --strict --cache-dir=../build/mypy ./*.py tools/*.py &&
     MYPYPATH=rdma mypy --strict --cache-dir=../build/mypy rdma/*.py)
   local python=(mypy --strict --python-executable /usr/bin/python3 --cache-dir="$PWD/build/mypy")
-  "${python[@]}" python/membrain && (cd python/tests && MYPYPATH=.. "${python[@]}" ./*.py)
+  "${python[@]}" python/membrain && (
+    cd python/tests && MYPYPATH=.. "${python[@]}" ./*.py contract/*.py) && (
+    cd python/examples/mini_engine && MYPYPATH=../.. "${python[@]}" ./*.py)
 }
 
 if [[ $setup == yes ]]; then
