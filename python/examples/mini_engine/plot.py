@@ -26,8 +26,10 @@ def draw(
 ) -> None:
     """Both axes begin at 0."""
     most_x = max(x)
-    step = _step(max(max(line) for line in lines.values()) / 5)
-    most_y = 6 * step
+    highest = max(max(line) for line in lines.values()) * 1.02
+    step = _step(highest / 6)
+    marks = math.ceil(highest / step)
+    most_y = marks * step
 
     def at(point_x: float, point_y: float) -> tuple[float, float]:
         return (
@@ -44,7 +46,7 @@ def draw(
         f'<text x="16" y="{HEIGHT / 2}" text-anchor="middle"'
         f' transform="rotate(-90 16 {HEIGHT / 2})">{up}</text>',
     ]
-    for mark in range(7):
+    for mark in range(marks + 1):
         _, y = at(0, mark * step)
         words = f"{mark * step:,.10g}"
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
