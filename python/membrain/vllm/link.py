@@ -83,16 +83,18 @@ class Link:
         """The namespaces are not what they were."""
         with self._lock:
             self._opened = None
-            if self._closing.is_set() or (self._thread and self._thread.is_alive()):
+            if self._closing.is_set() or self._thread is not None:
                 return
             self._thread = threading.Thread(target=self._run, name="membrain-link", daemon=True)
             self._thread.start()
 
     def close(self) -> Any:
         """Returns the client, if there was one, for its owner to close."""
-        self._closing.set()
-        if self._thread:
-            self._thread.join()
+        with self._lock:
+            self._closing.set()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
         with self._lock:
             self._opened = None
             client, self._client = self._client, None
@@ -151,6 +153,13 @@ class Link:
 
     def _run(self) -> None:
         pause = FIRST_PAUSE
-        while not self._closing.is_set() and not self.attempt():
-            self._closing.wait(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+        while True:
+            done = self.attempt()
+            with self._lock:
+                # It may have been wanted again meanwhile.
+                if self._closing.is_set() or (done and self._opened is not None):
+                    self._thread = None
+                    return
+            if not done:
+                self._closing.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)

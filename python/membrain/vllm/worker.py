@@ -17,7 +17,7 @@ from membrain.vllm.geometry import GroupCache, cross_layer_cache, group_cache, t
 from membrain.vllm.link import Link
 from membrain.vllm.plan import GroupLoad, Handshake, Load, Save, Step
 from membrain.vllm.report import StoredBlocks
-from membrain.vllm.settings import Settings
+from membrain.vllm.settings import Settings, WrongSetting
 from membrain.vllm.stats import Counters
 
 log = logging.getLogger("membrain.vllm")
@@ -82,6 +82,11 @@ class WorkerSide:
 
     def _use(self, caches: list[GroupCache], tensors: list[Any]) -> None:
         device = tensors[0].device
+        if device.type not in ("cpu", "cuda"):
+            raise WrongSetting(
+                f"the KV cache is on {device}, and only memory of CUDA and of the host can be used:"
+                " run this engine without the connector"
+            )
         ordinal = HOST if device.type == "cpu" else int(device.index or 0)
         self._caches = caches
         self._layouts = [
