@@ -120,7 +120,7 @@ class Match {
   [[nodiscard]] std::size_t part_bytes(std::size_t block, std::uint16_t part = 0) const noexcept;
   [[nodiscard]] bool pinned() const noexcept;
 
-  static constexpr std::size_t kMaxGrantBytes = 256 * 1024;  ///< of `Client::grant`
+  static constexpr std::size_t kMaxGrantBytes = std::size_t{8} << 20;  ///< of `Client::grant`
 
   /// Gives the pins back; returns at once, the server is told in the background. Idempotent.
   void release() noexcept;

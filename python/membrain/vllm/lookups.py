@@ -16,6 +16,9 @@ from membrain.vllm.settings import Group, Settings
 from membrain.vllm.stats import Counters
 
 
+MAX_BLOCKS = 65536  # of one lookup; of a longer prompt the beginning
+
+
 class State(Enum):
     LOOKING = 1
     GRANTING = 2
@@ -129,7 +132,7 @@ class Lookups:
         self._asks[request] = ask
         self._counters.add(lookups=1)
         for group, space in zip(self._settings.groups, opened.spaces, strict=True):
-            wanted = group_hashes(group, self._settings.hash_tokens, hashes)
+            wanted = group_hashes(group, self._settings.hash_tokens, hashes)[:MAX_BLOCKS]
             if not wanted:
                 self._missed(ask)
                 return
