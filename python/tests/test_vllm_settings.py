@@ -11,6 +11,7 @@ from contract.model import GroupSpec
 
 from membrain.vllm import MembrainConnector
 from membrain.vllm.interface import KVConnectorRole
+from membrain.vllm.lookups import group_hashes
 from membrain.vllm.plan import Handshake
 from membrain.vllm.settings import Ranks, Settings, WrongSetting, settings_of
 from membrain.vllm.stats import MembrainStats
@@ -67,6 +68,17 @@ def test_blocks_are_cut_by_heads_and_stages() -> None:
     assert [shared.replica_of(rank) for rank in (0, 1, 2, 9)] == [0, 1, 0, 1]
     mla = Ranks.of(4, 1, kv_heads=1, mla=True)
     assert (mla.parts, [mla.replica_of(rank) for rank in range(4)]) == (1, [0, 1, 2, 3])
+
+
+def test_blocks_of_several_sizes_are_named_by_the_last_hash_that_they_cover() -> None:
+    caches = kv_cache_config([GroupSpec(), GroupSpec()], 1, 16)
+    caches.kv_cache_groups[1].kv_cache_spec.block_size = 12
+    found = settings_of(vllm_config(), caches)
+    assert (found.hash_tokens, found.align_tokens) == (4, 12)
+    hashes = [bytes([n]) for n in range(7)]
+    small, large = found.groups
+    assert group_hashes(small, 4, hashes) == hashes
+    assert group_hashes(large, 4, hashes) == [b"\x02", b"\x05"]
 
 
 def test_workers_of_different_layouts_are_refused() -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from math import lcm
+from math import gcd, lcm
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +200,9 @@ def settings_of(config: Any, kv_cache_config: Any) -> Settings:
     _check(config, options)
     model, cache, parallel = config.model_config, config.cache_config, config.parallel_config
     groups = _groups(kv_cache_config)
-    hash_tokens = int(getattr(cache, "hash_block_size", None) or cache.block_size)
+    # vLLM hashes at the greatest size that all groups' blocks are multiples of.
+    common = gcd(*(group.block_tokens for group in groups))
+    hash_tokens = int(getattr(cache, "hash_block_size", None) or common)
     for group in groups:
         if group.block_tokens % hash_tokens != 0:
             raise WrongSetting(
