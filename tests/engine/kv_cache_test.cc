@@ -116,7 +116,7 @@ TEST_F(EnginesCache, NeverTakesABlockThatIsUsed) {
   EXPECT_EQ(full.error().code, Errc::out_of_capacity);
   EXPECT_TRUE(blocks(3).empty());
   std::set<std::uint32_t> all;
-  for (const std::uint64_t request : {1, 2}) {
+  for (const std::uint64_t request : {std::uint64_t{1}, std::uint64_t{2}}) {
     for (const std::uint32_t block : blocks(request)) EXPECT_TRUE(all.insert(block).second);
   }
   EXPECT_EQ(all.size(), kBlocks);
