@@ -29,6 +29,10 @@ void claim_stdout() noexcept {
   static_cast<void>(::dup2(STDERR_FILENO, STDOUT_FILENO));
 }
 
+void yield_stdout() noexcept {
+  static_cast<void>(::dup2(stdout_fd, STDOUT_FILENO));
+}
+
 void say(std::string_view text) noexcept {
   write_all(stdout_fd, text);
 }

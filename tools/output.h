@@ -11,6 +11,8 @@ void claim_stdout() noexcept;
 
 /// Writes to the real stdout and flushes. Any thread; a closed reader is ignored.
 void say(std::string_view text) noexcept;
+/// Undoes `claim_stdout`, for a program that takes this one's place.
+void yield_stdout() noexcept;
 
 /// "membrain replay: what is wrong" on stderr.
 void complain_aloud(std::string_view command, std::string_view text) noexcept;

@@ -8,6 +8,8 @@
 #include <string>
 #include <system_error>
 
+#include "tools/output.h"
+
 namespace membrain {
 
 namespace {
@@ -32,6 +34,7 @@ Outcome<> become_python_demo() {
     ::setenv("PYTHONPATH", path.c_str(), 1);
   }
   ::setenv("MEMBRAIN_BINARY", self.c_str(), 1);
+  yield_stdout();
   ::execlp(python(), python(), "-m", "membrain.demo", nullptr);
   return complain("could not run python3: {}. Install it (apt install python3)",
                   std::generic_category().message(errno));

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import select
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -85,9 +86,11 @@ def test_pages_go_from_one_pool_to_another(server: Server) -> None:
     assert other.get_stats()["loaded"] == 6 and one.get_stats()["stored"] == 6
     other.clear()
     assert other.batch_exists(keys(8)) == 0
-    one.batch_set_v1(keys(2), tokens_of([0, 1]))  # finds out, and opens it again
-    assert one.batch_set_v1(keys(2), tokens_of([0, 1])) == [True] * 2
-    assert other.batch_exists(keys(8)) == 2
+    limit = time.monotonic() + 30
+    while other.batch_exists(keys(8)) != 2:
+        # It finds out, and opens the namespace again; and a node may still have the old blocks.
+        one.batch_set_v1(keys(2), tokens_of([0, 1]))
+        assert time.monotonic() < limit, "what was cleared cannot be stored again"
     one.close()
     other.close()
 

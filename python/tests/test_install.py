@@ -22,6 +22,7 @@ def test_what_is_installed_can_be_imported(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", f"import {MODULES}; print(membrain.__file__)"],
         env={**kept, "PYTHONPATH": str(package)},
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=60,
