@@ -13,10 +13,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# GoogleTest prints "file:line: Skipped", then the reason; unittest "... skipped 'the reason'".
+# GoogleTest prints "file:line: Skipped", then the reason; unittest "... skipped 'the reason'";
+# pytest -rs "SKIPPED [1] file:line: the reason".
 SKIP_REASONS = (
     re.compile(r":\d+: Skipped\n(?P<reason>.*?)(?:\n\n|\n\[|\Z)", re.DOTALL),
     re.compile(r" \.\.\. skipped (?P<quote>['\"])(?P<reason>.*)(?P=quote)$", re.MULTILINE),
+    re.compile(r"^SKIPPED \[\d+\] \S+:\d+: (?P<reason>.*)$", re.MULTILINE),
 )
 
 

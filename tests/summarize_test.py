@@ -24,11 +24,22 @@ UNITTEST_SKIPPED = """<testcase name="A.E" status="notrun"><skipped message="SKI
 
 OK (skipped=1)
 </system-out></testcase>"""
+PYTEST_SKIPPED = """<testcase name="A.F" status="notrun"><skipped message="SKIP_RETURN_CODE=5"/>
+<system-out>=========================== short test summary info ============================
+SKIPPED [1] ../tests/test_f.py:10: no such library
+1 skipped in 0.01s
+</system-out></testcase>"""
 MISSING = """<testcase name="a_NOT_BUILT" status="notrun"><skipped message="Unable to find it"/>
 <system-out></system-out></testcase>"""
 
 
 class Summarize(unittest.TestCase):
+    def test_a_file_that_pytest_skips_says_what_it_lacks(self) -> None:
+        status, lines = self.summary({"dev.xml": PASSED + PYTEST_SKIPPED})
+        self.assertEqual(status, 0)
+        self.assertEqual(lines[-2:], ["skipped    1  dev: no such library"] + lines[-1:])
+        self.assertEqual(lines[-1], "1 passed, 0 failed, 1 skipped")
+
     def summary(self, files: dict[str, str]) -> tuple[int, list[str]]:
         with tempfile.TemporaryDirectory() as folder:
             for name, text in files.items():
