@@ -66,3 +66,7 @@ def server() -> Iterator[Server]:
 
 def hash_of(number: int) -> bytes:
     return hashlib.sha256(str(number).encode()).digest()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "vllm: under vLLM's own scheduler, where it is installed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,13 +31,15 @@ class Shape:
 
 
 class Engine:
-    """`connector_class` is MembrainConnector, or one with a simulated link."""
+    """`connector_class` is MembrainConnector, or one with a simulated link; `tensors` are what it
+    is given as the KV cache."""
 
     def __init__(
         self,
         name: str,
         shape: Shape,
         connector_class: type[MembrainConnector] = MembrainConnector,
+        tensors: Callable[[RankCache], dict[str, Any]] = RankCache.tensors,
         **extra: Any,
     ) -> None:
         self.name = name
@@ -55,7 +57,7 @@ class Engine:
             worker = connector(KVConnectorRole.WORKER, rank)
             value = worker.worker.settings.ranks.part_of(rank)
             cache = RankCache(value, shape.groups, shape.layers, shape.blocks)
-            worker.register_kv_caches(cache.tensors())
+            worker.register_kv_caches(tensors(cache))
             self.workers.append(worker)
             self.caches.append(cache)
         shakes = {rank: worker.get_handshake_metadata() for rank, worker in enumerate(self.workers)}
