@@ -127,8 +127,9 @@ FilledServer::FilledServer(std::shared_ptr<UcxContext> context, std::uint64_t bl
   config.expected_blocks = blocks_;
   // The publisher goes when it has published; nothing may expire while rows run.
   config.node_ttl = config.session_ttl = std::chrono::hours(1);
-  service_ = std::make_unique<ShardService>(*fabric_, config, state_);
-  check(service_->start("127.0.0.1:0").has_value(), "the bench's server could not start");
+  service_ = std::make_unique<ShardService>(*fabric_, config);
+  check(service_->listen("127.0.0.1:0").has_value(), "the bench's server could not start");
+  service_->lead(tenure_.next_term(), tenure_);
   thread_ = std::thread([this] {
     ::pthread_setname_np(::pthread_self(), "mb-server");  // as profilers show it
     loop_.run();

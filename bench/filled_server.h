@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "bench/filled_shard.h"
 #include "server/shard_service.h"
-#include "server/state_store.h"
+#include "server/term.h"
 #include "transport/fabric.h"
 #include "transport/loop.h"
 #include "transport/ucx/ucx_fabric.h"
@@ -42,7 +42,7 @@ class FilledServer {
   SteadyClock clock_;
   std::shared_ptr<UcxContext> context_;
   std::uint64_t blocks_;
-  MemoryStateStore state_;
+  LoneTenure tenure_;
   Loop loop_{clock_};
   std::unique_ptr<Fabric> fabric_;
   std::unique_ptr<ShardService> service_;

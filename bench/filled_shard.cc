@@ -57,9 +57,9 @@ wire::SlotEntry bench_entry(NamespaceId space, Era era, std::uint64_t number, Bl
 FilledShard::FilledShard(std::uint64_t blocks) : blocks_(blocks / kPromptBlocks * kPromptBlocks) {
   const std::size_t before = resident_now();
   ShardParams params;
-  params.epoch = state_.begin_epoch().value();
+  params.term = tenure_.next_term();
   params.expected_blocks = blocks;
-  shard_ = std::make_unique<Shard>(params, state_);
+  shard_ = std::make_unique<Shard>(std::move(params));
   const TimePoint now{};
   check(shard_->hello({}, kSession, now).has_value(), "hello");
   wire::OpenNamespace opening;

@@ -10,7 +10,7 @@
 #include "membrain/block.h"
 #include "protocol/messages.h"
 #include "server/shard.h"
-#include "server/state_store.h"
+#include "server/term.h"
 
 namespace membrain {
 
@@ -45,7 +45,7 @@ class FilledShard {
  private:
   void publish(std::span<const SlotId> slots);
 
-  MemoryStateStore state_;
+  LoneTenure tenure_;
   std::unique_ptr<Shard> shard_;
   wire::RegisterNode node_;
   NamespaceId space_;

@@ -120,8 +120,9 @@ InProcessCluster::InProcessCluster(const InProcessClusterConfig& config)
                                         caller_drives_ ? &client_control_->loop : nullptr);
   ShardConfig shard;
   shard.secret = kSecret;
-  service_ = std::make_unique<ShardService>(*server_->fabric, shard, state_);
-  check(service_->start("127.0.0.1:0").has_value(), "the bench's server could not start");
+  service_ = std::make_unique<ShardService>(*server_->fabric, shard);
+  check(service_->listen("127.0.0.1:0").has_value(), "the bench's server could not start");
+  service_->lead(tenure_.next_term(), tenure_);
   arena_ = Arena::anonymous(config.capacity_bytes).value();
   NodeConfig node;
   node.server = service_->address();

@@ -12,7 +12,7 @@
 #include "cache/node/arena.h"
 #include "cache/node/node_service.h"
 #include "server/shard_service.h"
-#include "server/state_store.h"
+#include "server/term.h"
 #include "transport/loop.h"
 #include "transport/ucx/ucx_fabric.h"
 
@@ -82,7 +82,7 @@ class InProcessCluster {
 
   SteadyClock clock_;
   std::shared_ptr<UcxContext> context_;
-  MemoryStateStore state_;
+  LoneTenure tenure_;
   std::unique_ptr<Side> server_;
   std::unique_ptr<Side> node_control_;
   std::unique_ptr<Side> node_data_;

@@ -29,9 +29,10 @@ function(membrain_habits target)
   endif()
 endfunction()
 
-# membrain_component(NAME sources... LIBS libraries...): a static library membrain_NAME.
+# membrain_component(NAME sources... LIBS libraries...): a static library membrain_NAME, installed
+# unless it is OURS_ONLY.
 function(membrain_component name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "LIBS;SOURCES;PRIVATE_LIBS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "OURS_ONLY" "" "LIBS;SOURCES;PRIVATE_LIBS")
   add_library(membrain_${name} STATIC ${arg_SOURCES})
   add_library(membrain::${name} ALIAS membrain_${name})
   set_target_properties(membrain_${name} PROPERTIES EXPORT_NAME ${name})
@@ -40,7 +41,9 @@ function(membrain_component name)
            $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>)
   target_link_libraries(membrain_${name} PUBLIC ${arg_LIBS} PRIVATE ${arg_PRIVATE_LIBS})
   membrain_habits(membrain_${name})
-  set_property(GLOBAL APPEND PROPERTY MEMBRAIN_COMPONENTS membrain_${name})
+  if(NOT arg_OURS_ONLY)
+    set_property(GLOBAL APPEND PROPERTY MEMBRAIN_COMPONENTS membrain_${name})
+  endif()
 endfunction()
 
 # membrain_test(NAME LABEL unit SOURCES ... LIBS ... [TIMEOUT seconds]): one GoogleTest program,

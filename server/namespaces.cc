@@ -16,7 +16,8 @@ SpaceIndex Namespaces::find_or_add(NamespaceId id) {
   const auto index = static_cast<SpaceIndex>(spaces_.size());
   Space& space = spaces_.emplace_back();
   space.id = id;
-  space.era = state_.era_of(id);
+  const auto kept = eras_.find(id);
+  space.era = kept == eras_.end() ? Era{1} : kept->second;
   by_id_.emplace(id, index);
   return index;
 }
@@ -52,16 +53,20 @@ Result<Namespaces::Opened> Namespaces::open(const Digest& digest, const Digest& 
   return opened;
 }
 
-Result<Era> Namespaces::clear(SpaceIndex index, Era era) {
-  Space& space = spaces_[index];
+Result<Era> Namespaces::era_after(SpaceIndex index, Era era) const {
+  const Space& space = spaces_[index];
   if (era < space.era) return space.era;
   if (era != space.era) return fail(Errc::invalid_argument, "that era has not begun");
-  const Era next{era.value + 1};
-  if (const Result<> kept = state_.set_era(space.id, next); !kept) return fail(kept.error());
-  space.era = next;
+  return Era{era.value + 1};
+}
+
+bool Namespaces::begin_era(SpaceIndex index, Era era) {
+  Space& space = spaces_[index];
+  if (era <= space.era) return false;
+  space.era = era;
   log(LogLevel::info, "namespace {:016x} \"{}\" was cleared: era {}", space.id.value, space.label,
-      next.value);
-  return next;
+      era.value);
+  return true;
 }
 
 }  // namespace membrain

@@ -4,13 +4,14 @@
 #include <cstddef>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/ids.h"
 #include "base/mac.h"
 #include "membrain/result.h"
 #include "server/records.h"
-#include "server/state_store.h"
+#include "server/term.h"
 
 namespace membrain {
 
@@ -29,7 +30,7 @@ class Namespaces {
  public:
   static constexpr std::size_t kMaxNamespaces = 65536;
 
-  explicit Namespaces(StateStore& state) noexcept : state_(state) {}
+  explicit Namespaces(Eras eras) : eras_(std::move(eras)) {}
 
   struct Opened {
     SpaceIndex space = kNoSpace;
@@ -43,14 +44,16 @@ class Namespaces {
   /// As a node names it: known from now on, if only by its id. kNoSpace at the bound.
   SpaceIndex find_or_add(NamespaceId id);
 
-  /// Ends `era`: the new one, on disk. One that ended before changes nothing.
-  Result<Era> clear(SpaceIndex space, Era era);
+  /// The era after `era`, or, if that ended before, the present one.
+  [[nodiscard]] Result<Era> era_after(SpaceIndex space, Era era) const;
+  /// Once it is kept for later terms. False if it has begun before.
+  bool begin_era(SpaceIndex space, Era era);
 
   [[nodiscard]] const Space& operator[](SpaceIndex space) const noexcept { return spaces_[space]; }
   [[nodiscard]] std::size_t count() const noexcept { return spaces_.size(); }
 
  private:
-  StateStore& state_;
+  Eras eras_;
   std::vector<Space> spaces_;
   std::unordered_map<NamespaceId, SpaceIndex> by_id_;
 };

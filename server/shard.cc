@@ -22,17 +22,17 @@ std::uint32_t milliseconds_of(Duration time) noexcept {
 
 }  // namespace
 
-Shard::Shard(ShardParams params, StateStore& state)
-    : params_(params),
-      free_after_(params.epoch.value > 1
-                      ? params.start + params.session_ttl + params.session_ttl / 1000
-                      : params.start),
-      last_tick_(params.start),
+Shard::Shard(ShardParams params)
+    : params_(std::move(params)),
+      free_after_(params_.term.first
+                      ? params_.start
+                      : params_.start + params_.session_ttl + params_.session_ttl / 1000),
+      last_tick_(params_.start),
       policy_(records_),
-      catalog_(records_, policy_, params.expected_blocks, params.hash_seed),
-      spaces_(state),
-      sessions_(params.sessions, params.session_ttl),
-      nodes_(params.node_ttl) {}
+      catalog_(records_, policy_, params_.expected_blocks, params_.hash_seed),
+      spaces_(std::move(params_.term.eras)),
+      sessions_(params_.sessions, params_.session_ttl),
+      nodes_(params_.node_ttl) {}
 
 // ---- sessions
 
@@ -46,7 +46,7 @@ wire::SessionProof Shard::proof(SessionId session, LookupId grant,
                                 std::uint64_t expires_ms) const noexcept {
   wire::SessionProof proof;
   proof.session = session;
-  proof.epoch = params_.epoch;
+  proof.epoch = epoch();
   proof.grant = grant;
   proof.expires_ms = expires_ms;
   proof.mac = session_mac(params_.grant_key, proof);
@@ -146,17 +146,17 @@ Result<SpaceIndex> Shard::space_of(const Session& session, NamespaceId id) const
   return space;
 }
 
-Result<wire::Cleared> Shard::clear(const wire::Clear& request, TimePoint now) {
+Result<Era> Shard::era_after_clear(const wire::Clear& request, TimePoint now) {
   const Session* session = heard(request.session, now);
   if (session == nullptr) return fail(Errc::denied, "this session is over");
-  const Result<SpaceIndex> found = space_of(*session, request.space);
-  if (!found) return fail(found.error());
-  const SpaceIndex space = *found;
-  const Era before = spaces_[space].era;
-  const Result<Era> era = spaces_.clear(space, request.era);
-  if (!era) return fail(era.error());
-  if (*era != before) sweeping_ = true, sweep_next_ = 0;
-  return wire::Cleared{*era};
+  const Result<SpaceIndex> space = space_of(*session, request.space);
+  if (!space) return fail(space.error());
+  return spaces_.era_after(*space, request.era);
+}
+
+void Shard::begin_era(NamespaceId space, Era era) {
+  const SpaceIndex index = spaces_.find(space);
+  if (index != kNoSpace && spaces_.begin_era(index, era)) sweeping_ = true, sweep_next_ = 0;
 }
 
 // ---- the passing of time
@@ -285,7 +285,7 @@ Result<wire::StatsReply> Shard::stats() const {
   add("nodes_lost", totals_.nodes_lost);
   add("bytes_held", counts.bytes);
   add("catalog_bytes", catalog_.bytes());
-  add("epoch", params_.epoch.value);
+  add("epoch", epoch().value);
   return reply;
 }
 

@@ -17,12 +17,12 @@
 #include "server/namespaces.h"
 #include "server/nodes.h"
 #include "server/sessions.h"
-#include "server/state_store.h"
+#include "server/term.h"
 
 namespace membrain {
 
 struct ShardParams {
-  Epoch epoch;
+  Term term;
   Digest grant_key{};  ///< of this start; nodes check session proofs with it
   Duration session_ttl = std::chrono::seconds(10);
   Duration node_ttl = std::chrono::seconds(5);
@@ -60,8 +60,7 @@ class Shard {
   static constexpr std::size_t kSweepEntries = 4096;  ///< looked at in one `tick` after a Clear
   static constexpr std::uint32_t kMaxGrantMs = 3'600'000;
 
-  /// The store is asked for eras, and told of new ones before they count. It outlives the shard.
-  Shard(ShardParams params, StateStore& state);
+  explicit Shard(ShardParams params);
   Shard(const Shard&) = delete;
   Shard& operator=(const Shard&) = delete;
 
@@ -77,7 +76,10 @@ class Shard {
   Result<wire::Found> lookup(const wire::Lookup& request, TimePoint now);
   Result<wire::Unpinned> unpin(const wire::Unpin& request, TimePoint now);
   Result<wire::Granted> grant(const wire::Grant& request, TimePoint now);
-  Result<wire::Cleared> clear(const wire::Clear& request, TimePoint now);
+  /// The era with which a Clear is to be answered. If it has not begun, whoever calls keeps it for
+  /// later terms first, and then says `begin_era`.
+  Result<Era> era_after_clear(const wire::Clear& request, TimePoint now);
+  void begin_era(NamespaceId space, Era era);
   Result<wire::ProbedParts> probe_parts(const wire::ProbeParts& request, TimePoint now);
   Result<wire::NodeList> list_nodes(SessionId session, TimePoint now);
   Result<wire::StatsReply> stats() const;
@@ -116,6 +118,7 @@ class Shard {
   // For people, tests and the simulator.
 
   [[nodiscard]] const ShardParams& params() const noexcept { return params_; }
+  [[nodiscard]] Epoch epoch() const noexcept { return params_.term.epoch; }
   [[nodiscard]] const ShardTotals& totals() const noexcept { return totals_; }
   [[nodiscard]] const Catalog& catalog() const noexcept { return catalog_; }
   [[nodiscard]] const Namespaces& namespaces() const noexcept { return spaces_; }

@@ -20,7 +20,7 @@ Result<NodeIndex> Shard::heard(NodeId id, Incarnation incarnation, TimePoint now
 
 wire::Accepted Shard::accepted() const noexcept {
   wire::Accepted accepted;
-  accepted.epoch = params_.epoch;
+  accepted.epoch = epoch();
   accepted.grant_key = params_.grant_key;
   accepted.ttl_ms = static_cast<std::uint32_t>(
       std::chrono::duration_cast<std::chrono::milliseconds>(params_.node_ttl).count());
@@ -271,7 +271,7 @@ wire::FreeSlots Shard::free_slots(const Node& node, std::vector<wire::SlotRef> s
   wire::FreeSlots message;
   message.node = node.id;
   message.incarnation = node.incarnation;
-  message.epoch = params_.epoch;
+  message.epoch = epoch();
   message.items = std::move(slots);
   return message;
 }

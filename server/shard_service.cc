@@ -25,24 +25,29 @@ bool equal(const Digest& a, const Digest& b) noexcept {
 
 }  // namespace
 
-ShardService::ShardService(Fabric& fabric, ShardConfig config, StateStore& state)
-    : fabric_(fabric),
-      config_(std::move(config)),
-      state_(state),
-      tick_timer_(fabric.loop(), [] {}) {
+ShardService::ShardService(Fabric& fabric, ShardConfig config)
+    : fabric_(fabric), config_(std::move(config)), tick_timer_(fabric.loop(), [] {}) {
   tick_timer_.set_fire([this] { tick(); });
 }
 
 ShardService::~ShardService() {
-  check(closing_ == 0, "a shard service was destroyed while it closed connections");
+  check(closing_ == 0 && clearing_ == 0, "a shard service was destroyed while it worked");
 }
 
-Result<> ShardService::start(const Address& listen) {
-  check(shard_ == nullptr, "a shard service was started twice");
-  const Result<Epoch> epoch = state_.begin_epoch();
-  if (!epoch) return fail(epoch.error());
+Result<> ShardService::listen(const Address& address) {
+  fabric_.set_receiver(*this);
+  Result<Address> bound = fabric_.listen(address);
+  if (!bound) return fail(bound.error());
+  address_ = std::move(*bound);
+  log(LogLevel::info, "the server listens at {}", address_);
+  return {};
+}
+
+void ShardService::lead(Term term, Tenure& tenure) {
+  if (shard_ != nullptr) follow({});
+  const Epoch epoch = term.epoch;
   ShardParams params;
-  params.epoch = *epoch;
+  params.term = std::move(term);
   random_bytes(params.grant_key);
   params.session_ttl = config_.session_ttl;
   params.node_ttl = config_.node_ttl;
@@ -50,27 +55,32 @@ Result<> ShardService::start(const Address& listen) {
   params.start = loop().clock().now();
   params.hash_seed = random_u64();
   params.sessions = config_.limits;
-  shard_ = std::make_unique<Shard>(params, state_);
-  fabric_.set_receiver(*this);
-  Result<Address> address = fabric_.listen(listen);
-  if (!address) return fail(address.error());
-  address_ = std::move(*address);
-  log(LogLevel::info, "the server listens at {} in epoch {}", address_, epoch->value);
+  shard_ = std::make_unique<Shard>(std::move(params));
+  tenure_ = &tenure;
+  log(LogLevel::info, "{} leads in epoch {}", address_, epoch.value);
   tick();
-  return {};
+}
+
+void ShardService::follow(const Address& leader) {
+  leader_ = leader;
+  if (shard_ == nullptr) return;
+  log(LogLevel::info, "{} leads no more: its epoch {} is over", address_, shard_->epoch().value);
+  tick_timer_.cancel();
+  close_all();
+  node_peers_.clear();
+  shard_.reset();
+  tenure_ = nullptr;
+}
+
+void ShardService::close_all() {
+  for (const auto& [peer, proved] : std::exchange(peers_, {})) loop().spawn(close(PeerId{peer}));
 }
 
 Task<> ShardService::stop() {
   stopping_ = true;
-  tick_timer_.cancel();
-  std::vector<PeerId> peers;
-  for (const auto& [peer, proved] : peers_) peers.push_back(PeerId{peer});
-  for (const PeerId peer : peers) {
-    forget(peer);
-    Task<> closed = close(peer);
-    co_await closed;
-  }
-  while (closing_ > 0) {
+  follow({});
+  close_all();
+  while (closing_ > 0 || clearing_ > 0) {
     const TimePoint soon = loop().now() + kShortestTick;
     co_await loop().sleep_until(soon);
   }
@@ -78,8 +88,10 @@ Task<> ShardService::stop() {
 
 void ShardService::tick() {
   const TimePoint now = loop().clock().now();
-  shard_->tick(now);
-  send_untold_frees();
+  if (tenure_->holds(now)) {
+    shard_->tick(now);
+    send_untold_frees();
+  }
   const Duration usual = std::clamp<Duration>(std::min(config_.session_ttl, config_.node_ttl) / 8,
                                               kShortestTick, kLongestTick);
   tick_timer_.arm(now + (shard_->sweeping() ? kShortestTick : usual));
@@ -93,7 +105,7 @@ void ShardService::on_message(PeerId peer, std::span<const std::byte> bytes, Pay
   if (!frame) return expel(peer, frame.error());
   if (const Result<> fine = admit(peer, *frame); !fine) return refuse(peer, *frame, fine.error());
   dispatch(peer, *frame);
-  send_untold_frees();
+  if (shard_ != nullptr) send_untold_frees();
 }
 
 void ShardService::on_lost(PeerId peer, const Error&) {
@@ -105,7 +117,11 @@ Result<> ShardService::admit(PeerId, const wire::Frame& frame) const {
   if (frame.header.shard != config_.shard) {
     return fail(Errc::invalid_argument, "this server has no such shard");
   }
-  if (frame.header.epoch > shard_->params().epoch) {
+  // The clock, not the turn's time: this process may just have been stopped for a while.
+  if (shard_ == nullptr || !tenure_->holds(fabric_.loop().clock().now())) {
+    return fail(Errc::unavailable, "this server does not lead the shard");
+  }
+  if (frame.header.epoch > shard_->epoch()) {
     return fail(Errc::unavailable, "a later epoch has begun elsewhere");
   }
   return {};
@@ -169,7 +185,7 @@ void ShardService::dispatch_client(PeerId peer, const wire::Frame& frame) {
     case Type::grant:
       return serve_client<wire::Grant>(peer, frame, by_session(&Shard::grant));
     case Type::clear:
-      return serve_client<wire::Clear>(peer, frame, by_session(&Shard::clear));
+      return clear(peer, frame);
     case Type::probe_parts:
       return serve_client<wire::ProbeParts>(peer, frame, by_session(&Shard::probe_parts));
     case Type::stats:
@@ -253,7 +269,7 @@ void ShardService::send(PeerId peer, const wire::Frame& to, const Message& messa
   wire::Header header;
   header.op = to.header.op;
   header.shard = config_.shard;
-  header.epoch = shard_->params().epoch;
+  if (shard_ != nullptr) header.epoch = shard_->epoch();
   // What cannot be sent shows as a lost peer; its request comes again if it still matters.
   static_cast<void>(fabric_.send(peer, wire::write_frame(frame_, header, message)));
 }
@@ -311,6 +327,43 @@ Result<wire::Accepted> ShardService::register_node(PeerId peer, const wire::Regi
   return accepted;
 }
 
+// ---- clears
+
+/// Answered when the new era is kept for every later term.
+void ShardService::clear(PeerId peer, const wire::Frame& frame) {
+  const Result<wire::Clear> request = wire::read_body<wire::Clear>(frame.body);
+  if (!request) return expel(peer, request.error());
+  const auto known = peers_.find(peer.value);
+  if (known == peers_.end() || !known->second.session ||
+      known->second.session != request->session) {
+    return refuse(peer, frame, kNoSession);
+  }
+  const Result<Era> era = shard_->era_after_clear(*request, loop().now());
+  if (!era) return refuse(peer, frame, era.error());
+  if (*era != Era{request->era.value + 1}) return send(peer, frame, wire::Cleared{*era});
+  if (clearing_ == kMaxClears) {
+    return refuse(peer, frame, {Errc::out_of_capacity, 0, "too many clears at once"});
+  }
+  loop().spawn(begin_era(peer, frame.header, request->space, *era));
+}
+
+Task<> ShardService::begin_era(PeerId peer, wire::Header header, NamespaceId space, Era era) {
+  ++clearing_;
+  const Epoch epoch = shard_->epoch();
+  Task<Result<>> keeping = tenure_->set_era(epoch, space, era);
+  Result<> kept = co_await keeping;
+  --clearing_;
+  const bool leads = shard_ != nullptr && shard_->epoch() == epoch;
+  if (kept && !leads) kept = fail(Errc::unavailable, "this server leads no more");
+  const wire::Frame to{header, {}};
+  if (!kept) {
+    refuse(peer, to, kept.error());
+    co_return;
+  }
+  shard_->begin_era(space, era);
+  send(peer, to, wire::Cleared{era});
+}
+
 // ---- frees
 
 void ShardService::send_free(const wire::FreeSlots& message) {
@@ -331,6 +384,7 @@ void ShardService::forget(PeerId peer) {
   if (known == peers_.end()) return;
   const Peer proved = known->second;
   peers_.erase(known);
+  if (shard_ == nullptr) return;
   if (proved.session) shard_->disconnected(proved.session);
   const auto latest = node_peers_.find(proved.node);
   if (latest == node_peers_.end() || latest->second != peer) return;
@@ -354,9 +408,11 @@ Task<> ShardService::close(PeerId peer) {
 ShardStatus ShardService::status() const {
   const TimePoint now = fabric_.loop().clock().now();
   ShardStatus status;
-  const ShardParams& params = shard_->params();
-  status.epoch = params.epoch.value;
   status.address = address_;
+  status.leader = shard_ == nullptr ? leader_ : address_;
+  if (shard_ == nullptr) return status;
+  const ShardParams& params = shard_->params();
+  status.epoch = shard_->epoch().value;
   status.uptime = std::chrono::duration_cast<std::chrono::milliseconds>(now - params.start);
   status.grace = shard_->in_grace(now);
   status.counters = shard_->stats()->counters;

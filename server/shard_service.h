@@ -18,7 +18,7 @@
 #include "protocol/messages.h"
 #include "server/shard.h"
 #include "server/shard_status.h"
-#include "server/state_store.h"
+#include "server/term.h"
 #include "transport/fabric.h"
 #include "transport/loop.h"
 #include "transport/task.h"
@@ -40,24 +40,34 @@ struct ShardConfig {
 /// its sender has proved who it is: a client by `Hello`, a node by `RegisterNode`, both bound to
 /// the connection. What is no frame closes the connection; what is not allowed is refused.
 ///
-/// Ownership  The fabric and the store are the caller's and outlive it. Its closes run as tasks of
-///            the fabric's loop: let these end (`stop`) before the loop goes.
+/// It serves while it leads the shard; before and between, requests are answered `unavailable`.
+///
+/// Ownership  The fabric is the caller's and outlives it, and so does a tenure while it leads. What
+///            it does in the background are tasks of the fabric's loop: let these end (`stop`)
+///            before the loop goes.
 /// Threads    The loop's thread only.
 class ShardService final : public Receiver {
  public:
-  ShardService(Fabric& fabric, ShardConfig config, StateStore& state);
+  static constexpr std::size_t kMaxClears = 64;  ///< under way
+
+  ShardService(Fabric& fabric, ShardConfig config);
   ~ShardService();
   ShardService(const ShardService&) = delete;
   ShardService& operator=(const ShardService&) = delete;
 
-  /// Begins the next epoch, then takes first contacts at `listen`.
-  Result<> start(const Address& listen);
+  /// Takes first contacts from now on.
+  Result<> listen(const Address& address);
+  /// Begins a term, with an empty catalog: nodes will report, and clients assert their pins.
+  void lead(Term term, Tenure& tenure);
+  /// Ends it: every connection is closed. `leader` is where the next term may be, if that is known.
+  void follow(const Address& leader);
   /// Takes nothing more and closes every connection; ends when all are quiet.
   Task<> stop();
 
   /// Where it listens, with the real port.
   [[nodiscard]] const Address& address() const noexcept { return address_; }
-  /// After `start`.
+  [[nodiscard]] bool leads() const noexcept { return shard_ != nullptr; }
+  /// While it leads.
   [[nodiscard]] const Shard& shard() const noexcept { return *shard_; }
   [[nodiscard]] ShardStatus status() const;
   [[nodiscard]] Loop& loop() noexcept { return fabric_.loop(); }
@@ -88,23 +98,28 @@ class ShardService final : public Receiver {
   void refuse(PeerId peer, const wire::Frame& to, const Error& why);
 
   Result<wire::Welcome> hello(PeerId peer, const wire::Hello& hello);
+  void clear(PeerId peer, const wire::Frame& frame);
+  Task<> begin_era(PeerId peer, wire::Header header, NamespaceId space, Era era);
   Result<wire::Accepted> register_node(PeerId peer, const wire::RegisterNode& request);
   [[nodiscard]] Result<> admit(PeerId peer, const wire::Frame& frame) const;
   void send_free(const wire::FreeSlots& message);
   void send_untold_frees();
   void tick();
+  void close_all();
   void forget(PeerId peer);
   void expel(PeerId peer, const Error& why);
   Task<> close(PeerId peer);
 
   Fabric& fabric_;
   ShardConfig config_;
-  StateStore& state_;
   Address address_;
-  std::unique_ptr<Shard> shard_;
+  Address leader_;                ///< as far as it is known, while it does not lead
+  Tenure* tenure_ = nullptr;      ///< while it leads
+  std::unique_ptr<Shard> shard_;  ///< while it leads
   Timer tick_timer_;
   bool stopping_ = false;
   std::size_t closing_ = 0;
+  std::size_t clearing_ = 0;
   std::unordered_map<std::uint64_t, Peer> peers_;  ///< by PeerId: those that proved something
   std::unordered_map<NodeId, PeerId> node_peers_;  ///< the latest connection of each node
   std::vector<std::byte> frame_;                   ///< being written; kept for its memory

@@ -27,8 +27,9 @@ struct SessionStatus {
 struct ShardStatus {
   static constexpr std::size_t kMaxNamed = 256;  ///< namespaces, sessions
 
-  std::uint64_t epoch = 0;
-  std::string address;  ///< of first contact
+  std::uint64_t epoch = 0;  ///< 0: it does not lead
+  std::string address;      ///< of first contact
+  std::string leader;       ///< of who leads, as far as it is known
   std::chrono::milliseconds uptime{0};
   bool grace = false;  ///< after a restart: nothing is freed yet
   std::vector<wire::Counter> counters;

@@ -80,6 +80,13 @@ Command& Command::address(std::string_view name, std::string& value, std::string
   return *this;
 }
 
+Command& Command::servers(std::string_view name, std::string& value, std::string_view help) {
+  OptionSpec& option = add(name, "HOST:PORT", help);
+  option.standard = value;
+  option.assign = assign_to(value, parse_addresses);
+  return *this;
+}
+
 Command& Command::size(std::string_view name, std::uint64_t& bytes, std::string_view help) {
   OptionSpec& option = add(name, "SIZE", help);
   if (bytes != 0) option.standard = format_size(bytes);

@@ -38,6 +38,8 @@ class Command {
   Command& list(std::string_view name, std::vector<std::string>& values, std::string_view meta,
                 std::string_view help);
   Command& address(std::string_view name, std::string& value, std::string_view help);
+  /// The servers of a cluster, between commas.
+  Command& servers(std::string_view name, std::string& value, std::string_view help);
   Command& size(std::string_view name, std::uint64_t& bytes, std::string_view help);
   Command& count(std::string_view name, std::uint64_t& value, std::string_view help);
   Command& speed(std::string_view name, double& factor, std::string_view help);

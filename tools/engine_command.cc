@@ -35,7 +35,7 @@ Command engine_command(Program& program) {
   const auto config = std::make_shared<EngineConfig>();
   Command command("engine", "One engine of replay or demo, which start it themselves",
                   [&program, config] { return run_engine(program, *config); });
-  command.address("server", config->server, "The metadata server")
+  command.servers("server", config->server, "The metadata server")
       .text("label", config->label, "NAME", "How the server calls this engine")
       .text("space", config->space, "NAME", "The namespace of its blocks")
       .size("block-bytes", config->block_bytes, "Size of a block")

@@ -1,10 +1,12 @@
 // `membrain node`: keeps blocks in shared memory until it is told to stop.
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "base/log.h"
+#include "protocol/servers.h"
 #include "tools/findings.h"
 #include "tools/output.h"
 #include "tools/program.h"
@@ -31,7 +33,8 @@ Exit run_node(Program& program, NodeOptions options, bool until_eof) {
   }
   warn_of_machine();
   UcxContextConfig ucx;
-  ucx.loopback_only = is_loopback(options.listen) && is_loopback(options.server);
+  ucx.loopback_only =
+      is_loopback(options.listen) && std::ranges::all_of(Servers(options.server), is_loopback);
   Result<std::shared_ptr<UcxContext>> context = UcxContext::create(ucx);
   if (!context) return failed("node", "UCX cannot be used: " + in_words(context.error()));
   const Outcome<std::unique_ptr<RunningNode>> node =
@@ -57,7 +60,7 @@ Command node_command(Program& program) {
       "node", "Runs a node: keeps blocks in an arena in shared memory",
       [&program, options] { return run_node(program, options->node, options->until_eof); });
   NodeOptions& node = options->node;
-  command.address("server", node.server, "The metadata server")
+  command.servers("server", node.server, "The metadata server")
       .size("capacity", node.capacity_bytes, "Memory for blocks, reserved at once")
       .required()
       .text("name", node.name, "NAME", "Of the arena's file; one node of a name on a machine")

@@ -60,7 +60,7 @@ Command replay_command(Program& program) {
       .standard("all");
   bind_replay_options(command, replay);
   command.toggle("in-order", replay.in_order, "Play strictly one request after another")
-      .address("server", replay.server, "Use this running cluster")
+      .servers("server", replay.server, "Use this running cluster")
       .standard("a server and nodes are started, and end with the replay")
       .text("space", replay.space, "NAME", "Namespace of the blocks on a cluster that stays")
       .toggle("json", options->json, "Print one JSON object instead of a table");

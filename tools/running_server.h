@@ -1,14 +1,16 @@
-// A server as this process runs it: epoch, fabric, shard service on a thread, admin page.
+// A server as this process runs it: fabrics, shard and its election on a thread, admin page.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <string>
 
-#include "server/shard_service.h"
+#include "server/cluster/coordination.h"
+#include "server/cluster/led_shard.h"
+#include "server/cluster/membership.h"
 #include "server/shard_status.h"
-#include "server/state_store.h"
 #include "tools/admin_http.h"
+#include "tools/etcd_options.h"
 #include "tools/loop_thread.h"
 #include "tools/outcome.h"
 #include "transport/fabric.h"
@@ -24,6 +26,7 @@ struct ServerOptions {
   std::string state_dir;
   bool temporary = false;  ///< keep epoch and eras in memory only
   std::uint64_t expected_blocks = 1'000'000;
+  EtcdOptions etcd;
 };
 
 /// Ownership  Owns everything of the server. Threads: one.
@@ -35,7 +38,7 @@ class RunningServer {
   RunningServer(const RunningServer&) = delete;
   RunningServer& operator=(const RunningServer&) = delete;
 
-  [[nodiscard]] const std::string& address() const noexcept { return service_->address(); }
+  [[nodiscard]] const std::string& address() const noexcept { return shard_->service().address(); }
   /// Of the admin page; empty without one.
   [[nodiscard]] std::string admin_address() const { return admin_ ? admin_->address() : ""; }
   /// What it knows, as of now. Any thread; complains if the loop does not answer in time.
@@ -43,11 +46,16 @@ class RunningServer {
 
  private:
   RunningServer();
+  Outcome<> join(const ServerOptions& options);
+  Task<> enter(TimePoint deadline);
+  Task<> stop();
 
-  std::unique_ptr<StateStore> state_;
   LoopThread control_;
+  std::unique_ptr<Coordination> coordination_;
   std::unique_ptr<Fabric> fabric_;
-  std::unique_ptr<ShardService> service_;
+  std::unique_ptr<Fabric> watch_fabric_;  ///< null without others to watch
+  std::unique_ptr<Membership> membership_;
+  std::unique_ptr<LedShard> shard_;
   std::unique_ptr<AdminHttp> admin_;
   bool running_ = false;
 };

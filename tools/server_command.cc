@@ -111,6 +111,7 @@ Command server_command(Program& program) {
       .count("expected-blocks", server.expected_blocks, "Make room for so many blocks at once")
       .toggle("until-eof", options->until_eof, "Stop when standard input ends")
       .hide_option();
+  server.etcd.bind(command);
   return command.serves();
 }
 

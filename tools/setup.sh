@@ -26,6 +26,7 @@ build=(
   libtomlplusplus-dev # configuration files
   libgtest-dev        # tests
   libbenchmark-dev    # benchmarks
+  libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler # etcd's API
   libhiredis-dev      # peer_bench: Redis' client
   pybind11-dev python3-dev libdlpack-dev # the Python package
   python3-numpy       # its users' arrays
@@ -34,6 +35,7 @@ test=(
   clang-format-16
   python3-pytest      # tests of the Python package
   clang-16            # compiles the GPU kernels, and is the second compiler of --all
+  etcd-server         # tests of clusters start three members
   redis-server        # peer_bench starts one of its own to compare with
 )
 # What the virtual machines of the rdma tests need; without them those are skipped.

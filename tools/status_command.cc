@@ -76,7 +76,7 @@ Command status_command(Program& program) {
   const auto options = std::make_shared<StatusOptions>();
   Command command("status", "Shows what a running server knows: nodes, blocks, sessions",
                   [&program, options] { return run_status(program, *options); });
-  command.address("server", options->server, "The metadata server")
+  command.servers("server", options->server, "The metadata server")
       .duration("timeout", options->timeout, "How long to wait for it")
       .toggle("json", options->json, "Print one JSON object");
   return command;

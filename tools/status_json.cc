@@ -46,6 +46,7 @@ Json list_of(const Items& items, Convert convert) {
 std::string to_json(const ShardStatus& status) {
   Json object;
   object["address"] = status.address;
+  object["leader"] = status.leader;
   object["epoch"] = status.epoch;
   object["uptime_ms"] = status.uptime.count();
   object["grace"] = status.grace;

@@ -10,8 +10,8 @@ usage: tools/test.sh [--fast | --all] [--no-setup] [LABEL...]
   --fast      style and the dev build only
   --all       also tsan, clang, release, clang-tidy and mypy
   --no-setup  does not look for missing packages
-  LABEL       tests to run: unit, sim, ucx, rdma, gpu (the default is all of them; the long ones
-              among them only with --all, or when their label is named)
+  LABEL       tests to run: unit, sim, ucx, cluster, rdma, gpu (the default is all of them; the
+              long ones among them only with --all, or when their label is named)
 The last line is "N passed, N failed, N skipped"; the status is 0 only if something passed and
 nothing failed.
 TEXT
@@ -32,7 +32,7 @@ for argument in "$@"; do
 done
 left_out=()
 if ((${#labels[@]} == 0)); then
-  labels=(unit sim ucx rdma gpu)
+  labels=(unit sim ucx cluster rdma gpu)
   [[ $mode == all ]] || left_out=(-LE '^long$')
 fi
 
@@ -76,11 +76,11 @@ sanitizer_environment() {
   export UBSAN_OPTIONS=print_stacktrace=1
 }
 
-# Which of the labels a preset's tests have: virtual machines and GPUs run one build, as it is.
+# Which of the labels a preset's tests have: machines, GPUs and clusters run one build, as it is.
 labels_of() {
   local label
   for label in "${labels[@]}"; do
-    [[ $label =~ ^(rdma|gpu)$ && $1 != dev ]] || echo "$label"
+    [[ $label =~ ^(cluster|rdma|gpu)$ && $1 != dev ]] || echo "$label"
   done
 }
 
@@ -114,6 +114,8 @@ lint() {
 
 check_types() {
   (cd tests && MYPYPATH=tools:../tools mypy --strict --cache-dir=../build/mypy ./*.py tools/*.py &&
+    MYPYPATH=tools:cluster:../python mypy --strict --python-executable /usr/bin/python3 \
+      --cache-dir=../build/mypy-c cluster/*.py &&
     MYPYPATH=rdma mypy --strict --cache-dir=../build/mypy rdma/*.py)
   local python=(mypy --strict --python-executable /usr/bin/python3 --cache-dir="$PWD/build/mypy")
   "${python[@]}" python/membrain && (

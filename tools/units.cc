@@ -120,6 +120,16 @@ Outcome<std::string> parse_address(std::string_view text) {
   return std::string(text);
 }
 
+Outcome<std::string> parse_addresses(std::string_view text) {
+  for (std::string_view rest = text; true;) {
+    const std::size_t comma = rest.find(',');
+    const Outcome<std::string> one = parse_address(rest.substr(0, comma));
+    if (!one) return one;
+    if (comma == std::string_view::npos) return std::string(text);
+    rest.remove_prefix(comma + 1);
+  }
+}
+
 Outcome<double> parse_speed(std::string_view text) {
   if (lower(text) == "max") return 0.0;
   const Outcome<Measure> measure = split_measure(text);

@@ -19,6 +19,9 @@ namespace membrain {
 /// "host:port" or "[v6]:port", port 0 to 65535; returned as it was written.
 [[nodiscard]] Outcome<std::string> parse_address(std::string_view text);
 
+/// One address, or several between commas; returned as it was written.
+[[nodiscard]] Outcome<std::string> parse_addresses(std::string_view text);
+
 /// A whole number, 0 to 2^64 - 1.
 [[nodiscard]] Outcome<std::uint64_t> parse_whole(std::string_view text);
 

@@ -25,7 +25,7 @@ void Circuit::failed(TimePoint now) noexcept {
   constexpr std::uint32_t kMaxDoublings = 16;
   closed_ = false;
   const Duration whole =
-      std::min<Duration>(kLongestDelay, kFirstDelay * (1LL << std::min(failures_, kMaxDoublings)));
+      std::min<Duration>(longest_, kFirstDelay * (1LL << std::min(failures_, kMaxDoublings)));
   ++failures_;
   // Between half of the delay and all of it.
   const auto half = static_cast<std::uint64_t>(whole.count() / 2);

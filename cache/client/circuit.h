@@ -14,9 +14,12 @@ class Circuit {
  public:
   static constexpr Duration kFirstDelay = std::chrono::milliseconds(20);
   static constexpr Duration kLongestDelay = std::chrono::seconds(2);
+  /// Where another server takes over, which is a matter of moments.
+  static constexpr Duration kLongestOfSeveral = std::chrono::milliseconds(300);
 
   /// Equal seeds draw equal jitter.
-  explicit Circuit(std::uint64_t seed) noexcept : random_(seed) {}
+  explicit Circuit(std::uint64_t seed, Duration longest = kLongestDelay) noexcept
+      : random_(seed), longest_(longest) {}
 
   [[nodiscard]] bool closed() const noexcept { return closed_; }
   /// When to try next. Meaningful while open.
@@ -28,6 +31,7 @@ class Circuit {
 
  private:
   std::uint64_t random_;
+  Duration longest_;
   bool closed_ = false;
   std::uint32_t failures_ = 0;  ///< in a row
   TimePoint retry_at_{};

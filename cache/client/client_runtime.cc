@@ -14,6 +14,7 @@
 #include "cache/memory/bell.h"
 #include "cache/memory/device_lane.h"
 #include "protocol/messages.h"
+#include "protocol/servers.h"
 #include "transport/host_id.h"
 #include "transport/ucx/route.h"
 #include "transport/ucx/ucx_context.h"
@@ -90,7 +91,8 @@ Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig conf
   auto runtime = std::make_unique<Runtime>();
   runtime->caller_drives = config.threads == ClientConfig::Threads::caller;
   UcxContextConfig ucx;
-  ucx.loopback_only = is_loopback(config.server);  // then all of the cluster is on this host
+  // Then all of the cluster is on this host.
+  ucx.loopback_only = std::ranges::all_of(Servers(config.server), is_loopback);
   Result<std::shared_ptr<UcxContext>> context = UcxContext::create(ucx);
   if (!context) return fail(context.error());
   runtime->context = std::move(*context);

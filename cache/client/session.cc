@@ -26,8 +26,10 @@ ShardSession::ShardSession(Fabric& control, const ClientConfig& config, SessionL
       config_(config),
       listener_(listener),
       tenant_key_(membrain::tenant_key(config.secret, config.tenant)),
+      servers_(config.server),
       calls_(control),
-      circuit_(jitter_seed(config)),
+      circuit_(jitter_seed(config),
+               servers_.count() > 1 ? Circuit::kLongestOfSeveral : Circuit::kLongestDelay),
       keep_signal_(loop_.ready()),
       unpin_signal_(loop_.ready()),
       stop_signal_(loop_.ready()) {
@@ -52,8 +54,17 @@ Duration ShardSession::beat_every() const noexcept {
 
 Task<Result<>> ShardSession::start() {
   const TimePoint deadline = loop_.now() + config_.connect_timeout;
-  Task<Result<>> connected = connect(deadline);
-  const Result<> outcome = co_await connected;
+  Result<> outcome;
+  while (true) {
+    Task<Result<>> connected = connect(deadline);
+    outcome = co_await connected;
+    const bool elected_soon = !outcome && servers_.count() > 1 &&
+                              outcome.error().code != Errc::denied &&
+                              loop_.now() + Circuit::kLongestOfSeveral < deadline;
+    if (!elected_soon) break;
+    const TimePoint later = loop_.now() + Circuit::kLongestOfSeveral;
+    co_await loop_.sleep_until(later);
+  }
   if (!outcome && outcome.error().code == Errc::timed_out) {
     co_return fail(Errc::unavailable, "no server answers there");
   }
@@ -64,8 +75,22 @@ Task<Result<>> ShardSession::start() {
   co_return Result<>{};
 }
 
+/// To whoever leads: each server is tried once.
 Task<Result<>> ShardSession::connect(TimePoint deadline) {
-  Task<Result<PeerId>> connecting = fabric_.connect(config_.server, deadline);
+  Result<> outcome;
+  for (std::size_t tried = 0; tried < servers_.count(); ++tried) {
+    const TimePoint now = loop_.now();
+    if (stopping_ || (tried > 0 && now >= deadline)) break;
+    Task<Result<>> connected = connect_to(servers_.current(), servers_.patience(now, deadline));
+    outcome = co_await connected;
+    if (outcome || outcome.error().code == Errc::denied) break;
+    servers_.next();
+  }
+  co_return outcome;
+}
+
+Task<Result<>> ShardSession::connect_to(Address server, TimePoint deadline) {
+  Task<Result<PeerId>> connecting = fabric_.connect(std::move(server), deadline);
   const Result<PeerId> peer = co_await connecting;
   if (!peer) co_return fail(peer.error());
   if (stopping_) {
@@ -101,7 +126,7 @@ Task<Result<>> ShardSession::introduce(TimePoint deadline) {
   const Result<wire::Welcome> welcome = co_await asked;
   if (!welcome) co_return fail(welcome.error());
   if (welcome->proof.epoch < proof_.epoch) {
-    log(LogLevel::warn, "the server at {} speaks for an older epoch: ignored", config_.server);
+    log(LogLevel::warn, "the server at {} speaks for an older epoch: ignored", servers_.current());
     co_return fail(Errc::unavailable, "the server's epoch is older than one already seen");
   }
   proof_ = welcome->proof;
@@ -192,7 +217,8 @@ Task<> ShardSession::keep() {
   TimePoint next_beat = loop_.now() + beat_every();
   while (!stopping_) {
     const bool is_here = circuit_.closed();
-    const TimePoint due = is_here ? next_beat : circuit_.retry_at();
+    const TimePoint beat_at = doubted_ ? loop_.now() : next_beat;
+    const TimePoint due = is_here ? beat_at : circuit_.retry_at();
     if (loop_.now() < due) {
       timer.arm(due);
       co_await keep_signal_;
@@ -205,7 +231,7 @@ Task<> ShardSession::keep() {
       Task<Result<>> connected = connect(deadline);
       const Result<> outcome = co_await connected;
       if (!outcome) circuit_.failed(loop_.now());
-      if (outcome) log(LogLevel::info, "the server at {} is back", config_.server);
+      if (outcome) log(LogLevel::info, "the server at {} is back", servers_.current());
       next_beat = loop_.now() + beat_every();
     }
   }
@@ -216,7 +242,8 @@ Task<> ShardSession::keep() {
 /// A session that is refused or silent is lost as much as a connection that broke.
 Task<> ShardSession::beat() {
   const PeerId peer = peer_;
-  const TimePoint deadline = loop_.now() + 2 * beat_every();
+  const Duration patience = std::exchange(doubted_, false) ? Servers::kPatience : 2 * beat_every();
+  const TimePoint deadline = loop_.now() + patience;
   const wire::Heartbeat request{proof_.session};
   const wire::Header head = header();
   Task<Result<wire::Alive>> asked = calls_.call<wire::Alive>(peer, request, deadline, head);
@@ -271,10 +298,17 @@ Task<> ShardSession::close(PeerId peer) {
   stop_signal_.raise();
 }
 
+void ShardSession::doubt() {
+  if (servers_.count() == 1 || !here()) return;
+  doubted_ = true;
+  keep_signal_.raise();
+}
+
 void ShardSession::lose(const char* why) {
   if (circuit_.closed()) {
-    log(LogLevel::warn, "the server at {} is away: {}", config_.server, why);
+    log(LogLevel::warn, "the server at {} is away: {}", servers_.current(), why);
     circuit_.failed(loop_.now());
+    doubted_ = false;
     if (!stopping_) listener_.on_away();
   }
   peer_ = PeerId{};

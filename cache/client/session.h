@@ -18,6 +18,7 @@
 #include "membrain/result.h"
 #include "protocol/calls.h"
 #include "protocol/messages.h"
+#include "protocol/servers.h"
 #include "transport/fabric.h"
 #include "transport/signal.h"
 #include "transport/task.h"
@@ -88,6 +89,7 @@ class ShardSession final : public Receiver {
 
  private:
   Task<Result<>> connect(TimePoint deadline);
+  Task<Result<>> connect_to(Address server, TimePoint deadline);
   Task<Result<>> introduce(TimePoint deadline);
   Task<Result<>> assert_again(TimePoint deadline);
   Task<Result<>> fetch_nodes(TimePoint deadline);
@@ -96,6 +98,8 @@ class ShardSession final : public Receiver {
   Task<> unpin();
   Task<> close(PeerId peer);
   void lose(const char* why);
+  /// An answer did not come: where another server may lead by now, a heartbeat finds out soon.
+  void doubt();
   [[nodiscard]] wire::Header header() const noexcept;
   [[nodiscard]] Duration beat_every() const noexcept;
 
@@ -104,6 +108,7 @@ class ShardSession final : public Receiver {
   const ClientConfig& config_;
   SessionListener& listener_;
   const Digest tenant_key_;
+  Servers servers_;
   Calls calls_;
   Circuit circuit_;
   PinRegistry pins_;
@@ -118,6 +123,7 @@ class ShardSession final : public Receiver {
   Signal unpin_signal_;
   Signal stop_signal_;
   std::uint32_t running_ = 0;  ///< background coroutines
+  bool doubted_ = false;
   bool stopping_ = false;
 };
 
@@ -127,6 +133,7 @@ Task<Result<Reply>> ShardSession::ask(Request request, TimePoint deadline) {
   const wire::Header head = header();
   Task<Result<Reply>> asked = calls_.call<Reply>(peer_, std::move(request), deadline, head);
   Result<Reply> reply = co_await asked;
+  if (!reply && reply.error().code == Errc::timed_out) doubt();
   if (!reply && reply.error().code == Errc::peer_lost) {
     co_return fail(Errc::unavailable, "the server went away");
   }

@@ -36,6 +36,7 @@ ShardLink::~ShardLink() {
 
 void ShardLink::configure(LinkConfig config, Door<SlotSide> slots) {
   config_ = std::move(config);
+  servers_ = Servers(config_.server);
   slots_ = std::move(slots);
   fabric_.set_receiver(*this);
 }
@@ -70,8 +71,9 @@ void ShardLink::slots_quiet() {
 Task<> ShardLink::run() {
   std::uint32_t failures = 0;
   while (!stopping_) {
+    const TimePoint now = loop_.now();
     Task<Result<PeerId>> connecting =
-        fabric_.connect(config_.server, loop_.now() + config_.connect_timeout);
+        fabric_.connect(servers_.current(), servers_.patience(now, now + config_.connect_timeout));
     const Result<PeerId> peer = co_await connecting;
     Error why{Errc::unavailable, 0, {}};
     bool served = false;
@@ -87,7 +89,11 @@ Task<> ShardLink::run() {
     if (stopping_) break;
     failures = served ? 0 : failures + 1;
     note_failure(why, failures);
-    Task<> waiting = retry_.until(loop_.now() + backoff(failures));
+    servers_.next();
+    // All of them in a row, then a pause.
+    if (!served && failures % servers_.count() != 0) continue;
+    Task<> waiting = retry_.until(loop_.now() +
+                                  backoff(failures / static_cast<std::uint32_t>(servers_.count())));
     co_await waiting;
   }
   running_ = false;
@@ -112,7 +118,7 @@ Task<Result<>> ShardLink::serve() {
     reported_ = true;
     NodeCounters::add(counters_.connected);
     log(LogLevel::info, "node {}: registered with {} in epoch {}", config_.node.value,
-        config_.server, epoch_.value);
+        servers_.current(), epoch_.value);
     start_publishing();
     while (up()) {
       Task<> ended = news_.until(loop_.now() + kLongWait);
@@ -149,7 +155,7 @@ Task<Result<>> ShardLink::register_node() {
   if (!accepted) co_return fail(accepted.error());
   if (accepted->epoch < epoch_ || !accepted->epoch) {
     log(LogLevel::error, "node {}: {} is of epoch {}, but {} has been seen: it is refused",
-        config_.node.value, config_.server, accepted->epoch.value, epoch_.value);
+        config_.node.value, servers_.current(), accepted->epoch.value, epoch_.value);
     co_return fail(Errc::stale, "the shard's epoch is over");
   }
   epoch_ = accepted->epoch;
@@ -217,7 +223,7 @@ Task<> ShardLink::beat() {
       heard = loop_.now();
     } else if (!again(alive.error())) {
       break;
-    } else if (loop_.now() - heard > ttl_) {
+    } else if (loop_.now() - heard > (servers_.count() > 1 ? ttl_ / 2 : ttl_)) {
       take_down({Errc::timed_out, 0, "the shard has fallen silent"});
     }
   }
@@ -243,14 +249,16 @@ void ShardLink::note_failure(const Error& why, std::uint32_t failures) {
   // The first failures, then ever fewer: a shard may be away for days.
   if (failures > 4 && (failures & (failures - 1)) != 0) return;
   log(LogLevel::warn, "node {}: no shard at {}: {} ({}); trying on", config_.node.value,
-      config_.server, to_string(why.code), why.context);
+      servers_.current(), to_string(why.code), why.context);
 }
 
 /// Doubles with every failure, and differs by up to a quarter from node to node.
 Duration ShardLink::backoff(std::uint32_t failures) const noexcept {
+  const Duration longest =
+      servers_.count() > 1 ? config_.longest_of_several : config_.longest_backoff;
   Duration wait = config_.first_backoff;
   for (std::uint32_t i = 1; i < std::min(failures, kMostDoublings); ++i) {
-    wait = std::min(wait * 2, config_.longest_backoff);
+    wait = std::min(wait * 2, longest);
   }
   const std::uint64_t mixed =
       (config_.node.value * 0x9e3779b97f4a7c15ull + failures * 0xbf58476d1ce4e5b9ull) >> 56;

@@ -17,12 +17,13 @@
 #include "cache/node/sides.h"
 #include "protocol/calls.h"
 #include "protocol/messages.h"
+#include "protocol/servers.h"
 #include "transport/fabric.h"
 
 namespace membrain {
 
 struct LinkConfig {
-  Address server;      ///< the shard's first contact
+  std::string server;  ///< first contact: one address, or several between commas
   std::string secret;  ///< the cluster's
   std::string host;    ///< id of this host: equal text = the same host
   Address address;     ///< of the data loop, as clients reach it
@@ -36,6 +37,8 @@ struct LinkConfig {
   Duration answer_timeout = std::chrono::seconds(5);  ///< of one call, which is then made again
   Duration first_backoff = std::chrono::milliseconds(50);
   Duration longest_backoff = std::chrono::seconds(2);
+  /// where another server takes over, which is a matter of moments
+  Duration longest_of_several = std::chrono::milliseconds(300);
 };
 
 /// One connection after another, for ever: connect, register, report every sealed slot, then
@@ -115,6 +118,7 @@ class ShardLink final : public Receiver, public ShardSide {
   Loop& loop_;
   NodeCounters& counters_;
   LinkConfig config_;
+  Servers servers_{""};
   Door<SlotSide> slots_;
   Door<ShardSide> door_;
   Calls calls_;

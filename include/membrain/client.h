@@ -27,7 +27,9 @@ struct OperationState;
 
 /// How a client runs. Plain values; `Client::open` checks them.
 struct ClientConfig {
-  std::string server = "127.0.0.1:9201";  ///< the metadata server's first contact
+  /// The metadata server's first contact; of several servers their addresses, between commas, at
+  /// most 16: whichever leads is used, and when it dies the next that does.
+  std::string server = "127.0.0.1:9201";
   /// the cluster's shared secret; empty on an open, loopback cluster
   std::string secret;
   std::string tenant = "default";

@@ -17,7 +17,7 @@
 #include "cache/node/node_service.h"
 #include "membrain/client.h"
 #include "server/shard_service.h"
-#include "server/state_store.h"
+#include "server/term.h"
 #include "transport/loop.h"
 #include "transport/ucx/ucx_fabric.h"
 
@@ -67,15 +67,15 @@ Task<> stop_server(ShardService& service, std::atomic<bool>& stopped) {
 
 class Server {
  public:
-  Server(const Clock& clock, StateStore& state, const Address& listen = "127.0.0.1:0")
+  Server(const Clock& clock, LoneTenure& tenure, const Address& listen = "127.0.0.1:0")
       : on_(clock), fabric_(fabric_on(on_.loop(), "server")) {
     ShardConfig config;
     config.secret = kSecret;
     config.session_ttl = seconds(3);
     config.node_ttl = seconds(3);
-    service_ = std::make_unique<ShardService>(*fabric_, config, state);
-    const Result<> started = service_->start(listen);
-    EXPECT_TRUE(started);
+    service_ = std::make_unique<ShardService>(*fabric_, config);
+    EXPECT_TRUE(service_->listen(listen));
+    service_->lead(tenure.next_term(), tenure);
     on_.start();
   }
   ~Server() {
@@ -232,8 +232,8 @@ class EndToEnd : public testing::TestWithParam<Threads> {
   }
 
   SteadyClock clock_;
-  MemoryStateStore state_;
-  std::unique_ptr<Server> server_ = std::make_unique<Server>(clock_, state_);
+  LoneTenure tenure_;
+  std::unique_ptr<Server> server_ = std::make_unique<Server>(clock_, tenure_);
   std::unique_ptr<Node> node_ =
       std::make_unique<Node>(clock_, server_->address(), std::uint64_t{256} << 20);
 };
@@ -347,7 +347,7 @@ TEST_P(EndToEnd, AfterARestartOfTheServerPinsHoldAndTheCacheIsStillThere) {
   const Address address = server_->address();
   server_.reset();
   EXPECT_EQ(fetch_right(*one, held, 0), 5U) << "nodes serve without the server";
-  server_ = std::make_unique<Server>(clock_, state_, address);
+  server_ = std::make_unique<Server>(clock_, tenure_, address);
   const auto until = std::chrono::steady_clock::now() + seconds(30);
   std::size_t prefix = 0;
   while (prefix != 10 && std::chrono::steady_clock::now() < until) {
@@ -385,8 +385,8 @@ TEST(ClientOpen, SaysWhatIsWrong) {
 
 TEST(ClientOpen, AWrongSecretIsDenied) {
   const SteadyClock clock;
-  MemoryStateStore state;
-  const Server server(clock, state);
+  LoneTenure tenure;
+  const Server server(clock, tenure);
   ClientConfig config;
   config.server = server.address();
   config.secret = "another";

@@ -15,7 +15,7 @@
 #include "base/key.h"
 #include "base/log.h"
 #include "server/shard.h"
-#include "server/state_store.h"
+#include "server/term.h"
 
 namespace membrain::server_test {
 
@@ -36,13 +36,13 @@ class ShardTest : public testing::Test {
   /// A server's start: the next epoch, nothing in memory.
   void start() {
     ShardParams params;
-    params.epoch = state_.begin_epoch().value();
+    params.term = tenure_.next_term();
     params.session_ttl = seconds(10);
     params.node_ttl = seconds(4);
     params.expected_blocks = 8;
     params.start = now_;
     params.sessions = limits_;
-    shard_ = std::make_unique<Shard>(params, state_);
+    shard_ = std::make_unique<Shard>(std::move(params));
   }
 
   // Clients.
@@ -168,6 +168,15 @@ class ShardTest : public testing::Test {
   void freed(std::vector<wire::SlotRef> slots, std::uint32_t node = 1) {
     EXPECT_TRUE(shard_->freed({NodeId{node}, life(node), std::move(slots)}, now_));
   }
+  /// As the service does it.
+  Result<Era> clear(const wire::Clear& request) {
+    const Result<Era> era = shard_->era_after_clear(request, now_);
+    if (!era) return era;
+    Task<Result<>> keeping = tenure_.set_era(shard_->epoch(), request.space, *era);
+    keeping.start();
+    shard_->begin_era(request.space, *era);
+    return era;
+  }
   static wire::SlotRef slot(std::uint64_t number) {
     return {SlotId{static_cast<std::uint32_t>(number)}, Generation{100 + number}};
   }
@@ -187,7 +196,7 @@ class ShardTest : public testing::Test {
   [[nodiscard]] std::size_t blocks() const { return shard_->catalog().counts().blocks; }
 
   TimePoint now_{std::chrono::hours(1)};
-  MemoryStateStore state_;
+  LoneTenure tenure_;
   SessionLimits limits_;
   std::unique_ptr<Shard> shard_;
   NamespaceId space_;

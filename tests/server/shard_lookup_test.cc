@@ -202,23 +202,23 @@ TEST_F(ShardLookupTest, AnotherHashSeedOfTheSameModelIsToldOf) {
 
 TEST_F(ShardLookupTest, AClearedNamespaceIsEmptyAtOnce) {
   publish_prompt(1, 2);
-  EXPECT_EQ(shard_->clear({session_, space_, Era{1}}, now_)->era, Era{2});
+  EXPECT_EQ(clear({session_, space_, Era{1}}).value(), Era{2});
   const auto found = look(session_, 0, {1, 2});
   EXPECT_EQ(found.era, Era{2});
   EXPECT_FALSE(has(found, 0));
   EXPECT_EQ(publish(entry(3)), ItemStatus::old_era);
-  EXPECT_EQ(state_.era_of(space_), Era{2});
+  EXPECT_EQ(tenure_.next_term().eras.at(space_), Era{2});
 }
 
 TEST_F(ShardLookupTest, AClearThatComesAgainChangesNothing) {
-  EXPECT_EQ(shard_->clear({session_, space_, Era{1}}, now_)->era, Era{2});
-  EXPECT_EQ(shard_->clear({session_, space_, Era{1}}, now_)->era, Era{2});
-  EXPECT_FALSE(shard_->clear({session_, space_, Era{3}}, now_));
+  EXPECT_EQ(clear({session_, space_, Era{1}}).value(), Era{2});
+  EXPECT_EQ(clear({session_, space_, Era{1}}).value(), Era{2});
+  EXPECT_FALSE(clear({session_, space_, Era{3}}));
 }
 
 TEST_F(ShardLookupTest, WhatWasClearedIsFreedBitByBit) {
   for (std::uint64_t i = 1; i <= Shard::kSweepEntries + 10; ++i) publish(entry(i));
-  ASSERT_TRUE(shard_->clear({session_, space_, Era{1}}, now_));
+  ASSERT_TRUE(clear({session_, space_, Era{1}}));
   shard_->tick(now_);
   EXPECT_TRUE(shard_->sweeping());
   EXPECT_EQ(blocks(), 10u);
@@ -235,7 +235,7 @@ TEST_F(ShardLookupTest, WhatWasClearedIsFreedBitByBit) {
 TEST_F(ShardLookupTest, PinnedBlocksOfAnOldEraStayUntilTheyAreUnpinned) {
   publish(entry(1));
   look(session_, 9, {1});
-  ASSERT_TRUE(shard_->clear({session_, space_, Era{1}}, now_));
+  ASSERT_TRUE(clear({session_, space_, Era{1}}));
   shard_->tick(now_);
   EXPECT_TRUE(shard_->untold_frees(now_).empty());
   auto fresh = entry(1);

@@ -89,7 +89,7 @@ TEST_F(ShardNodesTest, NoPinHoldsWhatIsLent) {
 TEST_F(ShardNodesTest, WhatIsLentGoesWithItsNamespace) {
   register_lender(2);
   publish(entry(1), 2);
-  ASSERT_TRUE(shard_->clear({session_, space_, era_}, now_));
+  ASSERT_TRUE(clear({session_, space_, era_}));
   shard_->tick(now_);
   const auto frees = shard_->untold_frees(now_);
   ASSERT_EQ(frees.size(), 1u);
@@ -306,7 +306,7 @@ TEST_F(ShardNodesTest, BlocksReportedOutOfOrderAreStillEvictedFromTheEnd) {
 }
 
 TEST_F(ShardNodesTest, ErasOutliveTheServer) {
-  ASSERT_TRUE(shard_->clear({session_, space_, Era{1}}, now_));
+  ASSERT_TRUE(clear({session_, space_, Era{1}}));
   start();
   session_ = open();
   EXPECT_EQ(era_, Era{2});
@@ -364,7 +364,7 @@ TEST_F(ShardNodesTest, RandomWorkKeepsEveryInvariant) {
           break;
         case 7:
           if (draw(10) == 0) register_node(2, ++life_of_2);
-          if (draw(20) == 0) era_ = shard_->clear({session_, space_, era_}, now_)->era;
+          if (draw(20) == 0) era_ = clear({session_, space_, era_}).value();
           break;
         default:
           pass(milliseconds(500), {session_}, {1, 2});

@@ -37,7 +37,7 @@ TEST_F(ShardProbeTest, PinsNothingAndKnowsNothingOfAnotherEra) {
   publish(entry(1));
   ASSERT_TRUE(known(shard_->probe_parts(asking({{key(1), 0}}), now_), 0));
   EXPECT_EQ(shard_->pin_count(), 0u);
-  ASSERT_TRUE(shard_->clear({session_, space_, era_}, now_));
+  ASSERT_TRUE(clear({session_, space_, era_}));
   EXPECT_FALSE(known(shard_->probe_parts(asking({{key(1), 0}}), now_), 0));
   publish(entry(1));
   EXPECT_FALSE(known(shard_->probe_parts(asking({{key(1), 0}}), now_), 0));

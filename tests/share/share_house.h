@@ -17,7 +17,7 @@
 #include "cache/client/client_core.h"
 #include "cache/share/sharer.h"
 #include "server/shard_service.h"
-#include "server/state_store.h"
+#include "server/term.h"
 #include "tests/cuda/fake_driver.h"
 #include "transport/cuda/kernel_image.h"
 #include "transport/sim_network.h"
@@ -135,8 +135,9 @@ class ShareHouse : public testing::Test {
     ShardConfig config;
     config.session_ttl = config.node_ttl = milliseconds(900);
     config.expected_blocks = 64;
-    server_ = std::make_unique<ShardService>(*server_fabric_, config, state_);
-    ASSERT_TRUE(server_->start("server"));
+    server_ = std::make_unique<ShardService>(*server_fabric_, config);
+    ASSERT_TRUE(server_->listen("server"));
+    server_->lead(tenure_.next_term(), tenure_);
   }
   void stop_server() {
     run(server_loop_, server_->stop());
@@ -274,7 +275,7 @@ class ShareHouse : public testing::Test {
   const bool verify_;  ///< the reader compares checksums
   ManualClock clock_;
   SimNetwork network_;
-  MemoryStateStore state_;
+  LoneTenure tenure_;
   Loop server_loop_{clock_};
   std::unique_ptr<Fabric> server_fabric_;
   std::unique_ptr<ShardService> server_;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -11,8 +12,9 @@ namespace membrain::sim {
 
 namespace {
 
-constexpr const char* kServer = "server";
-
+std::string server_name(std::size_t index) {
+  return fmt::format("server{}", index);
+}
 std::string node_name(std::size_t index) {
   return fmt::format("node{}", index);
 }
@@ -28,9 +30,23 @@ ShardConfig shard_config() {
   return config;
 }
 
-NodeConfig node_config(const std::string& name) {
+std::string all_servers(const Plan& plan) {
+  std::string text = server_name(0);
+  for (std::size_t i = 1; i < plan.servers; ++i) text += "," + server_name(i);
+  return text;
+}
+
+MemberConfig member_config(const std::string& name, std::uint64_t seed) {
+  MemberConfig config;
+  config.lease = std::chrono::milliseconds(600);
+  config.seed = seed;
+  config.name = name;
+  return config;
+}
+
+NodeConfig node_config(const Plan& plan, const std::string& name) {
   NodeConfig config;
-  config.server = kServer;
+  config.server = all_servers(plan);
   config.host = name;
   config.listen = name + ":data";
   config.door = name;
@@ -40,7 +56,7 @@ NodeConfig node_config(const std::string& name) {
 ClientConfig client_config(const Plan& plan) {
   ClientConfig config;
   config.verify_checksums = plan.verify;
-  config.server = kServer;
+  config.server = all_servers(plan);
   config.connect_timeout = std::chrono::milliseconds(3000);
   config.probe_store_bytes = 32 * 1024;  // the longer ones ask first
   return config;
@@ -75,24 +91,29 @@ void reuse(Arena& former, Incarnation next) {
 
 }  // namespace
 
-ServerLife::ServerLife(ManualClock& clock, SimNetwork& network, StateStore& state,
+ServerLife::ServerLife(ManualClock& clock, SimNetwork& network, SimCoordinator& coordinator,
                        const std::string& name)
     : loop(clock),
       fabric(network.make_fabric(loop, name)),
-      service(*fabric, shard_config(), state) {
-  const Result<> started = service.start(kServer);
-  check(started.has_value(), "the simulated server could not start");
+      watch(network.make_fabric(loop, name)),
+      coordination(loop, coordinator),
+      membership(loop, coordination, member_config(name, network.random().next())),
+      shard(*fabric, watch.get(), membership, shard_config()) {
+  const Result<> listens = shard.listen(name);
+  check(listens.has_value(), "a simulated server could not start");
+  membership.start(name);
+  shard.start();
 }
 
 NodeLife::NodeLife(ManualClock& clock, SimNetwork& network, std::shared_ptr<Arena> memory,
-                   const std::string& name, bool open_windows)
+                   const NodeConfig& config, bool open_windows)
     : control_loop(clock),
       data_loop(clock),
-      control(network.make_fabric(control_loop, name)),
-      data(network.make_fabric(data_loop, name)),
-      windows(open_windows ? network.make_windows(data_loop, name) : nullptr),
+      control(network.make_fabric(control_loop, config.host)),
+      data(network.make_fabric(data_loop, config.host)),
+      windows(open_windows ? network.make_windows(data_loop, config.host) : nullptr),
       arena(std::move(memory)),
-      service(*control, *data, *arena, node_config(name), windows.get()) {
+      service(*control, *data, *arena, config, windows.get()) {
   const Result<> started = service.start();
   check(started.has_value(), "a simulated node could not start");
 }
@@ -105,7 +126,10 @@ ClientLife::ClientLife(Cluster& cluster, const std::string& name, const std::str
            std::make_unique<NeighbourArenas>(cluster, loop), {},
            cluster.plan().windows ? cluster.network().make_windows(loop, name) : nullptr) {}
 
-Cluster::Cluster(const Plan& plan) : network_(clock_, plan.seed, plan.faults), plan_(plan) {
+Cluster::Cluster(const Plan& plan)
+    : network_(clock_, plan.seed, plan.faults), plan_(plan), coordinator_(network_.random()) {
+  coordinator_.lost_ask = coordinator_.lost_answer = plan.lost_coordination;
+  servers_.resize(plan.servers);
   nodes_.resize(plan.nodes);
   former_.resize(plan.nodes);
   clients_.resize(plan.clients);
@@ -113,7 +137,7 @@ Cluster::Cluster(const Plan& plan) : network_(clock_, plan.seed, plan.faults), p
     arenas_.push_back(
         Arena::anonymous(plan.arena_bytes, NodeId{static_cast<std::uint32_t>(i + 1)}).value());
   }
-  start_server();
+  for (std::size_t i = 0; i < plan.servers; ++i) start_server(i);
   for (std::size_t i = 0; i < plan.nodes; ++i) start_node(i);
   for (std::size_t i = 0; i < plan.clients; ++i) start_client(i);
 }
@@ -121,7 +145,7 @@ Cluster::Cluster(const Plan& plan) : network_(clock_, plan.seed, plan.faults), p
 Cluster::~Cluster() {
   for (std::size_t i = 0; i < clients_.size(); ++i) kill_client(i);
   for (std::size_t i = 0; i < nodes_.size(); ++i) kill_node(i);
-  kill_server();
+  for (std::size_t i = 0; i < servers_.size(); ++i) kill_server(i);
   for (int turns = 0; turns < 1000000 && !graveyard_.empty(); ++turns) {
     network_.step();
     bury();
@@ -129,24 +153,52 @@ Cluster::~Cluster() {
   check(graveyard_.empty(), "a dead process never came to rest");
 }
 
-void Cluster::start_server() {
-  if (server_) return;
-  server_ = std::make_unique<ServerLife>(clock_, network_, state_, kServer);
+void Cluster::start_server(std::size_t index) {
+  if (servers_[index]) return;
+  servers_[index] =
+      std::make_unique<ServerLife>(clock_, network_, coordinator_, server_name(index));
 }
 
-void Cluster::kill_server() {
-  if (!server_) return;
-  network_.kill(kServer);
+void Cluster::kill_server(std::size_t index) {
+  if (!servers_[index]) return;
+  network_.kill(server_name(index));
   Corpse corpse;
-  corpse.server = std::move(server_);
+  corpse.server = std::move(servers_[index]);
+  corpse.server->coordination.cut_off(true);
   corpse.server->loop.spawn(end_server(*corpse.server));
   graveyard_.push_back(std::move(corpse));
+}
+
+const Shard* Cluster::leader() const noexcept {
+  for (const std::unique_ptr<ServerLife>& server : servers_) {
+    if (server && server->leads()) return &server->shard.service().shard();
+  }
+  return nullptr;
+}
+
+std::size_t Cluster::leaders() const noexcept {
+  return static_cast<std::size_t>(std::ranges::count_if(
+      servers_, [](const auto& server) { return server && server->leads(); }));
+}
+
+std::string Cluster::who_stands() {
+  std::string text;
+  for (const CoordinationEntry& entry : coordinator_.state.read("").entries) {
+    text += fmt::format("\n  {} = {} under lease {}", entry.key, entry.value, entry.lease.value);
+  }
+  for (const std::unique_ptr<ServerLife>& server : servers_) {
+    if (!server) continue;
+    text += fmt::format("\n  {}: lease {}, {}", server->membership.config().name,
+                        server->membership.lease().value,
+                        server->membership.valid(clock_.now()) ? "valid" : "over");
+  }
+  return text;
 }
 
 void Cluster::start_node(std::size_t index) {
   if (nodes_[index]) return;
   nodes_[index] = std::make_unique<NodeLife>(clock_, network_, std::move(arenas_[index]),
-                                             node_name(index), plan_.windows);
+                                             node_config(plan_, node_name(index)), plan_.windows);
   if (const std::shared_ptr<Arena> former = former_[index].lock()) {
     reuse(*former, nodes_[index]->arena->incarnation());
   }
@@ -186,8 +238,12 @@ void Cluster::stop_client(std::size_t index) {
 }
 
 Task<> Cluster::end_server(ServerLife& life) {
-  Task<> stopping = life.service.stop();
-  co_await stopping;
+  Task<> shard = life.shard.stop();
+  co_await shard;
+  Task<> member = life.membership.stop();
+  co_await member;
+  Task<> rest = life.coordination.stop();
+  co_await rest;
   life.stopped = true;
 }
 
@@ -233,10 +289,15 @@ std::shared_ptr<Arena> Cluster::arena_of(NodeId node, Incarnation life) const {
 void Cluster::heal() {
   network_.heal_partitions();
   network_.set_faults({});
-  network_.resume(kServer);
+  coordinator_.quorum = true;
+  coordinator_.lost_ask = coordinator_.lost_answer = 0;
+  for (std::size_t i = 0; i < servers_.size(); ++i) {
+    network_.resume(server_name(i));
+    if (servers_[i]) servers_[i]->coordination.cut_off(false);
+  }
   for (std::size_t i = 0; i < nodes_.size(); ++i) network_.resume(node_name(i));
   for (std::size_t i = 0; i < clients_.size(); ++i) network_.resume(client_name(i));
-  start_server();
+  for (std::size_t i = 0; i < servers_.size(); ++i) start_server(i);
   for (std::size_t i = 0; i < nodes_.size(); ++i) start_node(i);
   for (std::size_t i = 0; i < clients_.size(); ++i) start_client(i);
 }

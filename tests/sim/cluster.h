@@ -1,4 +1,4 @@
-// A whole cluster in one thread: server, nodes and clients over SimNetwork, with their real code.
+// A whole cluster in one thread: servers, nodes and clients over SimNetwork, with their real code.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,9 @@
 #include "cache/client/client_core.h"
 #include "cache/node/arena.h"
 #include "cache/node/node_service.h"
-#include "server/shard_service.h"
-#include "server/state_store.h"
+#include "server/cluster/led_shard.h"
+#include "server/cluster/membership.h"
+#include "server/cluster/sim_coordination.h"
 #include "transport/sim_network.h"
 
 namespace membrain::sim {
@@ -20,6 +21,7 @@ namespace membrain::sim {
 /// How large a cluster is, and how it is treated.
 struct Plan {
   std::uint64_t seed = 1;
+  std::size_t servers = 1;
   std::size_t nodes = 2;
   std::size_t clients = 3;
   std::uint64_t arena_bytes = 128 * 1024;
@@ -29,18 +31,26 @@ struct Plan {
   double kill_client = 0;
   double partition = 0;
   double pause = 0;
-  double clear = 0;         ///< probability that a client's turn clears the namespace
-  bool windows = false;     ///< clients read nodes' arenas from afar
-  bool verify = true;       ///< clients compare checksums
-  std::size_t rounds = 16;  ///< of faults and work before the cluster is healed
+  double cut_coordination = 0;   ///< that a server cannot reach it any more
+  double no_quorum = 0;          ///< that nobody can
+  double lost_coordination = 0;  ///< of its calls on the way there, and as many on the way back
+  double clear = 0;              ///< probability that a client's turn clears the namespace
+  bool windows = false;          ///< clients read nodes' arenas from afar
+  bool verify = true;            ///< clients compare checksums
+  std::size_t rounds = 16;       ///< of faults and work before the cluster is healed
 };
 
 /// One life of the server's process.
 struct ServerLife {
-  ServerLife(ManualClock& clock, SimNetwork& network, StateStore& state, const std::string& name);
+  ServerLife(ManualClock& clock, SimNetwork& network, SimCoordinator& coordinator,
+             const std::string& name);
+  [[nodiscard]] bool leads() const noexcept { return shard.leads(loop.clock().now()); }
   Loop loop;
   std::unique_ptr<Fabric> fabric;
-  ShardService service;
+  std::unique_ptr<Fabric> watch;
+  SimCoordination coordination;
+  Membership membership;
+  LedShard shard;
   bool stopped = false;
 };
 
@@ -49,7 +59,7 @@ class Cluster;
 /// One life of a node's process. The arena outlives it, and so do those who have mapped it.
 struct NodeLife {
   NodeLife(ManualClock& clock, SimNetwork& network, std::shared_ptr<Arena> memory,
-           const std::string& name, bool open_windows);
+           const NodeConfig& config, bool open_windows);
   Loop control_loop;
   Loop data_loop;
   std::unique_ptr<Fabric> control;
@@ -84,9 +94,20 @@ class Cluster {
   [[nodiscard]] SimNetwork& network() noexcept { return network_; }
   [[nodiscard]] SimRandom& random() noexcept { return network_.random(); }
 
-  void start_server();
-  void kill_server();
-  [[nodiscard]] ServerLife* server() noexcept { return server_.get(); }
+  void start_server(std::size_t index);
+  void kill_server(std::size_t index);
+  [[nodiscard]] ServerLife* server(std::size_t index) noexcept { return servers_[index].get(); }
+  [[nodiscard]] std::size_t server_count() const noexcept { return servers_.size(); }
+  /// The shard of whoever leads and knows that nobody else can; null if nobody does.
+  [[nodiscard]] const Shard* leader() const noexcept;
+  [[nodiscard]] std::size_t leaders() const noexcept;
+  /// For people: what coordination holds, and what each server believes.
+  [[nodiscard]] std::string who_stands();
+  /// Those whose time is over; only a quorum can end them.
+  void let_leases_end() {
+    if (coordinator_.quorum) coordinator_.state.expire(clock_.now());
+  }
+  [[nodiscard]] SimCoordinator& coordinator() noexcept { return coordinator_; }
 
   void start_node(std::size_t index);
   void kill_node(std::size_t index);
@@ -127,8 +148,8 @@ class Cluster {
   ManualClock clock_;
   SimNetwork network_;
   Plan plan_;
-  MemoryStateStore state_;
-  std::unique_ptr<ServerLife> server_;
+  SimCoordinator coordinator_;
+  std::vector<std::unique_ptr<ServerLife>> servers_;
   std::vector<std::unique_ptr<NodeLife>> nodes_;
   std::vector<std::shared_ptr<Arena>> arenas_;  ///< of nodes that are down
   std::vector<std::weak_ptr<Arena>> former_;    ///< of their lives before: some still map them

@@ -25,6 +25,7 @@ struct Counts {
   std::uint64_t not_stored = 0;
   std::uint64_t clears = 0;
   std::uint64_t kills = 0;
+  std::uint64_t terms = 0;  ///< of leaders
   std::uint64_t events = 0;
 };
 

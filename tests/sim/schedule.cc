@@ -52,6 +52,7 @@ void Schedule::engage_idle_clients() {
 void Schedule::draw_faults() {
   kill_something();
   cut_something();
+  cut_coordination();
 }
 
 void Schedule::kill_something() {
@@ -60,7 +61,7 @@ void Schedule::kill_something() {
     ++ledger_.counts.kills;
   }
   if (chance(plan_.kill_server)) {
-    cluster_.kill_server();
+    cluster_.kill_server(draw(plan_.servers));
     ++ledger_.counts.kills;
   }
   if (chance(plan_.kill_client)) {
@@ -73,7 +74,9 @@ void Schedule::kill_something() {
     ++ledger_.counts.kills;
   }
   // What is down comes back after a while, in any order.
-  if (draw(3) == 0) cluster_.start_server();
+  for (std::size_t i = 0; i < plan_.servers; ++i) {
+    if (draw(3) == 0) cluster_.start_server(i);
+  }
   for (std::size_t i = 0; i < plan_.nodes; ++i) {
     if (draw(3) == 0) cluster_.start_node(i);
   }
@@ -83,7 +86,8 @@ void Schedule::cut_something() {
   SimNetwork& network = cluster_.network();
   const std::string node = fmt::format("node{}", draw(plan_.nodes));
   const std::string client = fmt::format("client{}", draw(plan_.clients));
-  const std::string some[] = {"server", node, client};
+  const std::string server = fmt::format("server{}", draw(plan_.servers));
+  const std::string some[] = {server, node, client};
   if (chance(plan_.partition)) {
     const std::size_t first = draw(3);
     network.partition_one_way(some[first], some[(first + 1) % 3], true);
@@ -96,10 +100,26 @@ void Schedule::cut_something() {
   }
 }
 
+/// Coordination fails for one server, or for all.
+void Schedule::cut_coordination() {
+  SimCoordinator& coordinator = cluster_.coordinator();
+  if (chance(plan_.no_quorum)) coordinator.quorum = false;
+  if (!coordinator.quorum && draw(2) == 0) coordinator.quorum = true;
+  for (std::size_t i = 0; i < plan_.servers; ++i) {
+    ServerLife* const server = cluster_.server(i);
+    if (server == nullptr) continue;
+    if (chance(plan_.cut_coordination))
+      server->coordination.cut_off(true);
+    else if (draw(3) == 0)
+      server->coordination.cut_off(false);
+  }
+}
+
 bool Schedule::pass(Duration time) {
   const TimePoint end = cluster_.clock().now() + time;
   while (cluster_.clock().now() < end) {
     if (!cluster_.network().step()) cluster_.clock().set(end);
+    cluster_.let_leases_end();
     check_event();
     if (!ledger_.violations().empty()) return false;
   }
@@ -112,7 +132,7 @@ bool Schedule::pass_until(Done done, Duration at_most, const char* what) {
   const TimePoint end = cluster_.clock().now() + at_most;
   while (!done()) {
     if (cluster_.clock().now() >= end) {
-      ledger_.violation(fmt::format("liveness: {}", what));
+      ledger_.violation(fmt::format("liveness: {}{}", what, who_pins()));
       return false;
     }
     if (!pass(std::chrono::milliseconds(1))) return false;
@@ -121,19 +141,29 @@ bool Schedule::pass_until(Done done, Duration at_most, const char* what) {
 }
 
 void Schedule::check_event() {
-  if (ServerLife* server = cluster_.server()) {
-    if (const std::string broken = server->service.shard().check_invariants(); !broken.empty()) {
+  if (cluster_.leaders() > 1) ledger_.violation("S3: two servers lead the shard");
+  if (const Shard* const shard = cluster_.leader()) {
+    if (const std::string broken = shard->check_invariants(); !broken.empty()) {
       ledger_.violation("shard: " + broken);
     }
-    check_slots();
+    check_slots(*shard);
+    note_epoch(shard->epoch());
   }
   if (cluster_.network().stats().events % 64 == 0) ledger_.check_watched();
 }
 
+/// S3: terms follow each other.
+void Schedule::note_epoch(Epoch epoch) {
+  if (epoch == last_epoch_) return;
+  if (epoch < last_epoch_) ledger_.violation("S3: an epoch that was over leads again");
+  last_epoch_ = epoch;
+  ++ledger_.counts.terms;
+}
+
 /// S2: what the shard has pinned for a live session on a node that lives its current life is still
 /// sealed there under the same generation.
-void Schedule::check_slots() {
-  cluster_.server()->service.shard().for_each_pinned([&](const Location& at) {
+void Schedule::check_slots(const Shard& shard) {
+  shard.for_each_pinned([&](const Location& at) {
     for (std::size_t i = 0; i < plan_.nodes; ++i) {
       NodeLife* node = cluster_.node(i);
       if (node == nullptr || node->arena->node() != at.node) continue;
@@ -173,7 +203,9 @@ void Schedule::check_life_goes_on() {
 /// For the reader of a violation: what each session pins, and what each engine holds.
 std::string Schedule::who_pins() {
   std::string text;
-  for (const auto& [id, session] : cluster_.server()->service.shard().sessions().all()) {
+  const Shard* const shard = cluster_.leader();
+  if (shard == nullptr) return text + "\n  nobody leads" + cluster_.who_stands();
+  for (const auto& [id, session] : shard->sessions().all()) {
     text += fmt::format("\n  session {:x} ({}, asserting {}):", id.value,
                         session.connected ? "connected" : "cut off", session.asserting);
     for (const auto& [lookup, pinned] : session.lookups) {
@@ -193,7 +225,8 @@ bool Schedule::pins_equal_holders() {
     for (const LookupId lookup : engine->held_lookups()) held.insert(lookup.value);
     held_blocks += engine->held_blocks();
   }
-  const Shard& shard = cluster_.server()->service.shard();
+  if (cluster_.leader() == nullptr) return false;
+  const Shard& shard = *cluster_.leader();
   for (const auto& [id, session] : shard.sessions().all()) {
     for (const auto& [lookup, pinned] : session.lookups) {
       const auto holder = held.find(lookup.value);
@@ -202,8 +235,9 @@ bool Schedule::pins_equal_holders() {
       held.erase(holder);
     }
   }
-  const bool replicas_may_be_lost =
-      plan_.kill_node > 0 || plan_.kill_server > 0 || plan_.clear > 0 || plan_.faults.bit_flip > 0;
+  const bool replicas_may_be_lost = plan_.kill_node > 0 || plan_.kill_server > 0 ||
+                                    plan_.servers > 1 || plan_.clear > 0 ||
+                                    plan_.faults.bit_flip > 0;
   return replicas_may_be_lost || shard.pin_count() == held_blocks;
 }
 
@@ -212,7 +246,10 @@ void Schedule::check_quiet() {
   if (!pins_equal_holders()) {
     return ledger_.violation("S4: pins do not equal live holders" + who_pins());
   }
-  const auto pins = [&] { return cluster_.server()->service.shard().pin_count(); };
+  const auto pins = [&] {
+    const Shard* const shard = cluster_.leader();
+    return shard == nullptr ? SIZE_MAX : shard->pin_count();
+  };
   for (const auto& engine : engines_) engine->release_all();
   if (!pass(std::chrono::seconds(2))) return;
   if (pins() != 0) ledger_.violation(fmt::format("S4: {} pins leaked", pins()));

@@ -13,6 +13,7 @@ namespace membrain::sim {
 
 /// S1: a fetch that says ok delivered exactly the block's bytes, and nothing lands afterwards.
 /// S2: a slot is not reused while a live session pins it.
+/// S3: at most one server leads, and each term has a later epoch.
 /// S4: when everything is quiet, pins equal live holders.
 class Schedule {
  public:
@@ -27,13 +28,15 @@ class Schedule {
   void draw_faults();
   void kill_something();
   void cut_something();
+  void cut_coordination();
   void engage_idle_clients();
   /// Lets this much virtual time pass, checking after every event. False at the first violation.
   bool pass(Duration time);
   template <class Done>
   bool pass_until(Done done, Duration at_most, const char* what);
   void check_event();
-  void check_slots();
+  void note_epoch(Epoch epoch);
+  void check_slots(const Shard& shard);
   void check_quiet();
   [[nodiscard]] bool pins_equal_holders();
   [[nodiscard]] std::string who_pins();
@@ -44,6 +47,7 @@ class Schedule {
 
   Plan plan_;
   Ledger ledger_;
+  Epoch last_epoch_;
   Cluster cluster_;
   std::vector<std::shared_ptr<Engine>> engines_;  ///< by client
   std::vector<std::shared_ptr<Engine>> retired_;  ///< of lives that ended; kept until the end

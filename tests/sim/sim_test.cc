@@ -1,4 +1,4 @@
-// 5,000 seeded schedules of whole clusters. One failing seed prints the line that replays it.
+// 6,000 seeded schedules of whole clusters. One failing seed prints the line that replays it.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -24,7 +24,7 @@ std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
 /// Runs `make(seed)` for many seeds; MEMBRAIN_SIM_SEED runs one, MEMBRAIN_SIM_SCHEDULES more.
 template <class Make>
 void run_schedules(const char* test, std::uint64_t count, Make make) {
-  set_log_level(LogLevel::error);
+  set_log_level(std::getenv("MEMBRAIN_SIM_LOG") ? LogLevel::debug : LogLevel::error);
   if (kSanitized) count /= 10;
   count = number_from("MEMBRAIN_SIM_SCHEDULES", count);
   const std::uint64_t only = number_from("MEMBRAIN_SIM_SEED", 0);
@@ -56,6 +56,7 @@ void run_schedules(const char* test, std::uint64_t count, Make make) {
     sum.missed += counts.missed;
     sum.kills += counts.kills;
     sum.clears += counts.clears;
+    sum.terms += counts.terms;
   }
   // A simulator in which nothing happens proves nothing.
   EXPECT_GT(sum.fetched, 0u);
@@ -68,7 +69,7 @@ void run_schedules(const char* test, std::uint64_t count, Make make) {
       "%s: %llu events, %llu lookups, %llu fetched, %llu mapped, %llu from afar, %llu viewed, %llu "
       "stale, %llu "
       "stored, %llu not stored, "
-      "%llu missed, %llu kills, %llu clears\n",
+      "%llu missed, %llu kills, %llu clears, %llu terms\n",
       test, static_cast<unsigned long long>(sum.events),
       static_cast<unsigned long long>(sum.lookups), static_cast<unsigned long long>(sum.fetched),
       static_cast<unsigned long long>(sum.mapped),
@@ -76,7 +77,7 @@ void run_schedules(const char* test, std::uint64_t count, Make make) {
       static_cast<unsigned long long>(sum.viewed), static_cast<unsigned long long>(sum.stale_views),
       static_cast<unsigned long long>(sum.stored), static_cast<unsigned long long>(sum.not_stored),
       static_cast<unsigned long long>(sum.missed), static_cast<unsigned long long>(sum.kills),
-      static_cast<unsigned long long>(sum.clears));
+      static_cast<unsigned long long>(sum.clears), static_cast<unsigned long long>(sum.terms));
 }
 
 TEST(Sim, ASoundNetworkAndTooLittleMemoryKeepTheInvariants) {
@@ -119,9 +120,28 @@ TEST(Sim, PartitionsAndPausesKeepTheInvariants) {
   });
 }
 
+TEST(Sim, LeadersThatComeAndGoKeepTheInvariants) {
+  run_schedules("Sim.LeadersThatComeAndGoKeepTheInvariants", 1000, [](std::uint64_t seed) {
+    Plan plan;
+    plan.servers = 2 + seed % 2;
+    plan.kill_server = 0.12;
+    plan.pause = 0.1;
+    plan.partition = 0.05;
+    plan.cut_coordination = 0.1;
+    plan.no_quorum = 0.05;
+    plan.lost_coordination = 0.05;
+    plan.clear = 0.02;
+    return plan;
+  });
+}
+
 TEST(Sim, EverythingAtOnceKeepsTheInvariants) {
   run_schedules("Sim.EverythingAtOnceKeepsTheInvariants", 1000, [](std::uint64_t seed) {
     Plan plan;
+    plan.servers = 1 + seed % 3;
+    plan.cut_coordination = 0.04;
+    plan.no_quorum = 0.02;
+    plan.lost_coordination = 0.02;
     plan.nodes = 1 + seed % 3;
     plan.clients = 2 + seed % 4;
     plan.arena_bytes = (48 + 16 * (seed % 8)) * 1024;

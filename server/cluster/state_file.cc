@@ -1,4 +1,4 @@
-#include "server/file_state_store.h"
+#include "server/cluster/state_file.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -20,10 +20,10 @@ namespace membrain {
 namespace {
 
 constexpr std::uint32_t kMagic = 0x5453424d;  // "MBST" in memory order
-constexpr std::uint32_t kFormat = 1;
+constexpr std::uint32_t kFormat = 2;
 constexpr std::size_t kChecksumBytes = 16;
-constexpr std::size_t kEraBytes = 12;
-constexpr std::size_t kMaxFileBytes = 64 + FileStateStore::kMaxEras * kEraBytes;
+constexpr std::size_t kLeastEntryBytes = 20;  // two revisions, two lengths
+constexpr std::size_t kMaxFileBytes = 64UL << 20;
 
 tl::unexpected<Error> failed(std::string_view what) noexcept {
   const int why = errno;
@@ -75,8 +75,8 @@ Result<std::vector<std::byte>> read_all(int fd) {
 
 }  // namespace
 
-Result<std::unique_ptr<FileStateStore>> FileStateStore::open(const std::string& directory) {
-  std::unique_ptr<FileStateStore> store(new FileStateStore(directory));
+Result<std::unique_ptr<StateFile>> StateFile::open(const std::string& directory) {
+  std::unique_ptr<StateFile> store(new StateFile);
   std::error_code ignored;  // what is wrong shows below
   std::filesystem::create_directories(std::filesystem::path(directory).parent_path(), ignored);
   if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
@@ -89,12 +89,12 @@ Result<std::unique_ptr<FileStateStore>> FileStateStore::open(const std::string& 
   return store;
 }
 
-FileStateStore::~FileStateStore() {
+StateFile::~StateFile() {
   if (lock_fd_ >= 0) ::close(lock_fd_);
   if (directory_fd_ >= 0) ::close(directory_fd_);
 }
 
-Result<> FileStateStore::lock() {
+Result<> StateFile::lock() {
   lock_fd_ = ::openat(directory_fd_, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (lock_fd_ < 0) return failed("opening the lock of the state directory");
   if (::flock(lock_fd_, LOCK_EX | LOCK_NB) == 0) return {};
@@ -102,7 +102,7 @@ Result<> FileStateStore::lock() {
   return fail(Errc::unavailable, "another server uses this state directory", EWOULDBLOCK);
 }
 
-Result<> FileStateStore::load() {
+Result<> StateFile::load() {
   const File file(::openat(directory_fd_, "state", O_RDONLY | O_CLOEXEC));
   if (file.fd() < 0) {
     if (errno == ENOENT) return {};
@@ -113,7 +113,7 @@ Result<> FileStateStore::load() {
   return parse(*bytes);
 }
 
-Result<> FileStateStore::parse(std::span<const std::byte> bytes) {
+Result<> StateFile::parse(std::span<const std::byte> bytes) {
   const auto damaged = fail(Errc::corrupt, "the server's state file is damaged");
   if (bytes.size() < kChecksumBytes) return damaged;
   const std::span<const std::byte> body = bytes.first(bytes.size() - kChecksumBytes);
@@ -124,51 +124,34 @@ Result<> FileStateStore::parse(std::span<const std::byte> bytes) {
   Reader in(body);
   std::uint32_t magic = 0;
   std::uint32_t format = 0;
-  in.get(magic), in.get(format), in.get(epoch_);
+  in.get(magic), in.get(format), in.get(loaded_.revision);
   if (magic != kMagic || format != kFormat) {
     return fail(Errc::corrupt, "the server's state file is of another format");
   }
-  const std::size_t count = in.count(kMaxEras, kEraBytes);
-  for (std::size_t i = 0; i < count; ++i) {
-    NamespaceId space;
-    Era era;
-    in.get(space), in.get(era);
-    eras_[space] = era;
+  const std::size_t count = in.count(kMaxEntries, kLeastEntryBytes);
+  for (std::size_t i = 0; i < count && in.ok(); ++i) {
+    CoordinationEntry& entry = loaded_.entries.emplace_back();
+    in.get(entry.created), in.get(entry.modified);
+    in.get(entry.key, kMaxTextBytes);
+    in.get(entry.value, kMaxTextBytes);
   }
   if (!in.ok()) return damaged;
   return {};
 }
 
-Result<Epoch> FileStateStore::begin_epoch() {
-  const Epoch next{epoch_.value + 1};
-  if (const Result<> saved = save(next, eras_); !saved) return fail(saved.error());
-  epoch_ = next;
-  return next;
-}
-
-Era FileStateStore::era_of(NamespaceId space) const noexcept {
-  const auto found = eras_.find(space);
-  return found == eras_.end() ? Era{1} : found->second;
-}
-
-Result<> FileStateStore::set_era(NamespaceId space, Era era) {
-  if (eras_.size() >= kMaxEras && !eras_.contains(space)) {
-    return fail(Errc::out_of_capacity, "too many namespaces were cleared");
-  }
-  Eras eras = eras_;
-  eras[space] = era;
-  if (const Result<> saved = save(epoch_, eras); !saved) return saved;
-  eras_ = std::move(eras);
-  return {};
-}
-
 /// The old file is whole until the new one is on disk.
-Result<> FileStateStore::save(Epoch epoch, const Eras& eras) {
+Result<> StateFile::save(const CoordinationView& view) {
+  if (view.entries.size() > kMaxEntries) {
+    return fail(Errc::out_of_capacity, "the server's state is full");
+  }
   std::vector<std::byte> bytes;
   Writer out(bytes);
-  out.put(kMagic), out.put(kFormat), out.put(epoch);
-  out.put(static_cast<std::uint32_t>(eras.size()));
-  for (const auto& [space, era] : eras) out.put(space), out.put(era);
+  out.put(kMagic), out.put(kFormat), out.put(view.revision);
+  out.put(static_cast<std::uint32_t>(view.entries.size()));
+  for (const CoordinationEntry& entry : view.entries) {
+    out.put(entry.created), out.put(entry.modified);
+    out.put(std::string_view(entry.key)), out.put(std::string_view(entry.value));
+  }
   const Checksum sum = checksum(bytes);
   out.put(sum);
   const Result<> written = write_file("state.new", bytes);
@@ -183,7 +166,7 @@ Result<> FileStateStore::save(Epoch epoch, const Eras& eras) {
   return {};
 }
 
-Result<> FileStateStore::write_file(const std::string& path, std::span<const std::byte> bytes) {
+Result<> StateFile::write_file(const std::string& path, std::span<const std::byte> bytes) {
   const File file(
       ::openat(directory_fd_, path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   if (file.fd() < 0) return failed("creating the server's state file");

@@ -8,12 +8,12 @@
 #include <fstream>
 #include <string>
 
-#include "server/file_state_store.h"
+#include "server/cluster/state_file.h"
 
 namespace membrain {
 namespace {
 
-class FileStateStoreTest : public testing::Test {
+class StateFileTest : public testing::Test {
  protected:
   void SetUp() override {
     std::string pattern = (std::filesystem::temp_directory_path() / "membrain-XXXXXX").string();
@@ -23,36 +23,36 @@ class FileStateStoreTest : public testing::Test {
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
 
-  [[nodiscard]] auto open() const { return FileStateStore::open((state_).string()); }
+  static CoordinationView some() {
+    return {9, {{"eras/1", "2", 3, 8, {}}, {"id", "a name", 1, 1, {}}}};
+  }
+  [[nodiscard]] auto open() const { return StateFile::open((state_).string()); }
 
   std::filesystem::path folder_;
   std::filesystem::path state_;  ///< the state directory
 };
 
-TEST_F(FileStateStoreTest, EveryStartBeginsALaterEpoch) {
-  for (std::uint64_t epoch = 1; epoch <= 3; ++epoch) {
-    const auto store = open();
-    ASSERT_TRUE(store) << store.error().context;
-    EXPECT_EQ((*store)->begin_epoch()->value, epoch);
-  }
-}
-
-TEST_F(FileStateStoreTest, ErasSurviveARestart) {
+TEST_F(StateFileTest, WhatWasSavedIsThereAfterARestart) {
   {
-    const auto store = open();
-    ASSERT_TRUE((*store)->begin_epoch());
-    EXPECT_EQ((*store)->era_of(NamespaceId{7}), Era{1});
-    ASSERT_TRUE((*store)->set_era(NamespaceId{7}, Era{5}));
+    const auto file = open();
+    ASSERT_TRUE(file) << file.error().context;
+    EXPECT_EQ((*file)->take_loaded().revision, 0U);
+    ASSERT_TRUE((*file)->save(some()));
   }
-  const auto store = open();
-  EXPECT_EQ((*store)->era_of(NamespaceId{7}), Era{5});
-  EXPECT_EQ((*store)->era_of(NamespaceId{8}), Era{1});
-  EXPECT_EQ((*store)->epoch(), Epoch{1});
+  const auto file = open();
+  const CoordinationView loaded = (*file)->take_loaded();
+  EXPECT_EQ(loaded.revision, 9U);
+  ASSERT_EQ(loaded.entries.size(), 2U);
+  const CoordinationEntry* const era = loaded.find("eras/1");
+  ASSERT_NE(era, nullptr);
+  EXPECT_EQ(era->value, "2");
+  EXPECT_EQ(era->created, 3U);
+  EXPECT_EQ(era->modified, 8U);
 }
 
-TEST_F(FileStateStoreTest, TheDirectoryIsItsOwnersAlone) {
+TEST_F(StateFileTest, TheDirectoryIsItsOwnersAlone) {
   const auto store = open();
-  ASSERT_TRUE((*store)->begin_epoch());
+  ASSERT_TRUE((*store)->save(some()));
   struct stat status {};
   ASSERT_EQ(::stat(state_.c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 0777u, 0700u);
@@ -60,7 +60,7 @@ TEST_F(FileStateStoreTest, TheDirectoryIsItsOwnersAlone) {
   EXPECT_EQ(status.st_mode & 0777u, 0600u);
 }
 
-TEST_F(FileStateStoreTest, ASecondServerOnTheSameDirectoryIsRefused) {
+TEST_F(StateFileTest, ASecondServerOnTheSameDirectoryIsRefused) {
   auto first = open();
   ASSERT_TRUE(first);
   const auto second = open();
@@ -70,8 +70,8 @@ TEST_F(FileStateStoreTest, ASecondServerOnTheSameDirectoryIsRefused) {
   EXPECT_TRUE(open());
 }
 
-TEST_F(FileStateStoreTest, ADamagedFileIsReportedAndLeftAsItIs) {
-  ASSERT_TRUE((*open())->begin_epoch());
+TEST_F(StateFileTest, ADamagedFileIsReportedAndLeftAsItIs) {
+  ASSERT_TRUE((*open())->save(some()));
   const auto file = state_ / "state";
   const auto size = std::filesystem::file_size(file);
   for (std::uintmax_t at = 0; at < size; ++at) {
@@ -94,32 +94,33 @@ TEST_F(FileStateStoreTest, ADamagedFileIsReportedAndLeftAsItIs) {
   EXPECT_FALSE(open());
 }
 
-TEST_F(FileStateStoreTest, AHalfWrittenSuccessorDoesNotMatter) {
-  ASSERT_TRUE((*open())->begin_epoch());
+TEST_F(StateFileTest, AHalfWrittenSuccessorDoesNotMatter) {
+  ASSERT_TRUE((*open())->save(some()));
   std::ofstream(state_ / "state.new") << "torn";
   const auto store = open();
   ASSERT_TRUE(store);
-  EXPECT_EQ((*store)->begin_epoch()->value, 2u);
+  EXPECT_EQ((*store)->take_loaded().revision, 9U);
 }
 
-TEST_F(FileStateStoreTest, AFileInTheDirectorysPlaceIsAnError) {
+TEST_F(StateFileTest, AFileInTheDirectorysPlaceIsAnError) {
   std::ofstream(state_) << "not a directory";
   const auto store = open();
   ASSERT_FALSE(store);
   EXPECT_EQ(store.error().code, Errc::unavailable);
 }
 
-TEST_F(FileStateStoreTest, AFullDiskIsAnErrorAndChangesNothing) {
+TEST_F(StateFileTest, AFullDiskIsAnErrorAndChangesNothing) {
   // /dev/full answers every write with ENOSPC.
   if (::access("/dev/full", W_OK) != 0) GTEST_SKIP() << "this machine has no /dev/full";
   const auto store = open();
-  ASSERT_TRUE((*store)->begin_epoch());
+  ASSERT_TRUE((*store)->save(some()));
   ASSERT_EQ(::symlink("/dev/full", (state_ / "state.new").c_str()), 0);
-  const Result<> kept = (*store)->set_era(NamespaceId{7}, Era{2});
+  CoordinationView next = some();
+  next.revision = 10;
+  const Result<> kept = (*store)->save(next);
   ASSERT_FALSE(kept);
   EXPECT_EQ(kept.error().code, Errc::out_of_capacity);
-  EXPECT_EQ((*store)->era_of(NamespaceId{7}), Era{1});
-  EXPECT_TRUE((*store)->set_era(NamespaceId{7}, Era{2}));
+  EXPECT_TRUE((*store)->save(next));
 }
 
 }  // namespace

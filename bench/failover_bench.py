@@ -1,0 +1,108 @@
+"""How long a cluster is without its leader.
+
+usage: failover_bench.py [--build build/release] [--trials N] [--how kill|pause|all] [--json]
+
+Starts three members of etcd, two servers and a node on this machine, and an engine that looks up
+and fetches 40 blocks over and over, comparing every byte. Then, trial after trial, the leader is
+killed (SIGKILL), or stopped until the other server leads (SIGSTOP), and the time is taken until the
+engine has found and read all blocks again. Killed leaders are started again, stopped ones go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+COUNT = 40
+
+
+def quantile(values: list[float], part: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(part * len(values)))]
+
+
+def one_trial(house: Any, engine: Any, how: str, wait_for: Any) -> float:
+    leader = wait_for("a leader", house.leader)
+    held = engine.hold(0, 10)
+    epoch = engine.epoch()
+    if how == "kill":
+        leader.kill()
+    else:
+        leader.stop()
+    began = time.monotonic()
+    # A stopped server answers nothing: what was asked of it has to time out first.
+    wait_for("a good lookup", lambda: engine.good_lookup(0, COUNT))
+    took = time.monotonic() - began
+    if engine.epoch() <= epoch:
+        raise AssertionError("the epoch has not grown")
+    if engine.fetch(held, 0) != 10:
+        raise AssertionError("blocks that were pinned are gone")
+    held.release()
+    if how == "kill":
+        leader.start()
+    else:
+        leader.go_on()
+        leader.process.wait_for_line("leads no more", where="err")
+        leader.process.err.clear()
+    wait_for("the former leader follows", lambda: not leader.leads())
+    return took
+
+
+def measure(how: str, trials: int) -> dict[str, float]:
+    from cluster_house import ClusterHouse, wait_for
+
+    house = ClusterHouse()
+    try:
+        house.start(servers=2)
+        house.node()
+        engine = house.engine()
+        wait_for("a node that stores", lambda: engine.store(0, COUNT) == COUNT)
+        took = []
+        for trial in range(trials):
+            took.append(1000 * one_trial(house, engine, how, wait_for))
+            if sys.stderr.isatty():
+                print(f"\r{how}: {trial + 1} of {trials}", end="", file=sys.stderr)
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+    finally:
+        house.end()
+    return {
+        "trials": trials,
+        "median_ms": quantile(took, 0.5),
+        "p99_ms": quantile(took, 0.99),
+        "longest_ms": max(took),
+    }
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--build", type=Path, default=ROOT / "build" / "release")
+    options.add_argument("--trials", type=int, default=20)
+    options.add_argument("--how", choices=("kill", "pause", "all"), default="all")
+    options.add_argument("--json", action="store_true")
+    chosen = options.parse_args()
+    binary = chosen.build.resolve() / "tools" / "membrain"
+    if not binary.exists():
+        sys.exit(f"{binary} is not there: build it first, or name another --build")
+    os.environ["MEMBRAIN_TEST_BINARY"] = str(binary)
+    for folder in ("tests/cluster", "tests/tools"):
+        sys.path.insert(0, str(ROOT / folder))
+    sys.path.insert(0, str(chosen.build.resolve() / "python"))
+    ways = ("kill", "pause") if chosen.how == "all" else (chosen.how,)
+    found = {how: measure(how, chosen.trials) for how in ways}
+    if chosen.json:
+        print(json.dumps(found))
+        return
+    print(f"{'leader is':>12} {'trials':>8} {'median':>10} {'p99':>10} {'longest':>10}")
+    for how, row in found.items():
+        words = f"{row['median_ms']:>7.0f} ms {row['p99_ms']:>7.0f} ms {row['longest_ms']:>7.0f} ms"
+        print(f"{how + ('ed' if how == 'kill' else 'd'):>12} {row['trials']:>8} {words}")
+
+
+if __name__ == "__main__":
+    main()

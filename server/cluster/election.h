@@ -1,0 +1,86 @@
+// Election: who leads a shard.
+#pragma once
+
+#include <string>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "membrain/result.h"
+#include "server/cluster/coordination.h"
+#include "server/cluster/jitter.h"
+#include "server/cluster/membership.h"
+#include "server/term.h"
+#include "transport/loop.h"
+#include "transport/signal.h"
+#include "transport/task.h"
+
+namespace membrain {
+
+/// Told on the loop, once for each change.
+class ElectionListener {
+ public:
+  /// This server leads, from now until `on_follow`. A later term may follow without one between.
+  virtual void on_lead(Term term) = 0;
+  /// It does not lead. `leader` is the address of who does, and `lease` theirs; both empty if
+  /// nobody does, or that is not known.
+  virtual void on_follow(const std::string& leader, LeaseId lease) = 0;
+
+ protected:
+  ~ElectionListener() = default;
+};
+
+/// Puts this server's name where the leader's belongs, if that is empty; otherwise waits until it
+/// is. Every step looks at what is there now, so that a call whose answer was lost does no harm: a
+/// name under our own lease is ours.
+///
+/// Ownership  Borrows the membership, under whose lease it stands, and the listener.
+/// Threads    The loop's.
+class Election final : public Tenure, private LeaseListener {
+ public:
+  Election(Membership& membership, ShardId shard, ElectionListener& listener);
+  ~Election() override;
+  Election(const Election&) = delete;
+  Election& operator=(const Election&) = delete;
+
+  void start();
+  /// What it still waits for ends with Coordination::stop, before which it must not be destroyed.
+  Task<> stop();
+  /// Looks again, soon.
+  void look() noexcept { wake_.raise(); }
+
+  /// Somebody leads, as far as is known.
+  [[nodiscard]] bool settled() const noexcept { return lease_.value != 0; }
+  [[nodiscard]] bool holds(TimePoint now) const noexcept override {
+    return epoch_ && lease_ == membership_.lease() && membership_.valid(now);
+  }
+  Task<Result<>> set_era(Epoch epoch, NamespaceId space, Era era) override;
+
+ private:
+  enum class Place : std::uint8_t { unknown, leads, follows };
+
+  Task<> run();
+  Task<Result<Revision>> step();
+  Task<Result<>> campaign(bool founded);
+  Task<> wait_for_news(Revision after, Duration longest);
+  void lead(const CoordinationView& view, const CoordinationEntry& leader);
+  void follow(const std::string& leader, LeaseId lease);
+  void on_lease() override;
+  [[nodiscard]] Duration patience() const noexcept;
+
+  Membership& membership_;
+  Coordination& coordination_;
+  Loop& loop_;
+  const ShardId shard_;
+  ElectionListener& listener_;
+  Jitter jitter_;
+  Signal wake_;
+  Signal ended_;
+  Place place_ = Place::unknown;
+  Epoch epoch_;    ///< while it leads
+  LeaseId lease_;  ///< of the leader that was told last, perhaps ourselves
+  bool running_ = false;
+  bool stopping_ = false;
+  bool watching_ = false;
+};
+
+}  // namespace membrain

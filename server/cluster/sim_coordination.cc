@@ -1,0 +1,82 @@
+#include "server/cluster/sim_coordination.h"
+
+#include <chrono>
+#include <utility>
+
+namespace membrain {
+
+Task<bool> SimCoordination::travel(TimePoint deadline, double loss) {
+  const auto most = static_cast<std::uint64_t>(host_.longest_delay.count());
+  const TimePoint there = loop_.now() + Duration(host_.random.below(most + 1));
+  const bool lost = cut_off_ || !host_.quorum || host_.random.chance(loss) || there > deadline;
+  const TimePoint until = lost ? deadline : there;
+  co_await loop_.sleep_until(until);
+  co_return !lost && !cut_off_ && host_.quorum;
+}
+
+template <class Answer, class Act>
+Task<Result<Answer>> SimCoordination::call(TimePoint deadline, Act act) {
+  if (stopping_) co_return fail(Errc::cancelled, "coordination is over");
+  ++calls_;
+  Task<bool> going = travel(deadline, host_.lost_ask);
+  const bool arrived = co_await going;
+  if (!arrived) {
+    --calls_;
+    co_return fail(Errc::timed_out, "coordination does not answer");
+  }
+  host_.state.expire(loop_.clock().now());
+  Result<Answer> answer = act(host_.state);
+  Task<bool> coming = travel(deadline, host_.lost_answer);
+  const bool told = co_await coming;
+  --calls_;
+  if (!told) co_return fail(Errc::timed_out, "coordination does not answer");
+  co_return std::move(answer);
+}
+
+Task<Result<Lease>> SimCoordination::grant(Duration ttl, TimePoint deadline) {
+  return call<Lease>(deadline, [this, ttl](KvState& state) -> Result<Lease> {
+    return Lease{state.grant(ttl, loop_.clock().now()), ttl};
+  });
+}
+
+Task<Result<Duration>> SimCoordination::keep_alive(LeaseId lease, TimePoint deadline) {
+  return call<Duration>(deadline, [this, lease](KvState& state) -> Result<Duration> {
+    const std::optional<Duration> lasts = state.keep_alive(lease, loop_.clock().now());
+    if (!lasts) return fail(Errc::not_found, "this lease is over");
+    return *lasts;
+  });
+}
+
+Task<Result<>> SimCoordination::revoke(LeaseId lease, TimePoint deadline) {
+  return call<void>(deadline, [lease](KvState& state) -> Result<> {
+    state.revoke(lease);
+    return {};
+  });
+}
+
+Task<Result<CoordinationView>> SimCoordination::read(std::string prefix, TimePoint deadline) {
+  return call<CoordinationView>(deadline, [prefix](KvState& state) -> Result<CoordinationView> {
+    return state.read(prefix);
+  });
+}
+
+Task<Result<Committed>> SimCoordination::commit(CoordinationChange change, TimePoint deadline) {
+  return call<Committed>(deadline, [change](KvState& state) { return state.commit(change); });
+}
+
+Task<> SimCoordination::changed(std::string prefix, Revision after, TimePoint deadline) {
+  if (stopping_) co_return;
+  Task<> waited = waits_.wait(host_.state, std::move(prefix), after, deadline);
+  co_await waited;
+}
+
+Task<> SimCoordination::stop() {
+  stopping_ = true;
+  waits_.end();
+  while (!waits_.idle() || calls_ > 0) {
+    const TimePoint soon = loop_.now() + std::chrono::milliseconds(1);
+    co_await loop_.sleep_until(soon);
+  }
+}
+
+}  // namespace membrain

@@ -1,0 +1,247 @@
+// EtcdCoordination against a real etcd, which the test starts. Skipped where there is none.
+#include "server/cluster/etcd/etcd.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "bench/free_port.h"
+#include "tools/child.h"
+
+namespace membrain {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr const char* kEtcd = "/usr/bin/etcd";
+
+std::string url_of(unsigned port) {
+  return "http://127.0.0.1:" + std::to_string(port);
+}
+
+/// One member, alone.
+class RealEtcd {
+ public:
+  RealEtcd() : port_(free_port()) {
+    const std::filesystem::path temporary = std::filesystem::temp_directory_path();
+    std::string pattern = (temporary / "membrain-etcd-XXXXXX").string();
+    EXPECT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+    const std::string peer = url_of(free_port());
+    ChildConfig child;
+    child.name = "etcd";
+    child.program = kEtcd;
+    child.words = {"--data-dir",
+                   folder_ + "/data",
+                   "--listen-client-urls",
+                   url(),
+                   "--advertise-client-urls",
+                   url(),
+                   "--listen-peer-urls",
+                   peer,
+                   "--initial-advertise-peer-urls",
+                   peer,
+                   "--initial-cluster",
+                   "default=" + peer,
+                   "--log-level",
+                   "error"};
+    process_ = std::move(Child::start(child).value());
+  }
+  ~RealEtcd() {
+    process_->kill_now();
+    process_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+  [[nodiscard]] std::string url() const { return url_of(port_); }
+  void send(int signal) const { ::kill(process_->pid(), signal); }
+
+ private:
+  unsigned port_;
+  std::string folder_;
+  std::unique_ptr<Child> process_;
+};
+
+template <class T>
+Task<> put_into(Task<T> task, std::optional<T>& into) {
+  into = co_await task;
+}
+Task<> note_end(Task<> task, bool& ended) {
+  co_await task;
+  ended = true;
+}
+
+class EtcdTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    set_log_level(LogLevel::error);
+    if (::access(kEtcd, X_OK) != 0) GTEST_SKIP() << "no etcd: apt-get install etcd-server";
+    etcd_ = std::make_unique<RealEtcd>();
+    store_ = connect({etcd_->url()});
+    if (!store_) GTEST_SKIP() << "built without gRPC";
+    const TimePoint limit = clock_.now() + seconds(30);
+    while (!await(store_->read("", in(seconds(1))))) {
+      ASSERT_LT(clock_.now(), limit) << "etcd does not start";
+      turn();
+    }
+  }
+  void TearDown() override {
+    if (store_) stop(*store_);
+  }
+  std::unique_ptr<Coordination> connect(std::vector<std::string> endpoints) {
+    Result<std::unique_ptr<Coordination>> made =
+        make_etcd_coordination(loop_, {std::move(endpoints), {}, {}, {}});
+    return made ? std::move(*made) : nullptr;
+  }
+  [[nodiscard]] TimePoint in(Duration time) const { return clock_.now() + time; }
+  template <class T>
+  T await(Task<T> task) {
+    std::optional<T> result;
+    loop_.spawn(put_into(std::move(task), result));
+    while (!result) turn();
+    return std::move(*result);
+  }
+  void turn() {
+    if (!loop_.turn()) loop_.wait(milliseconds(5));
+  }
+  void stop(Coordination& store) {
+    bool ended = false;
+    loop_.spawn(note_end(store.stop(), ended));
+    while (!ended || loop_.running_tasks() > 0) turn();
+  }
+  Result<Committed> put(const std::string& key, const std::string& value, LeaseId lease = {}) {
+    CoordinationChange change;
+    change.puts.push_back({key, value, lease});
+    return await(store_->commit(change, in(seconds(5))));
+  }
+  CoordinationView read(const std::string& prefix) {
+    return await(store_->read(prefix, in(seconds(5)))).value();
+  }
+
+  SteadyClock clock_;
+  Loop loop_{clock_};
+  bool ended_ = false;
+  std::unique_ptr<RealEtcd> etcd_;
+  std::unique_ptr<Coordination> store_;
+};
+
+TEST_F(EtcdTest, KeysHaveRevisionsAndConditionsHold) {
+  const Committed first = put("a/1", "one").value();
+  ASSERT_TRUE(first.done);
+  put("a/2", "two").value();
+  put("b", "other").value();
+  const CoordinationView view = read("a/");
+  ASSERT_EQ(view.entries.size(), 2U);
+  EXPECT_EQ(view.find("a/1")->value, "one");
+  EXPECT_EQ(view.find("a/1")->created, first.revision);
+  CoordinationChange change;
+  change.if_created.push_back({"a/1", 0});
+  change.puts.push_back({"a/1", "not", {}});
+  EXPECT_FALSE(await(store_->commit(change, in(seconds(5))))->done);
+  change.if_created = {{"a/1", first.revision}, {"c", 0}};
+  change.if_modified = {{"a/2", view.find("a/2")->modified}};
+  change.removals.push_back("b");
+  const Committed second = await(store_->commit(change, in(seconds(5)))).value();
+  ASSERT_TRUE(second.done);
+  const CoordinationView after = read("");
+  EXPECT_EQ(after.find("b"), nullptr);
+  EXPECT_EQ(after.find("a/1")->value, "not");
+  EXPECT_EQ(after.find("a/1")->created, first.revision);
+  EXPECT_EQ(after.find("a/1")->modified, second.revision);
+}
+
+TEST_F(EtcdTest, ALeaseTakesItsKeysWithIt) {
+  const Lease lease = await(store_->grant(seconds(2), in(seconds(5)))).value();
+  EXPECT_GE(lease.lasts, seconds(2));
+  ASSERT_TRUE(put("mortal", "1", lease.id)->done);
+  EXPECT_EQ(read("mortal").entries.at(0).lease, lease.id);
+  EXPECT_GE(await(store_->keep_alive(lease.id, in(seconds(5)))).value(), seconds(2));
+  ASSERT_TRUE(await(store_->revoke(lease.id, in(seconds(5)))));
+  EXPECT_TRUE(read("mortal").entries.empty());
+  EXPECT_TRUE(await(store_->revoke(lease.id, in(seconds(5))))) << "it is over: no error";
+  EXPECT_EQ(await(store_->keep_alive(lease.id, in(seconds(5)))).error().code, Errc::not_found);
+  EXPECT_EQ(put("mortal", "1", lease.id).error().code, Errc::not_found);
+  const Lease other = await(store_->grant(seconds(2), in(seconds(5)))).value();
+  ASSERT_TRUE(put("silent", "1", other.id)->done);
+  const TimePoint limit = in(seconds(30));
+  while (!read("silent").entries.empty()) {
+    ASSERT_LT(clock_.now(), limit) << "a lease that nobody renews does not end";
+    turn();
+  }
+}
+
+TEST_F(EtcdTest, AChangeIsToldToWhoWaitsForIt) {
+  const Revision before = put("w/1", "1")->revision;
+  bool told = false;
+  bool other = false;
+  // One that still waits at the end is ended by `stop`.
+  loop_.spawn(note_end(store_->changed("w/", UINT32_MAX, in(seconds(30))), ended_));
+  loop_.spawn(note_end(store_->changed("w/", before, in(seconds(30))), told));
+  loop_.spawn(note_end(store_->changed("x/", before, in(seconds(1))), other));
+  put("y", "1").value();
+  for (int i = 0; i < 20; ++i) turn();
+  EXPECT_FALSE(told);
+  put("w/2", "1").value();
+  while (!told) turn();
+  EXPECT_FALSE(other);
+  while (!other) turn();  // its deadline
+  told = false;
+  loop_.spawn(note_end(store_->changed("w/", before, in(seconds(30))), told));
+  while (!told) turn();  // it had happened before
+  EXPECT_FALSE(ended_);
+}
+
+TEST_F(EtcdTest, AMemberThatDoesNotAnswerIsLeftForTheNext) {
+  const std::unique_ptr<Coordination> store = connect({url_of(1), etcd_->url()});
+  const Result<CoordinationView> first = await(store->read("", in(seconds(2))));
+  EXPECT_EQ(first.error().code, Errc::unavailable);
+  EXPECT_TRUE(await(store->read("", in(seconds(5)))));
+  stop(*store);
+}
+
+TEST_F(EtcdTest, AStoppedMemberTimesOutAndServesAgain) {
+  etcd_->send(SIGSTOP);
+  const Result<CoordinationView> asked = await(store_->read("", in(milliseconds(300))));
+  ASSERT_FALSE(asked);
+  EXPECT_EQ(asked.error().code, Errc::timed_out);
+  etcd_->send(SIGCONT);
+  const TimePoint limit = in(seconds(30));
+  while (!await(store_->read("", in(seconds(1))))) ASSERT_LT(clock_.now(), limit);
+}
+
+TEST_F(EtcdTest, AnswersOfAnotherClusterAreRefused) {
+  const RealEtcd other;
+  const std::unique_ptr<Coordination> store = connect({etcd_->url(), other.url()});
+  ASSERT_TRUE(await(store->read("", in(seconds(5)))));
+  etcd_->send(SIGKILL);
+  Result<CoordinationView> asked;
+  const TimePoint limit = in(seconds(30));
+  do {
+    asked = await(store->read("", in(seconds(1))));
+    ASSERT_LT(clock_.now(), limit);
+  } while (!asked && asked.error().code != Errc::corrupt);
+  EXPECT_FALSE(asked) << "its revisions are not those of the first";
+  stop(*store);
+}
+
+TEST_F(EtcdTest, EndpointsThatMakeNoSenseAreNamed) {
+  for (const char* const wrong : {"", "nowhere", "http://", "http://host", "http://host:1/path"}) {
+    const auto made = make_etcd_coordination(loop_, {{wrong}, {}, {}, {}});
+    ASSERT_FALSE(made) << wrong;
+    EXPECT_EQ(made.error().code, Errc::invalid_argument);
+  }
+  EXPECT_FALSE(make_etcd_coordination(loop_, {}));
+}
+
+}  // namespace
+}  // namespace membrain
