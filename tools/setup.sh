@@ -32,6 +32,7 @@ build=(
   python3-numpy       # its users' arrays
 )
 test=(
+  patch               # bugs that the simulator must find
   clang-format-16
   python3-pytest      # tests of the Python package
   clang-16            # compiles the GPU kernels, and is the second compiler of --all

@@ -8,7 +8,9 @@ namespace membrain {
 Task<bool> SimCoordination::travel(TimePoint deadline, double loss) {
   const auto most = static_cast<std::uint64_t>(host_.longest_delay.count());
   const TimePoint there = loop_.now() + Duration(host_.random.below(most + 1));
-  const bool lost = cut_off_ || !host_.quorum || host_.random.chance(loss) || there > deadline;
+  const bool unlucky = host_.random.chance(loss);
+  if (unlucky) ++host_.lost;
+  const bool lost = unlucky || cut_off_ || !host_.quorum || there > deadline;
   const TimePoint until = lost ? deadline : there;
   co_await loop_.sleep_until(until);
   co_return !lost && !cut_off_ && host_.quorum;

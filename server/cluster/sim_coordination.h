@@ -23,6 +23,7 @@ struct SimCoordinator {
   bool quorum = true;      ///< false: nothing is answered, no lease ends
   double lost_ask = 0;     ///< of a call: it never arrives
   double lost_answer = 0;  ///< of a call: it happens, and nobody is told
+  std::uint64_t lost = 0;  ///< calls that were lost so
   Duration longest_delay = std::chrono::milliseconds(8);  ///< each way
 };
 

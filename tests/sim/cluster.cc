@@ -286,6 +286,13 @@ std::shared_ptr<Arena> Cluster::arena_of(NodeId node, Incarnation life) const {
   return nullptr;
 }
 
+/// Nobody is slow any more.
+void Cluster::hurry() {
+  for (std::size_t i = 0; i < servers_.size(); ++i) network_.slow_down(server_name(i), {});
+  for (std::size_t i = 0; i < nodes_.size(); ++i) network_.slow_down(node_name(i), {});
+  for (std::size_t i = 0; i < clients_.size(); ++i) network_.slow_down(client_name(i), {});
+}
+
 void Cluster::heal() {
   network_.heal_partitions();
   network_.set_faults({});
@@ -297,6 +304,7 @@ void Cluster::heal() {
   }
   for (std::size_t i = 0; i < nodes_.size(); ++i) network_.resume(node_name(i));
   for (std::size_t i = 0; i < clients_.size(); ++i) network_.resume(client_name(i));
+  if (plan_.slow > 0) hurry();
   for (std::size_t i = 0; i < servers_.size(); ++i) start_server(i);
   for (std::size_t i = 0; i < nodes_.size(); ++i) start_node(i);
   for (std::size_t i = 0; i < clients_.size(); ++i) start_client(i);

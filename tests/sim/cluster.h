@@ -31,13 +31,15 @@ struct Plan {
   double kill_client = 0;
   double partition = 0;
   double pause = 0;
-  double cut_coordination = 0;   ///< that a server cannot reach it any more
-  double no_quorum = 0;          ///< that nobody can
-  double lost_coordination = 0;  ///< of its calls on the way there, and as many on the way back
-  double clear = 0;              ///< probability that a client's turn clears the namespace
-  bool windows = false;          ///< clients read nodes' arenas from afar
-  bool verify = true;            ///< clients compare checksums
-  std::size_t rounds = 16;       ///< of faults and work before the cluster is healed
+  double slow = 0;
+  double cut_coordination = 0;     ///< that a server cannot reach it any more
+  double no_quorum = 0;            ///< that nobody can
+  double lost_coordination = 0;    ///< of its calls on the way there, and as many on the way back
+  double clear = 0;                ///< probability that a client's turn clears the namespace
+  bool windows = false;            ///< clients read nodes' arenas from afar
+  bool verify = true;              ///< clients compare checksums
+  std::size_t rounds = 16;         ///< of faults and work before the cluster is healed
+  std::uint64_t least_events = 0;  ///< and more rounds until so much has happened
 };
 
 /// One life of the server's process.
@@ -141,6 +143,7 @@ class Cluster {
     [[nodiscard]] bool at_rest() const noexcept;
   };
 
+  void hurry();
   static Task<> end_server(ServerLife& life);
   static Task<> end_node(NodeLife& life);
   static Task<> end_client(ClientLife& life);

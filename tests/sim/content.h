@@ -33,13 +33,14 @@ namespace membrain::sim {
 
 /// True if `bytes` are what block `block` holds from its beginning on.
 [[nodiscard]] inline bool is_content_of(std::uint64_t block, std::span<const std::byte> bytes) {
-  for (std::size_t at = 0; at < bytes.size(); at += 8) {
-    const std::uint64_t word = word_of(block, at / 8);
-    if (std::memcmp(bytes.data() + at, &word, std::min<std::size_t>(8, bytes.size() - at)) != 0) {
-      return false;
-    }
+  const std::size_t whole = bytes.size() / 8;
+  for (std::size_t i = 0; i < whole; ++i) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, bytes.data() + 8 * i, 8);
+    if (word != word_of(block, i)) return false;
   }
-  return true;
+  const std::uint64_t last = word_of(block, whole);
+  return std::memcmp(bytes.data() + 8 * whole, &last, bytes.size() % 8) == 0;
 }
 
 }  // namespace membrain::sim

@@ -3,8 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <deque>
+#include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -24,9 +27,15 @@ struct Counts {
   std::uint64_t stored = 0;
   std::uint64_t not_stored = 0;
   std::uint64_t clears = 0;
-  std::uint64_t kills = 0;
-  std::uint64_t terms = 0;  ///< of leaders
+  std::map<std::string_view, std::uint64_t> faults;  ///< by kind
+  std::uint64_t terms = 0;                           ///< of leaders
   std::uint64_t events = 0;
+
+  void fault(std::string_view kind, std::uint64_t times = 1) {
+    if (times > 0) faults[kind] += times;
+  }
+  /// All of another schedule's.
+  void add(const Counts& other);
 };
 
 /// Violations, in words, and the destinations that were reported: nothing may land in them any
@@ -61,7 +70,10 @@ class Ledger {
     std::vector<std::byte> as_reported;
   };
   void check_watched(const Watched& watched) {
-    if (watched.buffer != watched.as_reported) violation("S1: bytes landed after the report");
+    const std::size_t size = watched.buffer.size();
+    if (std::memcmp(watched.buffer.data(), watched.as_reported.data(), size) != 0) {
+      violation("S1: bytes landed after the report");
+    }
   }
 
   std::vector<std::string> violations_;

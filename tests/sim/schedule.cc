@@ -11,7 +11,19 @@ namespace {
 constexpr Duration kRound = std::chrono::milliseconds(60);
 constexpr Duration kSettle = std::chrono::seconds(20);
 constexpr std::size_t kHealedRounds = 10;
+constexpr std::size_t kMostRounds = 2000;
+constexpr Duration kSlow = std::chrono::milliseconds(40);
 }  // namespace
+
+void Counts::add(const Counts& other) {
+  for (const auto member :
+       {&Counts::lookups, &Counts::blocks_hit, &Counts::fetched, &Counts::read_from_afar,
+        &Counts::mapped, &Counts::viewed, &Counts::stale_views, &Counts::missed, &Counts::stored,
+        &Counts::not_stored, &Counts::clears, &Counts::terms, &Counts::events}) {
+    this->*member += other.*member;
+  }
+  for (const auto& [kind, times] : other.faults) fault(kind, times);
+}
 
 Schedule::Schedule(const Plan& plan) : plan_(plan), cluster_(plan), engines_(plan.clients) {}
 
@@ -22,17 +34,36 @@ Schedule::~Schedule() {
 }
 
 std::vector<std::string> Schedule::run() {
-  for (std::size_t round = 0; round < plan_.rounds; ++round) {
+  const auto enough = [this](std::size_t round) {
+    const bool much = cluster_.network().stats().events >= plan_.least_events;
+    return round >= kMostRounds || (round >= plan_.rounds && much);
+  };
+  for (std::size_t round = 0; !enough(round); ++round) {
     engage_idle_clients();
     draw_faults();
-    if (!pass(kRound)) return ledger_.violations();
+    if (!pass(kRound)) break;
   }
+  count_faults();
+  if (!ledger_.violations().empty()) return ledger_.violations();
   cluster_.heal();
   check_life_goes_on();
   if (ledger_.violations().empty()) check_quiet();
   ledger_.check_watched();
   ledger_.counts.events = cluster_.network().stats().events;
   return ledger_.violations();
+}
+
+/// What the network and coordination did by their own luck.
+void Schedule::count_faults() {
+  const SimStats& stats = cluster_.network().stats();
+  ledger_.counts.events = stats.events;
+  ledger_.counts.fault("message lost", stats.lost);
+  ledger_.counts.fault("message repeated", stats.duplicated);
+  ledger_.counts.fault("message overtaken", stats.reordered);
+  ledger_.counts.fault("connection reset", stats.resets);
+  ledger_.counts.fault("bit flipped", stats.flipped);
+  ledger_.counts.fault("coordination call lost", cluster_.coordinator().lost);
+  ledger_.counts.fault("namespace cleared", ledger_.counts.clears);
 }
 
 /// Every client that nobody drives gets an engine; one that never got a session gets a new life.
@@ -58,11 +89,11 @@ void Schedule::draw_faults() {
 void Schedule::kill_something() {
   if (chance(plan_.kill_node)) {
     cluster_.kill_node(draw(plan_.nodes));
-    ++ledger_.counts.kills;
+    ledger_.counts.fault("node killed");
   }
   if (chance(plan_.kill_server)) {
     cluster_.kill_server(draw(plan_.servers));
-    ++ledger_.counts.kills;
+    ledger_.counts.fault("server killed");
   }
   if (chance(plan_.kill_client)) {
     const std::size_t index = draw(plan_.clients);
@@ -71,7 +102,7 @@ void Schedule::kill_something() {
       retired_.push_back(std::move(engines_[index]));
     }
     cluster_.kill_client(index);
-    ++ledger_.counts.kills;
+    ledger_.counts.fault("client killed");
   }
   // What is down comes back after a while, in any order.
   for (std::size_t i = 0; i < plan_.servers; ++i) {
@@ -90,28 +121,45 @@ void Schedule::cut_something() {
   const std::string some[] = {server, node, client};
   if (chance(plan_.partition)) {
     const std::size_t first = draw(3);
+    const bool both = draw(2) == 0;
     network.partition_one_way(some[first], some[(first + 1) % 3], true);
-    if (draw(2) == 0) network.partition_one_way(some[(first + 1) % 3], some[first], true);
+    if (both) network.partition_one_way(some[(first + 1) % 3], some[first], true);
+    ledger_.counts.fault(both ? "partition" : "partition one way");
   }
-  if (chance(plan_.pause)) network.pause(some[draw(3)]);
+  if (chance(plan_.pause)) {
+    constexpr std::string_view kPaused[] = {"server paused", "node paused", "client paused"};
+    const std::size_t which = draw(3);
+    network.pause(some[which]);
+    ledger_.counts.fault(kPaused[which]);
+  }
+  if (chance(plan_.slow)) {
+    network.slow_down(some[draw(3)], kSlow);
+    ledger_.counts.fault("process slowed");
+  }
   if (draw(2) == 0) network.heal_partitions();
   for (const std::string& process : some) {
     if (draw(2) == 0) network.resume(process);
+    if (plan_.slow > 0 && draw(2) == 0) network.slow_down(process, {});
   }
 }
 
 /// Coordination fails for one server, or for all.
 void Schedule::cut_coordination() {
   SimCoordinator& coordinator = cluster_.coordinator();
-  if (chance(plan_.no_quorum)) coordinator.quorum = false;
+  if (chance(plan_.no_quorum)) {
+    coordinator.quorum = false;
+    ledger_.counts.fault("coordination without quorum");
+  }
   if (!coordinator.quorum && draw(2) == 0) coordinator.quorum = true;
   for (std::size_t i = 0; i < plan_.servers; ++i) {
     ServerLife* const server = cluster_.server(i);
     if (server == nullptr) continue;
-    if (chance(plan_.cut_coordination))
+    if (chance(plan_.cut_coordination)) {
       server->coordination.cut_off(true);
-    else if (draw(3) == 0)
+      ledger_.counts.fault("server cut off from coordination");
+    } else if (draw(3) == 0) {
       server->coordination.cut_off(false);
+    }
   }
 }
 
@@ -142,14 +190,39 @@ bool Schedule::pass_until(Done done, Duration at_most, const char* what) {
 
 void Schedule::check_event() {
   if (cluster_.leaders() > 1) ledger_.violation("S3: two servers lead the shard");
-  if (const Shard* const shard = cluster_.leader()) {
+  const Shard* const shard = cluster_.leader();
+  const std::uint64_t state = shard == nullptr ? 0 : fingerprint(*shard);
+  const bool looked = std::exchange(last_state_, state) == state;
+  // The same as after the event before, as far as numbers tell: all of it is looked at less often.
+  if (shard != nullptr && (!looked || cluster_.network().stats().events % 16 == 0)) {
     if (const std::string broken = shard->check_invariants(); !broken.empty()) {
       ledger_.violation("shard: " + broken);
     }
     check_slots(*shard);
     note_epoch(shard->epoch());
   }
-  if (cluster_.network().stats().events % 64 == 0) ledger_.check_watched();
+  if (cluster_.network().stats().events % 256 == 0) ledger_.check_watched();
+}
+
+/// Another one whenever the shard or a slot of a living node has changed.
+std::uint64_t Schedule::fingerprint(const Shard& shard) {
+  std::uint64_t sum = shard.epoch().value;
+  const auto add = [&sum](std::uint64_t number) { sum = sum * 0x9e3779b97f4a7c15u + number; };
+  const ShardTotals& totals = shard.totals();
+  const CatalogCounts& counts = shard.catalog().counts();
+  for (const std::uint64_t number :
+       {totals.lookups, totals.published, totals.duplicates, totals.evicted, totals.corrupt,
+        totals.cleared, totals.sessions_expired, totals.nodes_lost}) {
+    add(number);
+  }
+  add(counts.blocks), add(counts.replicas), add(counts.pinned_blocks), add(counts.bytes);
+  add(shard.pin_count()), add(shard.sessions().all().size());
+  for (std::size_t i = 0; i < plan_.nodes; ++i) {
+    NodeLife* const node = cluster_.node(i);
+    if (node == nullptr) continue;
+    add(node->arena->generations().load()), add(node->arena->incarnation().value);
+  }
+  return sum;
 }
 
 /// S3: terms follow each other.

@@ -25,6 +25,7 @@ class Schedule {
   [[nodiscard]] const Counts& counts() const noexcept { return ledger_.counts; }
 
  private:
+  void count_faults();
   void draw_faults();
   void kill_something();
   void cut_something();
@@ -35,6 +36,7 @@ class Schedule {
   template <class Done>
   bool pass_until(Done done, Duration at_most, const char* what);
   void check_event();
+  [[nodiscard]] std::uint64_t fingerprint(const Shard& shard);
   void note_epoch(Epoch epoch);
   void check_slots(const Shard& shard);
   void check_quiet();
@@ -48,6 +50,7 @@ class Schedule {
   Plan plan_;
   Ledger ledger_;
   Epoch last_epoch_;
+  std::uint64_t last_state_ = 0;
   Cluster cluster_;
   std::vector<std::shared_ptr<Engine>> engines_;  ///< by client
   std::vector<std::shared_ptr<Engine>> retired_;  ///< of lives that ended; kept until the end

@@ -1,0 +1,102 @@
+#include "tests/sim/plans.h"
+
+namespace membrain::sim {
+
+namespace {
+
+Plan sound(std::uint64_t) {
+  Plan plan;
+  plan.arena_bytes = 64 * 1024;
+  return plan;
+}
+
+Plan lossy(std::uint64_t seed) {
+  Plan plan;
+  plan.faults.loss = 0.01 * static_cast<double>(seed % 8);
+  plan.faults.duplicate = 0.05;
+  plan.faults.reorder = 0.1;
+  plan.faults.reset = 0.002;
+  plan.clear = 0.01;
+  return plan;
+}
+
+Plan dying(std::uint64_t) {
+  Plan plan;
+  plan.kill_node = 0.08;
+  plan.kill_server = 0.05;
+  plan.kill_client = 0.08;
+  return plan;
+}
+
+Plan parted(std::uint64_t) {
+  Plan plan;
+  plan.partition = 0.15;
+  plan.pause = 0.1;
+  plan.slow = 0.1;
+  return plan;
+}
+
+Plan leaders(std::uint64_t seed) {
+  Plan plan;
+  plan.servers = 2 + seed % 2;
+  plan.kill_server = 0.12;
+  plan.pause = 0.1;
+  plan.partition = 0.05;
+  plan.cut_coordination = 0.1;
+  plan.no_quorum = 0.05;
+  plan.lost_coordination = 0.05;
+  plan.clear = 0.02;
+  return plan;
+}
+
+Plan everything(std::uint64_t seed) {
+  Plan plan;
+  plan.servers = 1 + seed % 3;
+  plan.nodes = 1 + seed % 3;
+  plan.clients = 2 + seed % 4;
+  plan.arena_bytes = (48 + 16 * (seed % 8)) * 1024;
+  plan.faults.loss = 0.01;
+  plan.faults.duplicate = 0.02;
+  plan.faults.reorder = 0.05;
+  plan.faults.reset = 0.002;
+  plan.faults.bit_flip = 0.01;
+  plan.kill_node = 0.05;
+  plan.kill_server = 0.03;
+  plan.kill_client = 0.05;
+  plan.partition = 0.08;
+  plan.pause = 0.05;
+  plan.slow = 0.05;
+  plan.cut_coordination = 0.04;
+  plan.no_quorum = 0.02;
+  plan.lost_coordination = 0.02;
+  plan.clear = 0.01;
+  return plan;
+}
+
+constexpr PlanKind kKinds[] = {{"sound", sound},     {"lossy", lossy},
+                               {"dying", dying},     {"parted", parted},
+                               {"leaders", leaders}, {"everything", everything}};
+
+}  // namespace
+
+std::span<const PlanKind> plan_kinds() {
+  return kKinds;
+}
+
+const PlanKind* plan_kind(std::string_view name) {
+  for (const PlanKind& kind : kKinds) {
+    if (kind.name == name) return &kind;
+  }
+  return nullptr;
+}
+
+Plan plan_of(const PlanKind& kind, std::uint64_t seed) {
+  Plan plan = kind.make(seed);
+  plan.seed = seed;
+  plan.windows = seed % 2 == 1;
+  // Without checksums the seals alone stand between a reader and another block's bytes.
+  plan.verify = plan.faults.bit_flip != 0 || seed % 4 != 1;
+  return plan;
+}
+
+}  // namespace membrain::sim
