@@ -1,4 +1,5 @@
-"""Adds up what tools/test.sh ran: prints every failure and what each skip lacks, then one line.
+"""Adds up what tools/test.sh ran: prints the end of what each failed test said, what each skip
+lacks and every failure, then one line.
 
 usage: summarize.py FOLDER   (with *.xml from `ctest --output-junit` and *.step files)
 The status is 0 only if something passed and nothing failed.
@@ -21,11 +22,14 @@ SKIP_REASONS = (
     re.compile(r"^SKIPPED \[\d+\] \S+:\d+: (?P<reason>.*)$", re.MULTILINE),
 )
 
+LAST_LINES, LINE_LENGTH = 40, 240  # of a failed test's output
+
 
 @dataclass
 class Tally:
     passed: int = 0
     failed: list[str] = field(default_factory=list)
+    said: dict[str, list[str]] = field(default_factory=dict)  # by failed tests
     skipped: Counter[str] = field(default_factory=Counter)
 
     def add_step(self, path: Path) -> None:
@@ -54,6 +58,8 @@ class Tally:
             self.skipped[f"{preset}: {reason}"] += 1
         else:  # a test whose program is missing is "notrun" too: that is a failure
             self.failed.append(name)
+            said = (case.findtext("system-out") or "").splitlines()
+            self.said[name] = [line[:LINE_LENGTH] for line in said[-LAST_LINES:]]
 
 
 def skip_reason(case: ElementTree.Element) -> str:
@@ -79,6 +85,8 @@ def main(arguments: list[str]) -> int:
             built = preset != path.stem and path.read_text(encoding="utf-8").startswith("passed")
             if built and not path.with_name(f"{preset}.xml").exists():
                 tally.failed.append(f"{preset}: the tests did not run")
+    for name, lines in tally.said.items():
+        print(f"---- {name} ended with", *lines, sep="\n")
     for reason, count in sorted(tally.skipped.items()):
         print(f"skipped {count:4}  {reason}")
     for name in tally.failed:

@@ -62,6 +62,14 @@ class Summarize(unittest.TestCase):
         self.assertIn("failed        dev: A.C", lines)
         self.assertIn("failed        tidy", lines)
 
+    def test_a_failure_says_how_it_ended(self) -> None:
+        output = "begin\n" * 99 + "1 is not 2"
+        said = FAILED.replace("</t", f"<system-out>{output}</system-out></t")
+        _, lines = self.summary({"dev.xml": PASSED + said})
+        self.assertEqual(lines[0], "---- dev: A.C ended with")
+        self.assertIn("1 is not 2", lines)
+        self.assertEqual(lines.count("begin"), summarize.LAST_LINES - 1)
+
     def test_a_skip_says_what_is_missing(self) -> None:
         for skipped in (SKIPPED, UNITTEST_SKIPPED):
             status, lines = self.summary({"dev.xml": PASSED + skipped})

@@ -100,8 +100,8 @@ prove() {
   "${runner[@]}" ctest --test-dir "build/$preset" -L "$pattern" "${left_out[@]}" -j "$jobs" \
     --output-on-failure --no-tests=error --output-junit "$PWD/$results/$preset.xml" \
     >"$results/$preset.log" 2>&1 || true
-  # What passed is counted, not shown.
-  grep -vE '^ *(Start +[0-9]+:|[0-9]+/[0-9]+ Test +#.* Passed +[0-9.]+ sec$)' \
+  # What passed is counted, and what was skipped is summed up at the end: neither is shown.
+  grep -vE '^ *(Start +[0-9]+:|[0-9]+/[0-9]+ Test +#.*( Passed|\*\*\*Skipped) +[0-9.]+ sec$)' \
     "$results/$preset.log" || true
 }
 

@@ -12,13 +12,17 @@ from contract.engine import Engine, Shape
 from test_contract import HYBRID, PROMPT, SHAPES
 
 
+# Where a test asks what is found, no pause of the machine may be long enough to make it a miss.
+PATIENT = {"lookup_timeout": 60.0, "load_timeout": 60.0}
+
+
 class House:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.engines: list[Engine] = []
 
     def engine(self, shape: Shape = SHAPES["one rank"], **extra: Any) -> Engine:
-        made = Engine("engine", shape, server=self.server.address, **extra)
+        made = Engine("engine", shape, server=self.server.address, **{**PATIENT, **extra})
         self.engines.append(made)
         return made
 
@@ -108,7 +112,7 @@ def test_a_server_that_dies_means_misses_and_is_used_again() -> None:
 
 def test_an_engine_may_start_first() -> None:
     address = own_address()
-    engine = Engine("early", SHAPES["one rank"], server=address)
+    engine = Engine("early", SHAPES["one rank"], server=address, **PATIENT)
     assert serve(engine, "a") == 0
     server = Server(listen=address)
     wait_until_open(engine)
