@@ -39,6 +39,8 @@ enum class Type : std::uint8_t {
   node_list = 19,
   probe_parts = 20,
   probed_parts = 21,
+  shards = 22,
+  shard_list = 23,
 
   fetch = 32,
   data = 33,

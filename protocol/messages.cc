@@ -319,10 +319,10 @@ void RegisterNode::decode(Reader& in) {
 }
 
 void Accepted::encode(Writer& out) const {
-  out.put(epoch), out.put(grant_key), out.put(ttl_ms);
+  out.put(epoch), out.put(grant_key), out.put(ttl_ms), out.put(map_version);
 }
 void Accepted::decode(Reader& in) {
-  in.get(epoch), in.get(grant_key), in.get(ttl_ms);
+  in.get(epoch), in.get(grant_key), in.get(ttl_ms), in.get(map_version);
 }
 
 void SlotEntry::encode(Writer& out) const {

@@ -516,9 +516,10 @@ struct RegisterNode {
 
 struct Accepted {
   static constexpr Type kType = Type::accepted;
-  Epoch epoch;               ///< the node refuses lower ones from now on
-  Digest grant_key{};        ///< checks SessionProof
-  std::uint32_t ttl_ms = 0;  ///< a node that is silent for longer leaves all answers
+  Epoch epoch;                    ///< the node refuses lower ones from now on
+  Digest grant_key{};             ///< checks SessionProof
+  std::uint32_t ttl_ms = 0;       ///< a node that is silent for longer leaves all answers
+  std::uint32_t map_version = 0;  ///< of the ranges by which this shard answers
   void encode(Writer& out) const;
   void decode(Reader& in);
 };

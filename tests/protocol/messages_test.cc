@@ -5,6 +5,7 @@
 #include <random>
 
 #include "protocol/group_messages.h"
+#include "protocol/shard_messages.h"
 
 namespace membrain::wire {
 namespace {
@@ -176,7 +177,7 @@ RegisterNode sample() {
 }
 template <>
 Accepted sample() {
-  return {Epoch{1}, Digest{}, 3};
+  return {Epoch{1}, Digest{}, 3, 4};
 }
 template <>
 Publish sample() {
@@ -213,6 +214,11 @@ Corrupt sample() {
 template <>
 NodeHeartbeat sample() {
   return {NodeId{1}, Incarnation{2}, 3};
+}
+
+template <>
+ShardList sample() {
+  return {3, {{ShardId{0}, 0, "leader"}, {ShardId{7}, UINT64_MAX / 2, ""}}};
 }
 
 template <>
@@ -261,8 +267,8 @@ using All =
                      StatsReply, NodeList, Fetch, Data, CancelFetch, Store, Stored, ReserveSlots,
                      ReservedSlots, SealSlots, GiveBackSlots, OpenWindow, WindowOpened, Suspect,
                      RegisterNode, Accepted, Publish, Published, NeedSlots, FreeSlots, Freed,
-                     Report, Reported, Corrupt, NodeHeartbeat, GroupHello, GroupOffer, GroupBlocks,
-                     GroupDone, GroupPropose, GroupAnswer, GroupGo>;
+                     Report, Reported, Corrupt, NodeHeartbeat, ShardList, GroupHello, GroupOffer,
+                     GroupBlocks, GroupDone, GroupPropose, GroupAnswer, GroupGo>;
 TYPED_TEST_SUITE(EveryMessage, All);
 
 TYPED_TEST(EveryMessage, EncodesToTheSameBytesAfterDecoding) {
