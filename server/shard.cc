@@ -12,7 +12,6 @@ namespace membrain {
 
 namespace {
 
-constexpr std::uint32_t kMapVersion = 1;  ///< one shard holds every key
 constexpr std::size_t kNodeListBytes = 192UL * 1024;
 
 std::uint32_t milliseconds_of(Duration time) noexcept {
@@ -71,7 +70,7 @@ Result<wire::Welcome> Shard::welcome(SessionId session, TimePoint now) {
   wire::Welcome welcome;
   welcome.proof = proof(session, LookupId{}, 0);
   welcome.ttl_ms = milliseconds_of(params_.session_ttl);
-  welcome.map_version = kMapVersion;
+  welcome.map_version = params_.term.map_version;
   welcome.max_keys = wire::kMaxKeys;
   return welcome;
 }
@@ -114,7 +113,7 @@ Result<wire::Alive> Shard::heartbeat(SessionId id, TimePoint now) {
   Session* session = heard(id, now);
   if (session == nullptr) return fail(Errc::denied, "this session is over");
   finish_asserting(*session);
-  return wire::Alive{kMapVersion};
+  return wire::Alive{params_.term.map_version};
 }
 
 Result<wire::NodeList> Shard::list_nodes(SessionId id, TimePoint now) {

@@ -1,8 +1,10 @@
 // Shard: what exists, who pins it, and what goes. Decides everything, does no I/O.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -143,6 +145,11 @@ class Shard {
   };
   enum class Source : std::uint8_t { publication, report };
 
+  /// Whoever asks goes by a map that is over, or not known here yet.
+  static constexpr Error kElsewhere{Errc::stale, 0, "another shard has this key"};
+  template <class Items, class Key>
+  [[nodiscard]] bool has_all(const Items& items, Key key) const;
+
   Session* heard(SessionId session, TimePoint now);
   /// A namespace that somebody of the session's tenant has opened.
   [[nodiscard]] Result<SpaceIndex> space_of(const Session& session, NamespaceId id) const;
@@ -201,6 +208,13 @@ class Shard {
   Ref sweep_next_ = 0;
   std::vector<BlockName> names_;  ///< of one section, kept for its memory
 };
+
+template <class Items, class Key>
+bool Shard::has_all(const Items& items, Key key) const {
+  const KeyRange range = params_.term.range;
+  return std::ranges::all_of(
+      items, [&](const BlockKey& one) { return range.has(one); }, key);
+}
 
 template <class Visit>
 void Shard::for_each_pinned(Visit visit) const {

@@ -69,6 +69,7 @@ Result<> Shard::check_section(const Session& session, const wire::LookupSection&
   if (section.rule == LookupRule::window && section.window_blocks == 0) {
     return fail(Errc::invalid_argument, "a window has at least one block");
   }
+  if (!has_all(section.keys, std::identity{})) return fail(kElsewhere);
   return {};
 }
 

@@ -9,6 +9,14 @@ namespace membrain {
 
 using wire::ItemStatus;
 
+namespace {
+
+const BlockKey& key_of(const wire::SlotEntry& item) noexcept {
+  return item.meta.key;
+}
+
+}  // namespace
+
 Result<NodeIndex> Shard::heard(NodeId id, Incarnation incarnation, TimePoint now) {
   const NodeIndex node = nodes_.find(id);
   if (node == Nodes::kNoNode || !nodes_[node].is(incarnation)) {
@@ -24,6 +32,7 @@ wire::Accepted Shard::accepted() const noexcept {
   accepted.grant_key = params_.grant_key;
   accepted.ttl_ms = static_cast<std::uint32_t>(
       std::chrono::duration_cast<std::chrono::milliseconds>(params_.node_ttl).count());
+  accepted.map_version = params_.term.map_version;
   return accepted;
 }
 
@@ -83,6 +92,7 @@ void Shard::drop_node(NodeIndex node) {
 Result<wire::Published> Shard::publish(const wire::Publish& request, TimePoint now) {
   const Result<NodeIndex> node = heard(request.node, request.incarnation, now);
   if (!node) return fail(node.error());
+  if (!has_all(request.items, key_of)) return fail(kElsewhere);
   wire::Published published;
   published.statuses.reserve(request.items.size());
   for (const wire::SlotEntry& item : request.items) {
@@ -94,6 +104,7 @@ Result<wire::Published> Shard::publish(const wire::Publish& request, TimePoint n
 Result<wire::Reported> Shard::report(const wire::Report& request, TimePoint now) {
   const Result<NodeIndex> index = heard(request.node, request.incarnation, now);
   if (!index) return fail(index.error());
+  if (!has_all(request.items, key_of)) return fail(kElsewhere);
   Node& node = nodes_[*index];
   if (request.portion > node.next_portion) {
     return fail(Errc::invalid_argument, "a portion of the report was left out");

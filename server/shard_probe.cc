@@ -11,6 +11,7 @@ Result<wire::ProbedParts> Shard::probe_parts(const wire::ProbeParts& request, Ti
   if (session == nullptr) return fail(Errc::denied, "this session is over");
   const Result<SpaceIndex> found = space_of(*session, request.space);
   if (!found) return fail(found.error());
+  if (!has_all(request.parts, &wire::PartName::key)) return fail(kElsewhere);
   const SpaceIndex space = *found;
   wire::ProbedParts answer;
   answer.bitmap.assign((request.parts.size() + 7) / 8, 0);

@@ -103,6 +103,7 @@ void ShardService::on_message(PeerId peer, std::span<const std::byte> bytes, Pay
   if (stopping_) return;
   const Result<wire::Frame> frame = wire::read_frame(bytes);
   if (!frame) return expel(peer, frame.error());
+  if (frame->header.type == Type::shards) return tell_shards(peer, *frame);
   if (const Result<> fine = admit(peer, *frame); !fine) return refuse(peer, *frame, fine.error());
   dispatch(peer, *frame);
   if (shard_ != nullptr) send_untold_frees();
@@ -110,6 +111,12 @@ void ShardService::on_message(PeerId peer, std::span<const std::byte> bytes, Pay
 
 void ShardService::on_lost(PeerId peer, const Error&) {
   forget(peer);
+}
+
+/// Answered whoever leads: where else would one ask?
+void ShardService::tell_shards(PeerId peer, const wire::Frame& frame) {
+  if (config_.directory != nullptr) return send(peer, frame, *config_.directory->list());
+  send(peer, frame, wire::ShardList{1, {{config_.shard, 0, leads() ? address_ : leader_}}});
 }
 
 /// Whether a frame is for this shard, in its present term.
@@ -408,10 +415,12 @@ Task<> ShardService::close(PeerId peer) {
 ShardStatus ShardService::status() const {
   const TimePoint now = fabric_.loop().clock().now();
   ShardStatus status;
+  status.shard = config_.shard;
   status.address = address_;
   status.leader = shard_ == nullptr ? leader_ : address_;
   if (shard_ == nullptr) return status;
   const ShardParams& params = shard_->params();
+  status.range = params.term.range;
   status.epoch = shard_->epoch().value;
   status.uptime = std::chrono::duration_cast<std::chrono::milliseconds>(now - params.start);
   status.grace = shard_->in_grace(now);

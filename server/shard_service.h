@@ -17,6 +17,7 @@
 #include "protocol/frame.h"
 #include "protocol/messages.h"
 #include "server/shard.h"
+#include "server/shard_directory.h"
 #include "server/shard_status.h"
 #include "server/term.h"
 #include "transport/fabric.h"
@@ -34,6 +35,8 @@ struct ShardConfig {
   std::size_t expected_blocks = 1 << 20;  ///< sizes the catalog's index; more is fine
   ShardId shard{0};
   SessionLimits limits;
+  /// what is answered when somebody asks for the shards; null: that this one has everything
+  std::shared_ptr<const ShardDirectory> directory;
 };
 
 /// Serves one shard on a fabric. Every frame is hostile until it is decoded, every request until
@@ -97,6 +100,7 @@ class ShardService final : public Receiver {
   void send(PeerId peer, const wire::Frame& to, const Message& message);
   void refuse(PeerId peer, const wire::Frame& to, const Error& why);
 
+  void tell_shards(PeerId peer, const wire::Frame& frame);
   Result<wire::Welcome> hello(PeerId peer, const wire::Hello& hello);
   void clear(PeerId peer, const wire::Frame& frame);
   Task<> begin_era(PeerId peer, wire::Header header, NamespaceId space, Era era);

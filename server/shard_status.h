@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "protocol/messages.h"
+#include "protocol/shard_map.h"
 
 namespace membrain {
 
@@ -27,6 +28,8 @@ struct SessionStatus {
 struct ShardStatus {
   static constexpr std::size_t kMaxNamed = 256;  ///< namespaces, sessions
 
+  ShardId shard{};
+  KeyRange range;           ///< while it leads
   std::uint64_t epoch = 0;  ///< 0: it does not lead
   std::string address;      ///< of first contact
   std::string leader;       ///< of who leads, as far as it is known

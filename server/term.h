@@ -1,11 +1,13 @@
 // A shard leader's term: what it begins with, and what it rests on.
 #pragma once
 
+#include <cstdint>
 #include <unordered_map>
 
 #include "base/clock.h"
 #include "base/ids.h"
 #include "membrain/result.h"
+#include "protocol/shard_map.h"
 #include "transport/task.h"
 
 namespace membrain {
@@ -13,9 +15,11 @@ namespace membrain {
 using Eras = std::unordered_map<NamespaceId, Era>;
 
 struct Term {
-  Epoch epoch;        ///< later than any before
-  bool first = true;  ///< nobody has led this shard before
-  Eras eras;          ///< of namespaces that were cleared; 1 for all others
+  Epoch epoch;                    ///< later than any before
+  bool first = true;              ///< nobody has led this shard before
+  Eras eras;                      ///< of namespaces that were cleared; 1 for all others
+  KeyRange range;                 ///< which keys are this shard's, for as long as the term lasts
+  std::uint32_t map_version = 1;  ///< of the map that says so
 };
 
 /// Threads  The shard's loop.
@@ -35,7 +39,7 @@ class LoneTenure final : public Tenure {
  public:
   [[nodiscard]] Term next_term() {
     ++epoch_.value;
-    return {epoch_, epoch_.value == 1, eras_};
+    return {epoch_, epoch_.value == 1, eras_, {}, 1};
   }
   [[nodiscard]] bool holds(TimePoint) const noexcept override { return true; }
   Task<Result<>> set_era(Epoch, NamespaceId space, Era era) override {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <future>
+#include <optional>
 #include <utility>
 
 #include "base/clock.h"
@@ -59,18 +60,20 @@ Outcome<std::unique_ptr<RunningServer>> RunningServer::start(const ServerOptions
       alone ? lone_coordination(options, loop) : connect_etcd(options.etcd, loop);
   if (!coordination) return tl::unexpected(coordination.error());
   server->coordination_ = std::move(*coordination);
-  for (std::unique_ptr<Fabric>* fabric : {&server->fabric_, &server->watch_fabric_}) {
-    if (fabric == &server->watch_fabric_ && alone) continue;
+  if (!alone) {
     Result<std::unique_ptr<Fabric>> made =
         make_ucx_fabric(context, loop, {options.secret, "server"});
     if (!made) return complain("UCX cannot be used: {}", in_words(made.error()));
-    *fabric = std::move(*made);
+    server->watch_fabric_ = std::move(*made);
   }
+  const ShardAddresses addresses{options.listen, options.etcd.advertise,
+                                 static_cast<std::uint16_t>(options.shard_ports)};
+  server->threads_ = std::make_unique<ShardThreads>(std::move(context), options.secret, addresses);
   if (Outcome<> joined = server->join(options); !joined) return tl::unexpected(joined.error());
   if (options.no_admin) return server;
   Outcome<std::unique_ptr<AdminHttp>> admin =
       AdminHttp::start(options.admin, [raw = server.get()]() -> Outcome<std::string> {
-        const Outcome<ShardStatus> status = raw->status();
+        const Outcome<std::vector<ShardStatus>> status = raw->status();
         if (!status) return tl::unexpected(status.error());
         return to_json(*status);
       });
@@ -88,11 +91,13 @@ Outcome<> RunningServer::join(const ServerOptions& options) {
   member.lease = options.etcd.lease;
   member.seed = random_u64();
   membership_ = std::make_unique<Membership>(control_.loop(), *coordination_, member);
+  if (watch_fabric_) watch_ = std::make_unique<LeaderWatch>(*watch_fabric_, *membership_);
   ShardConfig config;
   config.secret = options.secret;
-  config.expected_blocks = options.expected_blocks;
-  shard_ = std::make_unique<LedShard>(*fabric_, watch_fabric_.get(), *membership_, config);
-  if (const Result<> listens = shard_->listen(options.listen); !listens) {
+  config.expected_blocks = options.expected_blocks / options.shards;
+  shards_ =
+      std::make_unique<ServerShards>(*membership_, watch_.get(), *threads_, config, options.shards);
+  if (const Result<> listens = shards_->listen(); !listens) {
     return complain("cannot listen on {}: {}; stop who has that port, or take another --listen",
                     options.listen, in_words(listens.error()));
   }
@@ -109,11 +114,11 @@ Outcome<> RunningServer::join(const ServerOptions& options) {
   return {};
 }
 
-/// Until it is known who leads.
+/// Until it is known who leads each shard.
 Task<> RunningServer::enter(TimePoint deadline) {
   membership_->start(address());
-  shard_->start();
-  while (!shard_->settled() && control_.loop().now() < deadline) {
+  shards_->start();
+  while (!shards_->settled() && control_.loop().now() < deadline) {
     const TimePoint soon = control_.loop().now() + std::chrono::milliseconds(1);
     co_await control_.loop().sleep_until(soon);
   }
@@ -121,29 +126,51 @@ Task<> RunningServer::enter(TimePoint deadline) {
 
 RunningServer::~RunningServer() {
   admin_.reset();
-  if (!running_) return;
-  control_.run(stop());
-  control_.stop();
+  if (running_) {
+    control_.run(stop());
+    control_.stop();
+  }
+  if (threads_) threads_->stop();
+  shards_.reset();
 }
 
 Task<> RunningServer::stop() {
-  Task<> shard = shard_->stop();
-  co_await shard;
+  Task<> shards = shards_->stop();
+  co_await shards;
+  if (watch_) {
+    Task<> watch = watch_->stop();
+    co_await watch;
+  }
   Task<> member = membership_->stop();
   co_await member;
   Task<> rest = coordination_->stop();
   co_await rest;
 }
 
-Outcome<ShardStatus> RunningServer::status() {
-  const auto promise = std::make_shared<std::promise<ShardStatus>>();
-  std::future<ShardStatus> status = promise->get_future();
-  const Result<> posted = control_.loop().inbox().post(
-      [shard = shard_.get(), promise] { promise->set_value(shard->service().status()); });
-  if (!posted || status.wait_for(kStatusPatience) != std::future_status::ready) {
-    return complain("the server's loop does not answer");
+namespace {
+
+/// What `ask` yields on the loop; nothing if that does not answer in time.
+template <class Ask>
+auto on_loop(Loop& loop, Ask ask) -> std::optional<decltype(ask())> {
+  const auto promise = std::make_shared<std::promise<decltype(ask())>>();
+  auto answer = promise->get_future();
+  const Result<> posted = loop.inbox().post([promise, ask] { promise->set_value(ask()); });
+  if (!posted || answer.wait_for(kStatusPatience) != std::future_status::ready) return std::nullopt;
+  return answer.get();
+}
+
+}  // namespace
+
+Outcome<std::vector<ShardStatus>> RunningServer::status() {
+  const auto shards = on_loop(control_.loop(), [this] { return shards_->shards(); });
+  if (!shards) return complain("the server's loop does not answer");
+  std::vector<ShardStatus> all;
+  for (const LedShard* const shard : *shards) {
+    auto status = on_loop(shard->service_loop(), [shard] { return shard->service().status(); });
+    if (!status) return complain("the loop of shard {} does not answer", shard->shard().value);
+    all.push_back(std::move(*status));
   }
-  return status.get();
+  return all;
 }
 
 }  // namespace membrain

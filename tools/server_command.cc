@@ -69,6 +69,15 @@ Exit run_server(Program& program, ServerCommand options) {
     complain_aloud("server", "--with-node must be more than 0, for example 4GiB");
     return Exit::usage;
   }
+  if (options.server.shards == 0 || options.server.shards > wire::kMaxShards) {
+    complain_aloud("server", fmt::format("--shards must be 1 to {}", wire::kMaxShards));
+    return Exit::usage;
+  }
+  if (options.server.shard_ports + wire::kMaxShards > UINT16_MAX) {
+    complain_aloud("server",
+                   fmt::format("--shard-ports must be below {}", UINT16_MAX - wire::kMaxShards));
+    return Exit::usage;
+  }
   if (options.server.state_dir.empty()) options.server.state_dir = default_state_dir();
   warn_of_machine();
   UcxContextConfig ucx;
@@ -108,6 +117,11 @@ Command server_command(Program& program) {
       .text("state-dir", server.state_dir, "DIR", "Where epoch and eras are kept")
       .standard("$XDG_STATE_HOME/membrain")
       .toggle("temporary", server.temporary, "Keep nothing on disk, leave no arena behind")
+      .count("shards", server.shards,
+             "Into how many shards a cluster's first server divides the keys: a thread each")
+      .count("shard-ports", server.shard_ports,
+             "Where the second shard listens; the third has the port behind it, and so on")
+      .standard("any free ports")
       .count("expected-blocks", server.expected_blocks, "Make room for so many blocks at once")
       .toggle("until-eof", options->until_eof, "Stop when standard input ends")
       .hide_option();

@@ -11,22 +11,11 @@
 #include "cache/client/part_probe.h"
 #include "cache/client/slot_return.h"
 #include "cache/client/store.h"
+#include "transport/deliver.h"
 
 namespace membrain {
 
 namespace {
-
-/// Posts until there is room in the other loop's inbox. Runs on the loop `here`.
-template <class Job>
-Task<> deliver(Loop& here, Loop& there, Job job) {
-  constexpr Duration kPause = std::chrono::milliseconds(1);
-  Signal again(here.ready());
-  Timer timer(here, [&again] { again.raise(); });
-  while (!there.inbox().post(job)) {
-    timer.arm(here.now() + kPause);
-    co_await again;
-  }
-}
 
 OpenedNamespace opened_from(const wire::NamespaceOpened& opened) noexcept {
   return {opened.id.value, opened.era.value, opened.other_seed};
@@ -153,8 +142,7 @@ void ClientCore::on_nodes(const std::vector<wire::NodeEntry>& nodes) {
 }
 
 void ClientCore::take_released() {
-  for (const LookupId lookup : desk_->take()) session_.pins().release(lookup);
-  session_.pins_released();
+  for (const LookupId lookup : desk_->take()) session_.release(lookup);
 }
 
 Task<Result<OpenedNamespace>> ClientCore::open_namespace(Namespace space) {
@@ -229,12 +217,9 @@ Task<Result<std::vector<std::byte>>> ClientCore::grant(std::shared_ptr<const Mat
   constexpr std::int64_t kLongest = std::numeric_limits<std::uint32_t>::max();
   std::vector<wire::SessionProof> proofs;
   for (const Claim& claim : match->claims) {
-    wire::Grant request;
-    request.session = session_.id();
-    request.lookup = claim.lookup;
-    request.valid_ms =
+    const auto valid_ms =
         static_cast<std::uint32_t>(std::clamp<std::int64_t>(valid.count(), 1, kLongest));
-    Task<Result<wire::Granted>> asked = session_.ask<wire::Granted>(request, deadline);
+    Task<Result<wire::Granted>> asked = session_.grant(claim.lookup, valid_ms, deadline);
     const Result<wire::Granted> granted = co_await asked;
     if (!granted) co_return fail(granted.error());
     proofs.push_back(granted->proof);
@@ -253,11 +238,10 @@ Task<Result<Match>> ClientCore::adopt(std::vector<std::byte> grant) {
 
 Task<Result<OpenedNamespace>> ClientCore::clear(OpenedNamespace space) {
   wire::Clear request;
-  request.session = session_.id();
   request.space = NamespaceId{space.id};
   request.era = Era{space.era};
   const TimePoint deadline = deadline_of(control_.loop(), {});
-  Task<Result<wire::Cleared>> asked = session_.ask<wire::Cleared>(request, deadline);
+  Task<Result<wire::Cleared>> asked = session_.clear(request, deadline);
   const Result<wire::Cleared> cleared = co_await asked;
   if (!cleared) co_return fail(cleared.error());
   space.era = cleared->era.value;
@@ -265,14 +249,7 @@ Task<Result<OpenedNamespace>> ClientCore::clear(OpenedNamespace space) {
 }
 
 Task<Result<std::map<std::string, std::uint64_t>>> ClientCore::server_stats() {
-  const wire::Stats request;
-  const TimePoint deadline = deadline_of(control_.loop(), {});
-  Task<Result<wire::StatsReply>> asked = session_.ask<wire::StatsReply>(request, deadline);
-  const Result<wire::StatsReply> reply = co_await asked;
-  if (!reply) co_return fail(reply.error());
-  std::map<std::string, std::uint64_t> counters;
-  for (const wire::Counter& counter : reply->counters) counters[counter.name] = counter.value;
-  co_return std::move(counters);
+  return session_.stats(deadline_of(control_.loop(), {}));
 }
 
 // ---- data loop
@@ -528,9 +505,7 @@ void ClientCore::ask_parts(wire::ProbeParts request, TimePoint deadline, wire::P
 
 Task<> ClientCore::probe_for_data(wire::ProbeParts request, TimePoint deadline,
                                   wire::ProbedParts& answer, Completion& answered) {
-  request.session = session_.id();
-  Task<Result<wire::ProbedParts>> asked =
-      session_.ask<wire::ProbedParts>(std::move(request), deadline);
+  Task<Result<wire::ProbedParts>> asked = session_.probe_parts(std::move(request), deadline);
   const Result<wire::ProbedParts> probed = co_await asked;
   const auto hand_over = [&answer, &answered, known = probed.value_or(wire::ProbedParts{})] {
     answer = known;

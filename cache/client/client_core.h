@@ -15,6 +15,7 @@
 #include "base/key.h"
 #include "cache/client/background_store.h"
 #include "cache/client/cancel_token.h"
+#include "cache/client/cluster_session.h"
 #include "cache/client/device_share.h"
 #include "cache/client/device_transfer.h"
 #include "cache/client/fetch_list.h"
@@ -24,7 +25,6 @@
 #include "cache/client/node_windows.h"
 #include "cache/client/pin_desk.h"
 #include "cache/client/reserve.h"
-#include "cache/client/session.h"
 #include "cache/client/store_list.h"
 #include "membrain/block.h"
 #include "membrain/client.h"
@@ -41,7 +41,7 @@ namespace membrain {
 /// Threads    The methods under "control loop" run on the control fabric's loop, those under "data
 ///            loop" on the data fabric's; what one side must know of the other travels through the
 ///            inboxes. Both fabrics may share one loop. Checksums are computed on the data loop.
-class ClientCore final : private SessionListener {
+class ClientCore final : private ClusterListener {
  public:
   static constexpr std::uint32_t kMaxTransfers = 65536;  ///< fetches and stores under way
 
@@ -169,7 +169,7 @@ class ClientCore final : private SessionListener {
   const std::shared_ptr<ReservationDesk> reservations_;
 
   // control loop
-  ShardSession session_;
+  ClusterSession session_;
   KeysById keys_;
   MappedNodes mapped_;
   bool started_ = false;

@@ -7,34 +7,36 @@
 
 #include "base/log.h"
 #include "protocol/proofs.h"
+#include "protocol/servers.h"
 
 namespace membrain {
 
 namespace {
 
 /// Clients that start together must not come back together.
-std::uint64_t jitter_seed(const ClientConfig& config) {
+std::uint64_t jitter_seed(const ClientConfig& config, ShardId shard) {
   const std::hash<std::string> hash;
-  return hash(config.label) * 31 + hash(config.tenant);
+  return hash(config.label) * 31 + hash(config.tenant) + shard.value;
 }
 
 }  // namespace
 
-ShardSession::ShardSession(Fabric& control, const ClientConfig& config, SessionListener& listener)
+ShardSession::ShardSession(Fabric& control, const ClientConfig& config, ShardId shard,
+                           KeyRange range, LeaderFinder& leaders, SessionListener& listener)
     : fabric_(control),
       loop_(control.loop()),
       config_(config),
+      shard_(shard),
+      range_(range),
+      leaders_(leaders),
       listener_(listener),
       tenant_key_(membrain::tenant_key(config.secret, config.tenant)),
-      servers_(config.server),
       calls_(control),
-      circuit_(jitter_seed(config),
-               servers_.count() > 1 ? Circuit::kLongestOfSeveral : Circuit::kLongestDelay),
+      circuit_(jitter_seed(config, shard),
+               leaders.several() ? Circuit::kLongestOfSeveral : Circuit::kLongestDelay),
       keep_signal_(loop_.ready()),
       unpin_signal_(loop_.ready()),
-      stop_signal_(loop_.ready()) {
-  fabric_.set_receiver(*this);
-}
+      stop_signal_(loop_.ready()) {}
 
 ShardSession::~ShardSession() {
   check(running_ == 0, "a ShardSession was destroyed before it was stopped");
@@ -42,6 +44,7 @@ ShardSession::~ShardSession() {
 
 wire::Header ShardSession::header() const noexcept {
   wire::Header head;
+  head.shard = shard_;
   head.epoch = proof_.epoch;
   return head;
 }
@@ -52,13 +55,12 @@ Duration ShardSession::beat_every() const noexcept {
 
 // ---- connecting
 
-Task<Result<>> ShardSession::start() {
-  const TimePoint deadline = loop_.now() + config_.connect_timeout;
+Task<Result<>> ShardSession::start(TimePoint deadline) {
   Result<> outcome;
   while (true) {
     Task<Result<>> connected = connect(deadline);
     outcome = co_await connected;
-    const bool elected_soon = !outcome && servers_.count() > 1 &&
+    const bool elected_soon = !outcome && leaders_.several() &&
                               outcome.error().code != Errc::denied &&
                               loop_.now() + Circuit::kLongestOfSeveral < deadline;
     if (!elected_soon) break;
@@ -68,30 +70,47 @@ Task<Result<>> ShardSession::start() {
   if (!outcome && outcome.error().code == Errc::timed_out) {
     co_return fail(Errc::unavailable, "no server answers there");
   }
-  if (!outcome) co_return outcome;
-  running_ += 2;
-  loop_.spawn(keep());
-  loop_.spawn(unpin());
-  co_return Result<>{};
-}
-
-/// To whoever leads: each server is tried once.
-Task<Result<>> ShardSession::connect(TimePoint deadline) {
-  Result<> outcome;
-  for (std::size_t tried = 0; tried < servers_.count(); ++tried) {
-    const TimePoint now = loop_.now();
-    if (stopping_ || (tried > 0 && now >= deadline)) break;
-    Task<Result<>> connected = connect_to(servers_.current(), servers_.patience(now, deadline));
-    outcome = co_await connected;
-    if (outcome || outcome.error().code == Errc::denied) break;
-    servers_.next();
-  }
   co_return outcome;
 }
 
+void ShardSession::keep() {
+  running_ += 2;
+  loop_.spawn(live());
+  loop_.spawn(unpin());
+}
+
+void ShardSession::inherit(const ShardSession& from) {
+  opened_ = from.opened_;
+  nodes_ = from.nodes_;
+  lives_ = from.lives_;
+  for (const LookupId lookup : from.pins_.held()) pins_.hold(lookup, *from.pins_.find(lookup));
+}
+
+/// To whoever led last, then to whoever leads.
+Task<Result<>> ShardSession::connect(TimePoint deadline) {
+  const TimePoint now = loop_.now();
+  Address known = leaders_.known_leader(shard_);
+  if (!known.empty()) {
+    const TimePoint patience =
+        leaders_.several() ? std::min(deadline, now + Servers::kPatience) : deadline;
+    Task<Result<>> connected = connect_to(std::move(known), patience);
+    const Result<> outcome = co_await connected;
+    if (outcome || outcome.error().code == Errc::denied || stopping_) co_return outcome;
+    if (loop_.now() >= deadline) co_return outcome;
+  }
+  Task<Result<Address>> finding = leaders_.find_leader(shard_, deadline);
+  Result<Address> leader = co_await finding;
+  if (!leader) co_return fail(leader.error());
+  Task<Result<>> connected = connect_to(std::move(*leader), deadline);
+  co_return co_await connected;
+}
+
 Task<Result<>> ShardSession::connect_to(Address server, TimePoint deadline) {
-  Task<Result<PeerId>> connecting = fabric_.connect(std::move(server), deadline);
-  const Result<PeerId> peer = co_await connecting;
+  Result<PeerId> peer = leaders_.take_connection(server);
+  if (!*peer) {
+    Task<Result<PeerId>> connecting = fabric_.connect(std::move(server), deadline);
+    peer = co_await connecting;
+  }
   if (!peer) co_return fail(peer.error());
   if (stopping_) {
     const PeerId unused = *peer;
@@ -111,7 +130,7 @@ Task<Result<>> ShardSession::connect_to(Address server, TimePoint deadline) {
   }
   if (!peer_) co_return fail(Errc::unavailable, "the server went away at once");
   circuit_.succeeded();
-  listener_.on_here(proof_);
+  listener_.on_here(*this);
   unpin_signal_.raise();
   co_return Result<>{};
 }
@@ -122,16 +141,22 @@ Task<Result<>> ShardSession::introduce(TimePoint deadline) {
   hello.proof = hello_proof(tenant_key_, config_.tenant, fabric_.binding(peer_));
   hello.resume = proof_.session;
   hello.label = config_.label;
-  Task<Result<wire::Welcome>> asked = calls_.call<wire::Welcome>(peer_, std::move(hello), deadline);
+  wire::Header head;
+  head.shard = shard_;
+  Task<Result<wire::Welcome>> asked =
+      calls_.call<wire::Welcome>(peer_, std::move(hello), deadline, head);
   const Result<wire::Welcome> welcome = co_await asked;
   if (!welcome) co_return fail(welcome.error());
   if (welcome->proof.epoch < proof_.epoch) {
-    log(LogLevel::warn, "the server at {} speaks for an older epoch: ignored", servers_.current());
+    log(LogLevel::warn, "shard {}: a server speaks for an older epoch: ignored", shard_.value);
     co_return fail(Errc::unavailable, "the server's epoch is older than one already seen");
   }
   proof_ = welcome->proof;
   ttl_ = std::chrono::milliseconds(welcome->ttl_ms);
   max_keys_ = std::clamp<std::size_t>(welcome->max_keys, 1, wire::kMaxKeys);
+  // Which keys are this shard's is the term's to say: pins are asserted by the map that it goes by.
+  Task<Result<>> renewed = leaders_.renew_map(welcome->map_version, deadline);
+  if (const Result<> outcome = co_await renewed; !outcome) co_return outcome;
   Task<Result<>> asserted = assert_again(deadline);
   if (const Result<> outcome = co_await asserted; !outcome) co_return outcome;
   Task<Result<>> listed = fetch_nodes(deadline);
@@ -152,24 +177,33 @@ Task<Result<>> ShardSession::assert_again(TimePoint deadline) {
   }
   const std::vector<LookupId> held = pins_.held();
   for (const LookupId lookup : held) {
-    const HeldPin* pin = pins_.find(lookup);
-    if (pin == nullptr) continue;  // released meanwhile
-    wire::LookupSection section;
-    section.space = pin->space;
-    section.rule = wire::LookupRule::all;
-    section.parts = pin->parts;
-    section.keys.assign(pin->keys.begin(), pin->keys.end());
-    wire::Lookup request;
-    request.session = proof_.session;
-    request.lookup = lookup;
-    request.mode = wire::LookupMode::pin;
-    request.sections.push_back(std::move(section));
-    const wire::Header head = header();
-    Task<Result<wire::Found>> asked =
-        calls_.call<wire::Found>(peer_, std::move(request), deadline, head);
-    const Result<wire::Found> found = co_await asked;
-    if (!found) co_return fail(found.error());
+    Task<Result<>> asserted = assert_pin(lookup, deadline);
+    if (const Result<> outcome = co_await asserted; !outcome) co_return outcome;
   }
+  co_return Result<>{};
+}
+
+Task<Result<>> ShardSession::assert_pin(LookupId lookup, TimePoint deadline) {
+  const HeldPin* pin = pins_.find(lookup);
+  if (pin == nullptr) co_return Result<>{};  // released meanwhile
+  wire::LookupSection section;
+  section.space = pin->space;
+  section.rule = wire::LookupRule::all;
+  section.parts = pin->parts;
+  for (const BlockKey& key : pin->keys) {
+    if (range_.has(key)) section.keys.push_back(key);
+  }
+  if (section.keys.empty()) co_return Result<>{};
+  wire::Lookup request;
+  request.session = proof_.session;
+  request.lookup = lookup;
+  request.mode = wire::LookupMode::pin;
+  request.sections.push_back(std::move(section));
+  const wire::Header head = header();
+  Task<Result<wire::Found>> asked =
+      calls_.call<wire::Found>(peer_, std::move(request), deadline, head);
+  const Result<wire::Found> found = co_await asked;
+  if (!found) co_return fail(found.error());
   co_return Result<>{};
 }
 
@@ -186,19 +220,20 @@ Task<Result<wire::NamespaceOpened>> ShardSession::open(wire::OpenNamespace reque
 // ---- nodes
 
 bool ShardSession::knows(NodeId node, Incarnation incarnation) const noexcept {
-  const auto found = nodes_.find(node);
-  return found != nodes_.end() && found->second == incarnation;
+  const auto found = lives_.find(node);
+  return found != lives_.end() && found->second == incarnation;
 }
 
 Task<Result<>> ShardSession::fetch_nodes(TimePoint deadline) {
   const wire::Nodes request;
   const wire::Header head = header();
   Task<Result<wire::NodeList>> asked = calls_.call<wire::NodeList>(peer_, request, deadline, head);
-  const Result<wire::NodeList> list = co_await asked;
+  Result<wire::NodeList> list = co_await asked;
   if (!list) co_return fail(list.error());
-  nodes_.clear();
-  for (const wire::NodeEntry& entry : list->nodes) nodes_[entry.node] = entry.incarnation;
-  listener_.on_nodes(list->nodes);
+  nodes_ = std::move(list->nodes);
+  lives_.clear();
+  for (const wire::NodeEntry& entry : nodes_) lives_[entry.node] = entry.incarnation;
+  listener_.on_nodes(*this);
   co_return Result<>{};
 }
 
@@ -212,7 +247,7 @@ Task<> ShardSession::refresh_nodes(TimePoint deadline) {
 // ---- in the background
 
 /// Heartbeats while the server is here, attempts to reconnect while it is away.
-Task<> ShardSession::keep() {
+Task<> ShardSession::live() {
   Timer timer(loop_, [this] { keep_signal_.raise(); });
   TimePoint next_beat = loop_.now() + beat_every();
   while (!stopping_) {
@@ -231,7 +266,7 @@ Task<> ShardSession::keep() {
       Task<Result<>> connected = connect(deadline);
       const Result<> outcome = co_await connected;
       if (!outcome) circuit_.failed(loop_.now());
-      if (outcome) log(LogLevel::info, "the server at {} is back", servers_.current());
+      if (outcome) log(LogLevel::info, "the server of shard {} is back", shard_.value);
       next_beat = loop_.now() + beat_every();
     }
   }
@@ -299,17 +334,17 @@ Task<> ShardSession::close(PeerId peer) {
 }
 
 void ShardSession::doubt() {
-  if (servers_.count() == 1 || !here()) return;
+  if (!leaders_.several() || !here()) return;
   doubted_ = true;
   keep_signal_.raise();
 }
 
 void ShardSession::lose(const char* why) {
   if (circuit_.closed()) {
-    log(LogLevel::warn, "the server at {} is away: {}", servers_.current(), why);
+    log(LogLevel::warn, "the server of shard {} is away: {}", shard_.value, why);
     circuit_.failed(loop_.now());
     doubted_ = false;
-    if (!stopping_) listener_.on_away();
+    if (!stopping_) listener_.on_away(*this);
   }
   peer_ = PeerId{};
   keep_signal_.raise();
@@ -334,8 +369,7 @@ Task<> ShardSession::stop() {
 
 // ---- what arrives
 
-void ShardSession::on_message(PeerId peer, std::span<const std::byte> bytes, Payload) {
-  if (peer != peer_) return;
+void ShardSession::on_message(PeerId peer, std::span<const std::byte> bytes) {
   const Result<wire::Frame> frame = wire::read_frame(bytes);
   if (!frame) {
     lose("it sent what is no frame");
@@ -347,9 +381,9 @@ void ShardSession::on_message(PeerId peer, std::span<const std::byte> bytes, Pay
   calls_.on_frame(peer, *frame);
 }
 
-void ShardSession::on_lost(PeerId peer, const Error&) {
+void ShardSession::on_lost(PeerId peer) {
   calls_.on_lost(peer);
-  if (peer == peer_) lose("the connection was lost");
+  lose("the connection was lost");
 }
 
 }  // namespace membrain

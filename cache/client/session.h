@@ -1,10 +1,11 @@
-// ShardSession: this client's life with the shard. Keeps it, and renews it after a loss.
+// ShardSession: this client's life with one shard. Keeps it, and renews it after a loss.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "base/clock.h"
@@ -18,54 +19,81 @@
 #include "membrain/result.h"
 #include "protocol/calls.h"
 #include "protocol/messages.h"
-#include "protocol/servers.h"
+#include "protocol/shard_map.h"
 #include "transport/fabric.h"
 #include "transport/signal.h"
 #include "transport/task.h"
 
 namespace membrain {
 
-/// Told what the rest of the client must know of the session. Control loop.
+class ShardSession;
+
+/// Told what the rest of the client must know of a session. Control loop.
 class SessionListener {
  public:
-  /// A session has begun; it shows this proof to nodes.
-  virtual void on_here(const wire::SessionProof& proof) = 0;
-  /// The server is gone; the last proof may still serve fetches.
-  virtual void on_away() = 0;
-  virtual void on_nodes(const std::vector<wire::NodeEntry>& nodes) = 0;
+  /// The session has begun; it shows its proof to nodes.
+  virtual void on_here(const ShardSession& session) = 0;
+  /// The shard's leader is gone; the last proof may still serve fetches.
+  virtual void on_away(const ShardSession& session) = 0;
+  /// The session's list of nodes is new.
+  virtual void on_nodes(const ShardSession& session) = 0;
 
  protected:
   ~SessionListener() = default;
 };
 
-/// One connection to the shard: Hello, a heartbeat every third of the session's ttl, the list of
-/// nodes with each heartbeat. When the connection is lost, requests fail at once with `unavailable`
+/// Who knows where shards are led. Control loop.
+class LeaderFinder {
+ public:
+  /// As it was heard last; empty if it was not.
+  [[nodiscard]] virtual Address known_leader(ShardId shard) const = 0;
+  /// Asks servers, one after the other. `unavailable` if nobody leads, or none answers.
+  virtual Task<Result<Address>> find_leader(ShardId shard, TimePoint deadline) = 0;
+  /// A connection to this server that happens to be open; none if there is none.
+  virtual PeerId take_connection(const Address& server) = 0;
+  /// Ends when the map is at least this new; `unavailable` if none such is to be had.
+  virtual Task<Result<>> renew_map(std::uint32_t version, TimePoint deadline) = 0;
+  /// Others may come to lead.
+  [[nodiscard]] virtual bool several() const noexcept = 0;
+
+ protected:
+  ~LeaderFinder() = default;
+};
+
+/// One connection to the shard's leader: Hello, a heartbeat every third of the session's ttl, the
+/// list of nodes with each heartbeat. When the connection is lost, requests fail at once with `unavailable`
 /// until a reconnect has succeeded: Hello names the old session, namespaces are opened again and
 /// held pins asserted again (Lookup by `all` under their old lookup ids) before the session is here
 /// again. Pins that were released are unpinned in batches, one message a turn, and resent until
 /// acknowledged.
 ///
-/// Ownership  Borrows the fabric, whose receiver it is, and the listener.
+/// Ownership  Borrows the fabric, the finder and the listener.
 /// Threads    The control loop only.
-class ShardSession final : public Receiver {
+class ShardSession final {
  public:
-  ShardSession(Fabric& control, const ClientConfig& config, SessionListener& listener);
+  ShardSession(Fabric& control, const ClientConfig& config, ShardId shard, KeyRange range,
+               LeaderFinder& leaders, SessionListener& listener);
   ~ShardSession();
   ShardSession(const ShardSession&) = delete;
   ShardSession& operator=(const ShardSession&) = delete;
 
-  /// The first connect. Its failure is final: nothing runs in the background then.
-  Task<Result<>> start();
+  /// The first connect. Nothing runs in the background before `keep`.
+  Task<Result<>> start(TimePoint deadline);
+  /// Lives on, whether it has begun or not.
+  void keep();
   /// Gives all pins back (for at most kGoodbye), then closes. Once; ends when nothing runs.
   Task<> stop();
 
   [[nodiscard]] bool here() const noexcept { return circuit_.closed() && !stopping_; }
+  [[nodiscard]] ShardId shard() const noexcept { return shard_; }
+  [[nodiscard]] const KeyRange& range() const noexcept { return range_; }
+  void set_range(const KeyRange& range) noexcept { range_ = range; }
+  /// Begins with what that session has opened and holds: some of its keys are this shard's now.
+  void inherit(const ShardSession& from);
+  [[nodiscard]] const wire::SessionProof& proof() const noexcept { return proof_; }
   [[nodiscard]] SessionId id() const noexcept { return proof_.session; }
   [[nodiscard]] std::size_t max_keys() const noexcept { return max_keys_; }
-  [[nodiscard]] LookupId next_lookup() noexcept { return LookupId{next_lookup_++}; }
   [[nodiscard]] PinRegistry& pins() noexcept { return pins_; }
-  [[nodiscard]] TimePoint now() const noexcept { return loop_.now(); }
-  [[nodiscard]] const Digest& tenant_key() const noexcept { return tenant_key_; }
 
   /// Asks the shard. `unavailable` at once while it is away, and when it goes meanwhile.
   template <class Reply, class Request>
@@ -74,16 +102,25 @@ class ShardSession final : public Receiver {
   /// Opens a namespace, now and after every reconnect.
   Task<Result<wire::NamespaceOpened>> open(wire::OpenNamespace request, TimePoint deadline);
 
+  /// Opens it at the next connection.
+  void open_later(NamespaceId space, const wire::OpenNamespace& request) {
+    opened_.insert_or_assign(space, request);
+  }
+
   /// True if the last list of nodes has this life of this node.
   [[nodiscard]] bool knows(NodeId node, Incarnation incarnation) const noexcept;
+  /// As the shard told them last.
+  [[nodiscard]] const std::vector<wire::NodeEntry>& nodes() const noexcept { return nodes_; }
   /// Asks for the list of nodes.
   Task<> refresh_nodes(TimePoint deadline);
 
   /// Wakes whoever sends unpins.
   void pins_released() noexcept { unpin_signal_.raise(); }
 
-  void on_message(PeerId peer, std::span<const std::byte> frame, Payload payload) override;
-  void on_lost(PeerId peer, const Error& why) override;
+  /// Whose connection it is.
+  [[nodiscard]] bool is(PeerId peer) const noexcept { return peer_ && peer == peer_; }
+  void on_message(PeerId peer, std::span<const std::byte> frame);
+  void on_lost(PeerId peer);
 
   static constexpr Duration kGoodbye = std::chrono::seconds(1);
 
@@ -92,8 +129,9 @@ class ShardSession final : public Receiver {
   Task<Result<>> connect_to(Address server, TimePoint deadline);
   Task<Result<>> introduce(TimePoint deadline);
   Task<Result<>> assert_again(TimePoint deadline);
+  Task<Result<>> assert_pin(LookupId lookup, TimePoint deadline);
   Task<Result<>> fetch_nodes(TimePoint deadline);
-  Task<> keep();
+  Task<> live();
   Task<> beat();
   Task<> unpin();
   Task<> close(PeerId peer);
@@ -106,9 +144,11 @@ class ShardSession final : public Receiver {
   Fabric& fabric_;
   Loop& loop_;
   const ClientConfig& config_;
+  const ShardId shard_;
+  KeyRange range_;
+  LeaderFinder& leaders_;
   SessionListener& listener_;
   const Digest tenant_key_;
-  Servers servers_;
   Calls calls_;
   Circuit circuit_;
   PinRegistry pins_;
@@ -116,9 +156,9 @@ class ShardSession final : public Receiver {
   wire::SessionProof proof_;
   Duration ttl_{};
   std::size_t max_keys_ = 0;
-  std::uint64_t next_lookup_ = 1;
   std::map<NamespaceId, wire::OpenNamespace> opened_;
-  std::map<NodeId, Incarnation> nodes_;
+  std::vector<wire::NodeEntry> nodes_;
+  std::unordered_map<NodeId, Incarnation> lives_;  ///< of these nodes
   Signal keep_signal_;
   Signal unpin_signal_;
   Signal stop_signal_;

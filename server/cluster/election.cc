@@ -14,6 +14,8 @@ namespace {
 
 constexpr Duration kRetry = std::chrono::milliseconds(200);
 constexpr Duration kLongestWatch = std::chrono::seconds(10);
+/// For this long an empty place is left to the server that is wanted there.
+constexpr Duration kCourtesy = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -33,7 +35,8 @@ Election::~Election() {
   check(!running_ && !watching_, "an Election was destroyed while it ran");
 }
 
-void Election::start() {
+void Election::start(const std::string& address) {
+  address_ = address;
   running_ = true;
   loop_.spawn(run());
 }
@@ -52,7 +55,13 @@ Duration Election::patience() const noexcept {
 /// The lease is what a term stands on.
 void Election::on_lease() {
   if (place_ == Place::leads && lease_ != membership_.lease()) follow({}, {});
+  tell_hold();
   wake_.raise();
+}
+
+void Election::tell_hold() {
+  const bool ours = epoch_ && lease_ == membership_.lease();
+  listener_.on_hold(ours ? membership_.valid_until() : TimePoint::min());
 }
 
 Task<> Election::run() {
@@ -83,18 +92,101 @@ Task<Result<Revision>> Election::step() {
   const CoordinationEntry* const leader = view->find(name);
   if (leader == nullptr) {
     follow({}, {});
+    Task<bool> yielding = makes_way(ShardWishes::of(*view, membership_.names(), shard_).leader);
+    const bool yields = co_await yielding;
+    if (yields && yields_until_ == TimePoint{}) yields_until_ = loop_.now() + kCourtesy;
+    if (yields && loop_.now() < yields_until_) {
+      co_return fail(Errc::unavailable, "another server is wanted here");
+    }
     const bool founded = view->find(membership_.names().founded(shard_)) != nullptr;
     Task<Result<>> campaigning = campaign(founded);
     const Result<> won = co_await campaigning;
     if (!won) co_return fail(won.error());
     co_return view->revision;  // what was just put there is the news
   }
+  yields_until_ = {};
   if (leader->lease && leader->lease == membership_.lease()) {
-    lead(*view, *leader);
+    Task<Result<>> holding = hold(*view, *leader);
+    if (const Result<> held = co_await holding; !held) co_return fail(held.error());
   } else {
     follow(leader->value, leader->lease);
   }
   co_return view->revision;
+}
+
+/// The place is ours: serves, or makes way, as it is wished.
+Task<Result<>> Election::hold(CoordinationView view, CoordinationEntry leader) {
+  const ClusterNames& names = membership_.names();
+  const ShardWishes wishes = ShardWishes::of(view, names, shard_);
+  const Epoch epoch{leader.created};
+  Task<bool> yielding = makes_way(wishes.leader);
+  if (co_await yielding) end_term(epoch);
+  if (wishes.split) {
+    Task<Result<>> splitting = split(std::move(view), epoch, *wishes.split);
+    co_return co_await splitting;
+  }
+  if (ended_term_ == epoch) {
+    Task<Result<>> resigning = make(resignation(names, shard_, epoch));
+    co_return co_await resigning;
+  }
+  if (place_ == Place::leads && epoch_ == epoch) co_return Result<>{};
+  // Read after our name was put there: while it stands nobody changes this shard's range.
+  Task<Result<CoordinationView>> reading =
+      coordination_.read(names.map(), loop_.now() + patience());
+  const Result<CoordinationView> found = co_await reading;
+  if (!found) co_return fail(found.error());
+  const CoordinationEntry* const entry = found->find(names.map());
+  const Result<ShardMap> map = entry == nullptr ? ShardMap() : ShardMap::parse(entry->value);
+  if (!map) co_return fail(map.error());
+  if (leader.lease != membership_.lease()) co_return fail(Errc::unavailable, "the lease went");
+  if (map->index_of(shard_) == map->count()) {
+    co_return fail(Errc::not_found, "the map of shards does not have this one");
+  }
+  lead(view, leader, *map);
+  co_return Result<>{};
+}
+
+Task<Result<>> Election::split(CoordinationView view, Epoch epoch, ShardId fresh) {
+  const ClusterNames& names = membership_.names();
+  Task<Result<CoordinationView>> reading =
+      coordination_.read(names.map(), loop_.now() + patience());
+  const Result<CoordinationView> found = co_await reading;
+  if (!found) co_return fail(found.error());
+  const CoordinationEntry* const map = found->find(names.map());
+  Result<CoordinationChange> change = fail(Errc::not_found, "there is no map of shards");
+  if (map != nullptr) change = splitting(names, shard_, epoch, fresh, view, *map);
+  if (!change) {
+    log(LogLevel::warn, "shard {} is not split: {}", shard_.value, change.error().context);
+    change = dropping_split(names, shard_, epoch);
+  } else {
+    end_term(epoch);
+  }
+  Task<Result<>> making = make(std::move(*change));
+  co_return co_await making;
+}
+
+/// Done or not: the next look tells.
+Task<Result<>> Election::make(CoordinationChange change) {
+  Task<Result<Committed>> committing =
+      coordination_.commit(std::move(change), loop_.now() + patience());
+  const Result<Committed> committed = co_await committing;
+  if (!committed) co_return fail(committed.error());
+  co_return Result<>{};
+}
+
+/// Whether another, living server is wanted in this shard's place.
+Task<bool> Election::makes_way(std::string wanted) {
+  if (wanted.empty() || wanted == membership_.config().name) co_return false;
+  const std::string name = membership_.names().server(wanted);
+  Task<Result<CoordinationView>> reading = coordination_.read(name, loop_.now() + patience());
+  const Result<CoordinationView> view = co_await reading;
+  co_return view && view->find(name) != nullptr;
+}
+
+/// Serves no more, in a term that has yet to be ended where all see it; never again in that term.
+void Election::end_term(Epoch epoch) {
+  ended_term_ = epoch;
+  if (place_ == Place::leads) follow({}, {});
 }
 
 Task<Result<>> Election::campaign(bool founded) {
@@ -103,7 +195,7 @@ Task<Result<>> Election::campaign(bool founded) {
   const ClusterNames& names = membership_.names();
   CoordinationChange change;
   change.if_created.push_back({names.leader(shard_), 0});
-  change.puts.push_back({names.leader(shard_), membership_.config().address, lease});
+  change.puts.push_back({names.leader(shard_), address_, lease});
   if (!founded) {
     change.if_created.push_back({names.founded(shard_), 0});
     change.puts.push_back({names.founded(shard_), membership_.config().name, LeaseId{}});
@@ -124,7 +216,7 @@ Task<> Election::wait_for_news(Revision after, Duration longest) {
     watching_ = true;
     loop_.spawn([](Election& self, Revision from, TimePoint deadline) -> Task<> {
       Task<> changing =
-          self.coordination_.changed(self.membership_.names().leader(self.shard_), from, deadline);
+          self.coordination_.changed(self.membership_.names().shard(self.shard_), from, deadline);
       co_await changing;
       self.watching_ = false;
       self.wake_.raise();
@@ -135,12 +227,14 @@ Task<> Election::wait_for_news(Revision after, Duration longest) {
   co_await wake_;
 }
 
-void Election::lead(const CoordinationView& view, const CoordinationEntry& leader) {
+void Election::lead(const CoordinationView& view, const CoordinationEntry& leader,
+                    const ShardMap& map) {
   const Epoch epoch{leader.created};
-  if (place_ == Place::leads && epoch_ == epoch) return;
   const ClusterNames& names = membership_.names();
   Term term;
   term.epoch = epoch;
+  term.range = map.range(map.index_of(shard_));
+  term.map_version = map.version();
   const CoordinationEntry* const founded = view.find(names.founded(shard_));
   term.first = founded != nullptr && founded->created == leader.created;
   for (const CoordinationEntry& entry : view.entries) {
@@ -153,6 +247,7 @@ void Election::lead(const CoordinationView& view, const CoordinationEntry& leade
   place_ = Place::leads;
   epoch_ = epoch;
   lease_ = leader.lease;
+  tell_hold();
   listener_.on_lead(std::move(term));
 }
 
@@ -161,6 +256,7 @@ void Election::follow(const std::string& leader, LeaseId lease) {
   place_ = Place::follows;
   epoch_ = {};
   lease_ = lease;
+  tell_hold();
   listener_.on_follow(leader, lease);
 }
 

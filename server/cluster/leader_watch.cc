@@ -14,82 +14,91 @@ constexpr Duration kRevokePatience = std::chrono::seconds(1);
 constexpr Duration kRetry = std::chrono::milliseconds(100);
 }  // namespace
 
-LeaderWatch::LeaderWatch(Fabric& fabric, Membership& membership, Election& election)
-    : fabric_(fabric),
-      membership_(membership),
-      election_(election),
-      loop_(fabric.loop()),
-      wake_(loop_.ready()),
-      ended_(loop_.ready()) {
+LeaderWatch::LeaderWatch(Fabric& fabric, Membership& membership)
+    : fabric_(fabric), membership_(membership), loop_(fabric.loop()), ended_(loop_.ready()) {
   fabric_.set_receiver(*this);
 }
 
 LeaderWatch::~LeaderWatch() {
-  check(!running_, "a LeaderWatch was destroyed while it ran");
+  check(watched_.empty(), "a LeaderWatch was destroyed while it ran");
 }
 
-void LeaderWatch::follow(const std::string& leader, LeaseId lease) {
-  if (lease == lease_ && leader == leader_) return;
-  leader_ = leader;
-  lease_ = lease;
-  wake_.raise();
-  if (running_ || stopping_ || !lease_) return;
-  running_ = true;
-  loop_.spawn(run());
+void LeaderWatch::follow(Election& election, const std::string& leader, LeaseId lease) {
+  if (lease && !stopping_) {
+    followed_[&election] = {leader, lease};
+  } else {
+    followed_.erase(&election);
+  }
+  for (const auto& [one, watched] : watched_) watched->wake.raise();
+  if (!lease || stopping_ || watched_.contains(lease)) return;
+  const auto watched = std::make_shared<Watched>(loop_);
+  watched_[lease] = watched;
+  loop_.spawn(watch(lease, watched));
 }
 
 Task<> LeaderWatch::stop() {
   stopping_ = true;
-  wake_.raise();
-  while (running_) co_await ended_;
+  followed_.clear();
+  for (const auto& [lease, watched] : watched_) watched->wake.raise();
+  while (!watched_.empty()) co_await ended_;
 }
 
-Task<> LeaderWatch::run() {
-  while (!stopping_ && lease_) {
-    Task<> watching = watch(leader_, lease_);
-    co_await watching;
+std::string LeaderWatch::address_of(LeaseId lease) const {
+  for (const auto& [election, followed] : followed_) {
+    if (followed.lease == lease) return followed.leader;
   }
-  running_ = false;
+  return {};
+}
+
+/// While this server is to be watched: one connection after another.
+Task<> LeaderWatch::watch(LeaseId lease, std::shared_ptr<Watched> watched) {
+  Timer timer(loop_, [&watched] { watched->wake.raise(); });
+  while (!address_of(lease).empty()) {
+    Task<> connected = connect(lease, *watched, timer);
+    co_await connected;
+  }
+  watched_.erase(lease);
   ended_.raise();
 }
 
-/// While this leader is to be watched: one connection after another.
-Task<> LeaderWatch::watch(std::string leader, LeaseId lease) {
-  Timer timer(loop_, [this] { wake_.raise(); });
-  while (watches(lease)) {
-    Task<Result<PeerId>> connecting = fabric_.connect(leader, loop_.now() + kConnectPatience);
-    const Result<PeerId> peer = co_await connecting;
-    if (peer) {
-      peer_ = *peer;
-      while (watches(lease) && peer_) co_await wake_;
-      if (const PeerId left = std::exchange(peer_, PeerId{})) {
-        Task<> closing = fabric_.close(left);
-        co_await closing;
-      }
-      continue;
+Task<> LeaderWatch::connect(LeaseId lease, Watched& watched, Timer& timer) {
+  const std::string leader = address_of(lease);
+  Task<Result<PeerId>> connecting = fabric_.connect(leader, loop_.now() + kConnectPatience);
+  const Result<PeerId> peer = co_await connecting;
+  if (peer) {
+    watched.peer = *peer;
+    while (!address_of(lease).empty() && watched.peer) co_await watched.wake;
+    if (const PeerId left = std::exchange(watched.peer, PeerId{})) {
+      Task<> closing = fabric_.close(left);
+      co_await closing;
     }
-    if (peer.error().code == Errc::unavailable && watches(lease)) {
-      log(LogLevel::warn, "the leader at {} is gone: its lease is ended", leader);
-      Task<> ending = end(lease);
-      co_await ending;
-    }
-    timer.arm(loop_.now() + kRetry);
-    if (watches(lease)) co_await wake_;
+    co_return;
   }
+  if (peer.error().code == Errc::unavailable && !address_of(lease).empty()) {
+    log(LogLevel::warn, "the leader at {} is gone: its lease is ended", leader);
+    Task<> ending = end(lease);
+    co_await ending;
+  }
+  timer.arm(loop_.now() + kRetry);
+  if (!address_of(lease).empty()) co_await watched.wake;
 }
 
 Task<> LeaderWatch::end(LeaseId lease) {
   Task<Result<>> revoking = membership_.coordination().revoke(lease, loop_.now() + kRevokePatience);
   static_cast<void>(co_await revoking);
-  election_.look();
+  for (const auto& [election, followed] : followed_) {
+    if (followed.lease == lease) election->look();
+  }
 }
 
 void LeaderWatch::on_message(PeerId, std::span<const std::byte>, Payload) {}
 
 void LeaderWatch::on_lost(PeerId peer, const Error&) {
-  if (peer != peer_) return;
-  peer_ = {};
-  wake_.raise();
+  for (const auto& [lease, watched] : watched_) {
+    if (watched->peer != peer) continue;
+    watched->peer = {};
+    watched->wake.raise();
+  }
 }
 
 }  // namespace membrain

@@ -1,7 +1,9 @@
-// LeaderWatch: notices at once that the leader's process has died.
+// LeaderWatch: notices at once that a leader's process has died.
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -13,41 +15,51 @@
 
 namespace membrain {
 
-/// Keeps a connection to the leader. When it breaks and nobody listens there any more, the leader's
-/// lease is revoked, which lets everybody campaign at once. A leader that is stopped, cut off or
-/// slow still has its port: there its lease must run out. It is never unsafe to be wrong: the next
-/// leader has a later epoch, and the one before is told that its lease is over.
+/// Keeps a connection to each server that leads a shard here followed. When it breaks and nobody
+/// listens there any more, that server's lease is revoked, which lets everybody campaign at once. A
+/// leader that is stopped, cut off or slow still has its port: there its lease must run out. It is
+/// never unsafe to be wrong: the next leader has a later epoch, and the one before is told that its
+/// lease is over.
 ///
 /// Threads  The loop's.
 class LeaderWatch final : private Receiver {
  public:
-  LeaderWatch(Fabric& fabric, Membership& membership, Election& election);
+  LeaderWatch(Fabric& fabric, Membership& membership);
   ~LeaderWatch();
   LeaderWatch(const LeaderWatch&) = delete;
   LeaderWatch& operator=(const LeaderWatch&) = delete;
 
-  /// Watches this leader from now on; an empty address: nobody.
-  void follow(const std::string& leader, LeaseId lease);
+  /// This election's shard is led there from now on; an empty address: by nobody. The election
+  /// outlives the watch, or says so first.
+  void follow(Election& election, const std::string& leader, LeaseId lease);
   Task<> stop();
 
  private:
+  struct Followed {
+    std::string leader;
+    LeaseId lease;
+  };
+  /// One leading server, by its lease.
+  struct Watched {
+    explicit Watched(Loop& loop) : wake(loop.ready()) {}
+    Signal wake;
+    PeerId peer;
+  };
+
   void on_message(PeerId peer, std::span<const std::byte> frame, Payload payload) override;
   void on_lost(PeerId peer, const Error& why) override;
-  Task<> run();
-  Task<> watch(std::string leader, LeaseId lease);
+  Task<> watch(LeaseId lease, std::shared_ptr<Watched> watched);
+  Task<> connect(LeaseId lease, Watched& watched, Timer& timer);
   Task<> end(LeaseId lease);
-  [[nodiscard]] bool watches(LeaseId lease) const noexcept { return !stopping_ && lease == lease_; }
+  /// Where that server is reached; empty if nobody follows it any more.
+  [[nodiscard]] std::string address_of(LeaseId lease) const;
 
   Fabric& fabric_;
   Membership& membership_;
-  Election& election_;
   Loop& loop_;
-  Signal wake_;
   Signal ended_;
-  std::string leader_;
-  LeaseId lease_;
-  PeerId peer_;
-  bool running_ = false;
+  std::map<Election*, Followed> followed_;
+  std::map<LeaseId, std::shared_ptr<Watched>> watched_;
   bool stopping_ = false;
 };
 

@@ -114,8 +114,9 @@ Task<Result<>> Membership::renew() {
   co_return Result<>{};
 }
 
-void Membership::trust(TimePoint asked, Duration lasts) noexcept {
+void Membership::trust(TimePoint asked, Duration lasts) {
   valid_until_ = asked + lasts - lasts / 10;
+  for (LeaseListener* const listener : listeners_) listener->on_renewed();
 }
 
 void Membership::give_up(const char* why) {

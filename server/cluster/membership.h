@@ -29,6 +29,8 @@ class LeaseListener {
  public:
   /// The lease is another, or none.
   virtual void on_lease() = 0;
+  /// It can be trusted for longer.
+  virtual void on_renewed() {}
 
  protected:
   ~LeaseListener() = default;
@@ -58,6 +60,9 @@ class Membership {
   /// None while there is none that can be trusted.
   [[nodiscard]] LeaseId lease() const noexcept { return lease_; }
   [[nodiscard]] bool valid(TimePoint now) const noexcept { return lease_ && now < valid_until_; }
+  [[nodiscard]] TimePoint valid_until() const noexcept {
+    return lease_ ? valid_until_ : TimePoint::min();
+  }
   [[nodiscard]] const MemberConfig& config() const noexcept { return config_; }
   [[nodiscard]] const ClusterNames& names() const noexcept { return names_; }
   [[nodiscard]] Coordination& coordination() const noexcept { return coordination_; }
@@ -69,7 +74,7 @@ class Membership {
   Task<Result<>> join();
   Task<Result<>> renew();
   void give_up(const char* why);
-  void trust(TimePoint asked, Duration lasts) noexcept;
+  void trust(TimePoint asked, Duration lasts);
   void tell();
   [[nodiscard]] Duration patience() const noexcept { return config_.lease / 3; }
 

@@ -30,6 +30,14 @@ std::string ClusterNames::founded(ShardId at) const {
   return shard(at) + "founded";
 }
 
+std::string ClusterNames::wanted(ShardId at) const {
+  return shard(at) + "wanted";
+}
+
+std::string ClusterNames::split(ShardId at) const {
+  return shard(at) + "split";
+}
+
 std::string ClusterNames::eras(ShardId at) const {
   return shard(at) + "eras/";
 }

@@ -5,6 +5,7 @@
 #include "base/checksum.h"
 #include "base/key.h"
 #include "protocol/proofs.h"
+#include "protocol/shard_messages.h"
 
 namespace membrain::client_test {
 
@@ -238,6 +239,9 @@ FakeShard::FakeShard(SimNetwork& network, ManualClock& clock)
 void FakeShard::take(PeerId peer, const wire::Frame& frame, Payload) {
   const OpId op = frame.header.op;
   const wire::Type type = frame.header.type;
+  if (type == wire::Type::shards) {
+    return answer(peer, op, wire::ShardList{1, {{ShardId{0}, 0, "server:9201"}}});
+  }
   if (type != wire::Type::heartbeat && type != wire::Type::nodes) ++requests;
   switch (frame.header.type) {
     case wire::Type::hello:

@@ -32,7 +32,7 @@ class Candidate final : private ElectionListener {
         membership(loop, coordination, config(name)),
         election(membership, ShardId{0}, *this) {
     membership.start(name);
-    election.start();
+    election.start(name);
   }
 
   [[nodiscard]] bool leads() const { return !dead && election.holds(loop.clock().now()); }

@@ -92,17 +92,35 @@ void reuse(Arena& former, Incarnation next) {
 }  // namespace
 
 ServerLife::ServerLife(ManualClock& clock, SimNetwork& network, SimCoordinator& coordinator,
-                       const std::string& name)
-    : loop(clock),
-      fabric(network.make_fabric(loop, name)),
-      watch(network.make_fabric(loop, name)),
+                       const std::string& name, std::size_t shard_count)
+    : net(network),
+      own_name(name),
+      loop(clock),
+      watch_fabric(network.make_fabric(loop, name)),
       coordination(loop, coordinator),
       membership(loop, coordination, member_config(name, network.random().next())),
-      shard(*fabric, watch.get(), membership, shard_config()) {
-  const Result<> listens = shard.listen(name);
+      watch(*watch_fabric, membership),
+      shards(membership, &watch, *this, shard_config(), shard_count) {
+  const Result<> listens = shards.listen();
   check(listens.has_value(), "a simulated server could not start");
   membership.start(name);
-  shard.start();
+  shards.start();
+}
+
+Result<ShardHost::Place> ServerLife::make_place(ShardId shard) {
+  std::unique_ptr<Fabric>& fabric = fabrics[shard];
+  fabric = net.make_fabric(loop, own_name);
+  return Place{fabric.get(), shard ? fmt::format("{}:{}", own_name, shard.value) : own_name};
+}
+
+Address ServerLife::open_place(ShardId, const Address& address) {
+  return address;
+}
+
+std::vector<const LedShard*> ServerLife::led() const {
+  std::vector<const LedShard*> leading = shards.shards();
+  std::erase_if(leading, [this](const LedShard* one) { return !one->leads(loop.clock().now()); });
+  return leading;
 }
 
 NodeLife::NodeLife(ManualClock& clock, SimNetwork& network, std::shared_ptr<Arena> memory,
@@ -155,8 +173,8 @@ Cluster::~Cluster() {
 
 void Cluster::start_server(std::size_t index) {
   if (servers_[index]) return;
-  servers_[index] =
-      std::make_unique<ServerLife>(clock_, network_, coordinator_, server_name(index));
+  servers_[index] = std::make_unique<ServerLife>(clock_, network_, coordinator_, server_name(index),
+                                                 plan_.shards);
 }
 
 void Cluster::kill_server(std::size_t index) {
@@ -169,16 +187,39 @@ void Cluster::kill_server(std::size_t index) {
   graveyard_.push_back(std::move(corpse));
 }
 
-const Shard* Cluster::leader() const noexcept {
+std::vector<Cluster::Led> Cluster::leaders() const {
+  std::vector<Led> led;
   for (const std::unique_ptr<ServerLife>& server : servers_) {
-    if (server && server->leads()) return &server->shard.service().shard();
+    if (!server) continue;
+    for (const LedShard* const one : server->led()) {
+      led.push_back({one->shard(), &one->service().shard()});
+    }
   }
-  return nullptr;
+  return led;
 }
 
-std::size_t Cluster::leaders() const noexcept {
-  return static_cast<std::size_t>(std::ranges::count_if(
-      servers_, [](const auto& server) { return server && server->leads(); }));
+std::optional<ShardMap> Cluster::map() const {
+  const CoordinationView view = coordinator_.state.read(ClusterNames("membrain").map());
+  if (view.entries.empty()) return std::nullopt;
+  return ShardMap::parse(view.entries.front().value).value();
+}
+
+bool Cluster::all_led() const {
+  const std::optional<ShardMap> known = map();
+  return known && leaders().size() == known->count();
+}
+
+void Cluster::wish_leader(ShardId shard, std::size_t server) {
+  CoordinationChange change;
+  change.puts.push_back({ClusterNames("membrain").wanted(shard), server_name(server), LeaseId{}});
+  check(coordinator_.state.commit(change).has_value(), "a wish was not written");
+}
+
+void Cluster::wish_split(ShardId shard) {
+  const std::string fresh = std::to_string(map()->count());  // taken, if another split comes first
+  CoordinationChange change;
+  change.puts.push_back({ClusterNames("membrain").split(shard), fresh, LeaseId{}});
+  check(coordinator_.state.commit(change).has_value(), "a wish was not written");
 }
 
 std::string Cluster::who_stands() {
@@ -238,8 +279,10 @@ void Cluster::stop_client(std::size_t index) {
 }
 
 Task<> Cluster::end_server(ServerLife& life) {
-  Task<> shard = life.shard.stop();
-  co_await shard;
+  Task<> shards = life.shards.stop();
+  co_await shards;
+  Task<> watch = life.watch.stop();
+  co_await watch;
   Task<> member = life.membership.stop();
   co_await member;
   Task<> rest = life.coordination.stop();

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,8 +13,9 @@
 #include "cache/client/client_core.h"
 #include "cache/node/arena.h"
 #include "cache/node/node_service.h"
-#include "server/cluster/led_shard.h"
+#include "server/cluster/leader_watch.h"
 #include "server/cluster/membership.h"
+#include "server/cluster/server_shards.h"
 #include "server/cluster/sim_coordination.h"
 #include "transport/sim_network.h"
 
@@ -22,6 +25,7 @@ namespace membrain::sim {
 struct Plan {
   std::uint64_t seed = 1;
   std::size_t servers = 1;
+  std::size_t shards = 1;  ///< at first
   std::size_t nodes = 2;
   std::size_t clients = 3;
   std::uint64_t arena_bytes = 128 * 1024;
@@ -35,6 +39,8 @@ struct Plan {
   double cut_coordination = 0;     ///< that a server cannot reach it any more
   double no_quorum = 0;            ///< that nobody can
   double lost_coordination = 0;    ///< of its calls on the way there, and as many on the way back
+  double move_shard = 0;           ///< that somebody wants another server to lead a shard
+  double split_shard = 0;          ///< that somebody wants one in two
   double clear = 0;                ///< probability that a client's turn clears the namespace
   bool windows = false;            ///< clients read nodes' arenas from afar
   bool verify = true;              ///< clients compare checksums
@@ -42,17 +48,24 @@ struct Plan {
   std::uint64_t least_events = 0;  ///< and more rounds until so much has happened
 };
 
-/// One life of the server's process.
-struct ServerLife {
+/// One life of the server's process. All of its shards share a loop here.
+struct ServerLife final : ShardHost {
   ServerLife(ManualClock& clock, SimNetwork& network, SimCoordinator& coordinator,
-             const std::string& name);
-  [[nodiscard]] bool leads() const noexcept { return shard.leads(loop.clock().now()); }
+             const std::string& name, std::size_t shard_count);
+  /// Shards that it leads and nobody else can.
+  [[nodiscard]] std::vector<const LedShard*> led() const;
+  Result<Place> make_place(ShardId shard) override;
+  Address open_place(ShardId shard, const Address& address) override;
+
+  SimNetwork& net;
+  std::string own_name;
   Loop loop;
-  std::unique_ptr<Fabric> fabric;
-  std::unique_ptr<Fabric> watch;
+  std::map<ShardId, std::unique_ptr<Fabric>> fabrics;
+  std::unique_ptr<Fabric> watch_fabric;
   SimCoordination coordination;
   Membership membership;
-  LedShard shard;
+  LeaderWatch watch;
+  ServerShards shards;
   bool stopped = false;
 };
 
@@ -100,9 +113,19 @@ class Cluster {
   void kill_server(std::size_t index);
   [[nodiscard]] ServerLife* server(std::size_t index) noexcept { return servers_[index].get(); }
   [[nodiscard]] std::size_t server_count() const noexcept { return servers_.size(); }
-  /// The shard of whoever leads and knows that nobody else can; null if nobody does.
-  [[nodiscard]] const Shard* leader() const noexcept;
-  [[nodiscard]] std::size_t leaders() const noexcept;
+  /// The shards of whoever leads one and knows that nobody else can; none twice, if all is well.
+  struct Led {
+    ShardId id;
+    const Shard* shard = nullptr;
+  };
+  [[nodiscard]] std::vector<Led> leaders() const;
+  /// As coordination has it; nothing before it was founded.
+  [[nodiscard]] std::optional<ShardMap> map() const;
+  /// Somebody wants that server to lead the shard, or the shard to be split.
+  void wish_leader(ShardId shard, std::size_t server);
+  void wish_split(ShardId shard);
+  /// Every shard of the map is led.
+  [[nodiscard]] bool all_led() const;
   /// For people: what coordination holds, and what each server believes.
   [[nodiscard]] std::string who_stands();
   /// Those whose time is over; only a quorum can end them.

@@ -84,6 +84,7 @@ void Schedule::draw_faults() {
   kill_something();
   cut_something();
   cut_coordination();
+  move_shards();
 }
 
 void Schedule::kill_something() {
@@ -163,6 +164,22 @@ void Schedule::cut_coordination() {
   }
 }
 
+/// Somebody wants shards elsewhere, or smaller ones.
+void Schedule::move_shards() {
+  constexpr std::size_t kMostShards = 5;
+  const std::optional<ShardMap> map = cluster_.map();
+  if (!map) return;
+  const ShardId shard = map->shard(draw(map->count()));
+  if (chance(plan_.move_shard)) {
+    cluster_.wish_leader(shard, draw(plan_.servers));
+    ledger_.counts.fault("shard wanted elsewhere");
+  }
+  if (chance(plan_.split_shard) && map->count() < kMostShards) {
+    cluster_.wish_split(shard);
+    ledger_.counts.fault("shard to be split");
+  }
+}
+
 bool Schedule::pass(Duration time) {
   const TimePoint end = cluster_.clock().now() + time;
   while (cluster_.clock().now() < end) {
@@ -189,19 +206,36 @@ bool Schedule::pass_until(Done done, Duration at_most, const char* what) {
 }
 
 void Schedule::check_event() {
-  if (cluster_.leaders() > 1) ledger_.violation("S3: two servers lead the shard");
-  const Shard* const shard = cluster_.leader();
-  const std::uint64_t state = shard == nullptr ? 0 : fingerprint(*shard);
-  const bool looked = std::exchange(last_state_, state) == state;
-  // The same as after the event before, as far as numbers tell: all of it is looked at less often.
-  if (shard != nullptr && (!looked || cluster_.network().stats().events % 16 == 0)) {
-    if (const std::string broken = shard->check_invariants(); !broken.empty()) {
-      ledger_.violation("shard: " + broken);
-    }
-    check_slots(*shard);
-    note_epoch(shard->epoch());
-  }
+  const std::vector<Cluster::Led> led = cluster_.leaders();
+  check_ranges(led);
+  for (const Cluster::Led& one : led) check_shard(one);
   if (cluster_.network().stats().events % 256 == 0) ledger_.check_watched();
+}
+
+void Schedule::check_ranges(const std::vector<Cluster::Led>& led) {
+  for (std::size_t i = 0; i < led.size(); ++i) {
+    const KeyRange range = led[i].shard->params().term.range;
+    for (std::size_t j = 0; j < i; ++j) {
+      const KeyRange other = led[j].shard->params().term.range;
+      if (led[i].id == led[j].id) {
+        ledger_.violation("S3: two servers lead the shard");
+      } else if (range.first <= other.last && other.first <= range.last) {
+        ledger_.violation("S3: a key is two shards'");
+      }
+    }
+  }
+}
+
+void Schedule::check_shard(const Cluster::Led& led) {
+  const std::uint64_t state = fingerprint(*led.shard);
+  const bool looked = std::exchange(last_states_[led.id], state) == state;
+  // The same as after the event before, as far as numbers tell: all of it is looked at less often.
+  if (looked && cluster_.network().stats().events % 16 != 0) return;
+  if (const std::string broken = led.shard->check_invariants(); !broken.empty()) {
+    ledger_.violation("shard: " + broken);
+  }
+  check_slots(*led.shard);
+  note_epoch(led.id, led.shard->epoch());
 }
 
 /// Another one whenever the shard or a slot of a living node has changed.
@@ -226,10 +260,11 @@ std::uint64_t Schedule::fingerprint(const Shard& shard) {
 }
 
 /// S3: terms follow each other.
-void Schedule::note_epoch(Epoch epoch) {
-  if (epoch == last_epoch_) return;
-  if (epoch < last_epoch_) ledger_.violation("S3: an epoch that was over leads again");
-  last_epoch_ = epoch;
+void Schedule::note_epoch(ShardId shard, Epoch epoch) {
+  Epoch& last = last_epochs_[shard];
+  if (epoch == last) return;
+  if (epoch < last) ledger_.violation("S3: an epoch that was over leads again");
+  last = epoch;
   ++ledger_.counts.terms;
 }
 
@@ -276,13 +311,14 @@ void Schedule::check_life_goes_on() {
 /// For the reader of a violation: what each session pins, and what each engine holds.
 std::string Schedule::who_pins() {
   std::string text;
-  const Shard* const shard = cluster_.leader();
-  if (shard == nullptr) return text + "\n  nobody leads" + cluster_.who_stands();
-  for (const auto& [id, session] : shard->sessions().all()) {
-    text += fmt::format("\n  session {:x} ({}, asserting {}):", id.value,
-                        session.connected ? "connected" : "cut off", session.asserting);
-    for (const auto& [lookup, pinned] : session.lookups) {
-      text += fmt::format(" lookup {} pins {}", lookup.value, pinned.entries.size());
+  if (!cluster_.all_led()) text += "\n  not every shard is led" + cluster_.who_stands();
+  for (const Cluster::Led& led : cluster_.leaders()) {
+    for (const auto& [id, session] : led.shard->sessions().all()) {
+      text += fmt::format("\n  shard {} session {:x} ({}, asserting {}):", led.id.value, id.value,
+                          session.connected ? "connected" : "cut off", session.asserting);
+      for (const auto& [lookup, pinned] : session.lookups) {
+        text += fmt::format(" lookup {} pins {}", lookup.value, pinned.entries.size());
+      }
     }
   }
   for (const auto& engine : engines_) text += fmt::format("\n  engine holds {}", engine->held());
@@ -298,20 +334,24 @@ bool Schedule::pins_equal_holders() {
     for (const LookupId lookup : engine->held_lookups()) held.insert(lookup.value);
     held_blocks += engine->held_blocks();
   }
-  if (cluster_.leader() == nullptr) return false;
-  const Shard& shard = *cluster_.leader();
-  for (const auto& [id, session] : shard.sessions().all()) {
-    for (const auto& [lookup, pinned] : session.lookups) {
-      const auto holder = held.find(lookup.value);
-      if (pinned.entries.empty()) continue;
-      if (holder == held.end()) return false;
-      held.erase(holder);
+  if (!cluster_.all_led()) return false;
+  std::uint64_t pins = 0;
+  for (const Cluster::Led& led : cluster_.leaders()) {
+    std::multiset<std::uint64_t> unpinned = held;  // a lookup may pin in several shards
+    for (const auto& [id, session] : led.shard->sessions().all()) {
+      for (const auto& [lookup, pinned] : session.lookups) {
+        const auto holder = unpinned.find(lookup.value);
+        if (pinned.entries.empty()) continue;
+        if (holder == unpinned.end()) return false;
+        unpinned.erase(holder);
+      }
     }
+    pins += led.shard->pin_count();
   }
   const bool replicas_may_be_lost = plan_.kill_node > 0 || plan_.kill_server > 0 ||
                                     plan_.servers > 1 || plan_.clear > 0 ||
                                     plan_.faults.bit_flip > 0;
-  return replicas_may_be_lost || shard.pin_count() == held_blocks;
+  return replicas_may_be_lost || pins == held_blocks;
 }
 
 void Schedule::check_quiet() {
@@ -320,8 +360,9 @@ void Schedule::check_quiet() {
     return ledger_.violation("S4: pins do not equal live holders" + who_pins());
   }
   const auto pins = [&] {
-    const Shard* const shard = cluster_.leader();
-    return shard == nullptr ? SIZE_MAX : shard->pin_count();
+    std::size_t count = cluster_.all_led() ? 0 : SIZE_MAX;
+    for (const Cluster::Led& led : cluster_.leaders()) count += led.shard->pin_count();
+    return count;
   };
   for (const auto& engine : engines_) engine->release_all();
   if (!pass(std::chrono::seconds(2))) return;

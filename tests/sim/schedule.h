@@ -1,6 +1,7 @@
 // One seeded schedule: work and faults, the invariants after every event, then healing and quiet.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,7 +14,7 @@ namespace membrain::sim {
 
 /// S1: a fetch that says ok delivered exactly the block's bytes, and nothing lands afterwards.
 /// S2: a slot is not reused while a live session pins it.
-/// S3: at most one server leads, and each term has a later epoch.
+/// S3: at most one server leads a shard, each term has a later epoch, and no key is two shards'.
 /// S4: when everything is quiet, pins equal live holders.
 class Schedule {
  public:
@@ -30,6 +31,7 @@ class Schedule {
   void kill_something();
   void cut_something();
   void cut_coordination();
+  void move_shards();
   void engage_idle_clients();
   /// Lets this much virtual time pass, checking after every event. False at the first violation.
   bool pass(Duration time);
@@ -37,7 +39,9 @@ class Schedule {
   bool pass_until(Done done, Duration at_most, const char* what);
   void check_event();
   [[nodiscard]] std::uint64_t fingerprint(const Shard& shard);
-  void note_epoch(Epoch epoch);
+  void check_shard(const Cluster::Led& led);
+  void check_ranges(const std::vector<Cluster::Led>& led);
+  void note_epoch(ShardId shard, Epoch epoch);
   void check_slots(const Shard& shard);
   void check_quiet();
   [[nodiscard]] bool pins_equal_holders();
@@ -49,8 +53,8 @@ class Schedule {
 
   Plan plan_;
   Ledger ledger_;
-  Epoch last_epoch_;
-  std::uint64_t last_state_ = 0;
+  std::map<ShardId, Epoch> last_epochs_;
+  std::map<ShardId, std::uint64_t> last_states_;
   Cluster cluster_;
   std::vector<std::shared_ptr<Engine>> engines_;  ///< by client
   std::vector<std::shared_ptr<Engine>> retired_;  ///< of lives that ended; kept until the end
