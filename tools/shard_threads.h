@@ -20,7 +20,7 @@ struct ShardAddresses {
   std::uint16_t next_port = 0;  ///< of the second, the third has the port behind it; 0: any
 };
 
-/// Ownership  `stop` when the shards have stopped and before they are destroyed; destroy after them.
+/// Ownership  `stop` when the shards have stopped, before they are destroyed; destroyed after them.
 /// Threads    The membership's loop, or before that runs and after it has stopped.
 class ShardThreads final : public ShardHost {
  public:

@@ -61,11 +61,11 @@ class LeaderFinder {
 };
 
 /// One connection to the shard's leader: Hello, a heartbeat every third of the session's ttl, the
-/// list of nodes with each heartbeat. When the connection is lost, requests fail at once with `unavailable`
-/// until a reconnect has succeeded: Hello names the old session, namespaces are opened again and
-/// held pins asserted again (Lookup by `all` under their old lookup ids) before the session is here
-/// again. Pins that were released are unpinned in batches, one message a turn, and resent until
-/// acknowledged.
+/// list of nodes with each heartbeat. When the connection is lost, requests fail at once with
+/// `unavailable` until a reconnect has succeeded: Hello names the old session, namespaces are
+/// opened again and held pins asserted again (Lookup by `all` under their old lookup ids) before
+/// the session is here again. Pins that were released are unpinned in batches, one message a turn,
+/// and resent until acknowledged.
 ///
 /// Ownership  Borrows the fabric, the finder and the listener.
 /// Threads    The control loop only.

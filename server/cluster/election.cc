@@ -90,10 +90,10 @@ Task<Result<Revision>> Election::step() {
   const Result<CoordinationView> view = co_await reading;
   if (!view) co_return fail(view.error());
   const CoordinationEntry* const leader = view->find(name);
+  const ShardWishes wishes = ShardWishes::of(*view, membership_.names(), shard_);
   if (leader == nullptr) {
     follow({}, {});
-    Task<bool> yielding = makes_way(ShardWishes::of(*view, membership_.names(), shard_).leader);
-    const bool yields = co_await yielding;
+    const bool yields = wishes.another(membership_.config().name);
     if (yields && yields_until_ == TimePoint{}) yields_until_ = loop_.now() + kCourtesy;
     if (yields && loop_.now() < yields_until_) {
       co_return fail(Errc::unavailable, "another server is wanted here");
@@ -110,6 +110,8 @@ Task<Result<Revision>> Election::step() {
     if (const Result<> held = co_await holding; !held) co_return fail(held.error());
   } else {
     follow(leader->value, leader->lease);
+    Task<Result<>> saying = say_ready(wishes);
+    if (const Result<> said = co_await saying; !said) co_return fail(said.error());
   }
   co_return view->revision;
 }
@@ -119,8 +121,10 @@ Task<Result<>> Election::hold(CoordinationView view, CoordinationEntry leader) {
   const ClusterNames& names = membership_.names();
   const ShardWishes wishes = ShardWishes::of(view, names, shard_);
   const Epoch epoch{leader.created};
-  Task<bool> yielding = makes_way(wishes.leader);
-  if (co_await yielding) end_term(epoch);
+  if (wishes.another(membership_.config().name) && wishes.ready_since != yielded_to_) {
+    yielded_to_ = wishes.ready_since;
+    end_term(epoch);
+  }
   if (wishes.split) {
     Task<Result<>> splitting = split(std::move(view), epoch, *wishes.split);
     co_return co_await splitting;
@@ -174,13 +178,18 @@ Task<Result<>> Election::make(CoordinationChange change) {
   co_return Result<>{};
 }
 
-/// Whether another, living server is wanted in this shard's place.
-Task<bool> Election::makes_way(std::string wanted) {
-  if (wanted.empty() || wanted == membership_.config().name) co_return false;
-  const std::string name = membership_.names().server(wanted);
-  Task<Result<CoordinationView>> reading = coordination_.read(name, loop_.now() + patience());
-  const Result<CoordinationView> view = co_await reading;
-  co_return view && view->find(name) != nullptr;
+/// Whoever is wanted and does not lead says that it is ready: again after a while, for whom it has
+/// been said before may have made way in vain.
+Task<Result<>> Election::say_ready(ShardWishes wishes) {
+  const std::string& self = membership_.config().name;
+  const LeaseId lease = membership_.lease();
+  if (wishes.leader != self || !lease) co_return Result<>{};
+  if (wishes.ready == self && loop_.now() < said_ready_ + kLongestWatch / 2) co_return Result<>{};
+  said_ready_ = loop_.now();
+  CoordinationChange change;
+  change.puts.push_back({membership_.names().ready(shard_), self, lease});
+  Task<Result<>> making = make(std::move(change));
+  co_return co_await making;
 }
 
 /// Serves no more, in a term that has yet to be ended where all see it; never again in that term.

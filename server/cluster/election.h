@@ -36,10 +36,10 @@ class ElectionListener {
 /// is. Every step looks at what is there now, so that a call whose answer was lost does no harm: a
 /// name under our own lease is ours.
 ///
-/// A leader that is asked to (`ShardWishes`) makes way for another server, or splits its shard in
-/// two: it stops serving, then ends its term with one change. What follows is what follows the end
-/// of any term: nodes report to the next leader, clients assert their pins, and nobody's bytes have
-/// moved.
+/// A leader that is asked to (`ShardWishes`) makes way for another server once that says that it is
+/// ready, or splits its shard in two: it stops serving, then ends its term with one change. What
+/// follows is what follows the end of any term: nodes report to the next leader, clients assert
+/// their pins, and nobody's bytes have moved.
 ///
 /// Ownership  Borrows the membership, under whose lease it stands, and the listener.
 /// Threads    The loop's.
@@ -74,7 +74,7 @@ class Election final : private LeaseListener {
   Task<Result<>> hold(CoordinationView view, CoordinationEntry leader);
   Task<Result<>> split(CoordinationView view, Epoch epoch, ShardId fresh);
   Task<Result<>> make(CoordinationChange change);
-  Task<bool> makes_way(std::string wanted);
+  Task<Result<>> say_ready(ShardWishes wishes);
   Task<> wait_for_news(Revision after, Duration longest);
   void lead(const CoordinationView& view, const CoordinationEntry& leader, const ShardMap& map);
   void follow(const std::string& leader, LeaseId lease);
@@ -94,10 +94,12 @@ class Election final : private LeaseListener {
   Signal ended_;
   std::string address_;
   Place place_ = Place::unknown;
-  Epoch epoch_;             ///< while it leads
-  LeaseId lease_;           ///< of the leader that was told last, perhaps ourselves
-  Epoch ended_term_;        ///< ours, which we have stopped to serve and are ending
-  TimePoint yields_until_;  ///< an empty place is left to who is wanted there; zero: not begun
+  Epoch epoch_;              ///< while it leads
+  LeaseId lease_;            ///< of the leader that was told last, perhaps ourselves
+  Epoch ended_term_;         ///< ours, which we have stopped to serve and are ending
+  Revision yielded_to_ = 0;  ///< whose being ready we have made way for
+  TimePoint yields_until_;   ///< an empty place is left to who is wanted there; zero: not begun
+  TimePoint said_ready_;
   bool running_ = false;
   bool stopping_ = false;
   bool watching_ = false;

@@ -18,6 +18,10 @@ ShardWishes ShardWishes::of(const CoordinationView& view, const ClusterNames& na
   if (const CoordinationEntry* const entry = view.find(names.wanted(shard))) {
     wishes.leader = entry->value;
   }
+  if (const CoordinationEntry* const entry = view.find(names.ready(shard))) {
+    wishes.ready = entry->value;
+    wishes.ready_since = entry->modified;
+  }
   if (const CoordinationEntry* const entry = view.find(names.split(shard))) {
     const char* const end = entry->value.data() + entry->value.size();
     ShardId fresh;

@@ -14,8 +14,15 @@ namespace membrain {
 
 /// What somebody has asked of a shard's leader.
 struct ShardWishes {
-  std::string leader;            ///< by name, who is to lead; empty: no matter
+  std::string leader;  ///< by name, who is to lead; empty: no matter
+  std::string ready;   ///< by name, who lives and waits to lead as it is wanted
+  Revision ready_since = 0;
   std::optional<ShardId> split;  ///< who is to get half of the keys
+
+  /// Another than `self` is to lead, and can.
+  [[nodiscard]] bool another(const std::string& self) const noexcept {
+    return !leader.empty() && leader != self && ready == leader;
+  }
 
   [[nodiscard]] static ShardWishes of(const CoordinationView& view, const ClusterNames& names,
                                       ShardId shard);

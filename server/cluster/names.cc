@@ -34,6 +34,10 @@ std::string ClusterNames::wanted(ShardId at) const {
   return shard(at) + "wanted";
 }
 
+std::string ClusterNames::ready(ShardId at) const {
+  return shard(at) + "ready";
+}
+
 std::string ClusterNames::split(ShardId at) const {
   return shard(at) + "split";
 }

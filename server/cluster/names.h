@@ -32,6 +32,8 @@ class ClusterNames {
   [[nodiscard]] std::string founded(ShardId shard) const;
   /// By name, the server that is to lead it; none: whoever comes first.
   [[nodiscard]] std::string wanted(ShardId shard) const;
+  /// The same server, once it is ready, under its lease.
+  [[nodiscard]] std::string ready(ShardId shard) const;
   /// The number of the shard that is to get half of this one's keys.
   [[nodiscard]] std::string split(ShardId shard) const;
   /// The era of each namespace that was cleared.
