@@ -44,7 +44,9 @@ Exit run_node(Program& program, NodeOptions options, bool until_eof) {
       format_size(options.capacity_bytes), options.directory, (*node)->address());
   while (!(*node)->wait_connected(SteadyClock().now() + kTellEvery, program.signals)) {
     if (program.signals.stop_asked()) return Exit::ok;
-    log(LogLevel::warn, "no server at {} has taken this node in yet; trying on", options.server);
+    const NodeStatus status = (*node)->status();
+    log(LogLevel::warn, "{} of {} shards have taken this node in yet, asked for at {}; trying on",
+        status.connected_shards, status.shards, options.server);
   }
   say(fmt::format("membrain node ready {} name {}\n", (*node)->address(), options.name));
   program.signals.wait_for_stop(until_eof);

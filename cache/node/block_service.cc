@@ -27,13 +27,14 @@ BlockService::BlockService(Fabric& fabric, Arena& arena, NodeCounters& counters,
       peers_(fabric, [this](PeerId peer) { gone(peer); }),
       windows_(windows),
       data_{fabric, table_, authority_, peers_, counters, nullptr},
-      announcer_(table_),
-      space_(fabric.loop(), table_, announcer_),
+      announcers_(table_),
+      space_(fabric.loop(), table_, announcers_),
       reservations_(arena.capacity_bytes(), limits.reserve),
-      stores_(data_, announcer_, space_, reservations_, limits.store),
+      stores_(data_, announcers_, space_, reservations_, limits.store),
       reserves_(data_, space_, reservations_),
       fetches_(data_, limits.fetch),
-      suspects_(fabric.loop(), table_, [this](const wire::SlotRef& at) { announcer_.corrupt(at); }),
+      suspects_(fabric.loop(), table_,
+                [this](const wire::SlotRef& at) { announcers_.corrupt(at); }),
       adoption_(
           table_, counters,
           [this](const SlotClaim& claim, WriterId writer) { reserves_.adopt(claim, writer); }),
@@ -60,7 +61,7 @@ Result<Address> BlockService::start(const Address& listen, Door<ShardSide> shard
   Result<Address> address = fabric_.listen(listen);
   if (!address) return address;
   shard_ = shard;
-  announcer_.open(std::move(shard));
+  announcers_.open(std::move(shard));
   const Result<> posted = own_door_.post([](BlockService& self) { self.adopt(); });
   if (!posted) return fail(posted.error());
   return address;
@@ -192,39 +193,45 @@ void BlockService::gone(PeerId peer) {
   fetches_.on_lost(peer);
 }
 
-void BlockService::accepted(LinkNumber link, Epoch epoch, const Digest& grant_key) {
-  authority_.accept(epoch, grant_key);
-  announcer_.accepted(link);
-  space_.reset();
+// ---- what the shards say
+
+void BlockService::mapped(const std::vector<ShardId>& shards) {
+  authority_.keep(shards);
 }
 
-void BlockService::want_portion(LinkNumber link) {
-  announcer_.give_portion(link);
+void BlockService::accepted(LinkId link, const LinkTerm& term) {
+  authority_.accept(link.shard, term.epoch, term.grant_key);
+  static_cast<void>(announcers_.accepted(link, term));
+  space_.links_changed();
 }
 
-void BlockService::settled(LinkNumber link, const std::vector<Verdict>& verdicts) {
-  if (!announcer_.current(link)) return;
+void BlockService::want_portion(LinkId link) {
+  announcers_.give_portion(link);
+}
+
+void BlockService::settled(LinkId link, const std::vector<Verdict>& verdicts) {
+  if (announcers_.find(link) == nullptr) return;
   for (const Verdict& verdict : verdicts) {
     table_.settle(verdict.at, verdict.status);
     stores_.settle(verdict.at, verdict.status);
   }
 }
 
-void BlockService::free(LinkNumber link, Epoch epoch, const std::vector<wire::SlotRef>& slots) {
-  if (!announcer_.current(link) || epoch != authority_.epoch()) return;
-  for (const wire::SlotRef& at : slots) {
+void BlockService::free(LinkId link, Epoch epoch, const std::vector<wire::SlotRef>& slots) {
+  std::vector<wire::SlotRef> freed = announcers_.obeyed(link, epoch, slots, counters_);
+  for (const wire::SlotRef& at : freed) {
     if (table_.free(at)) NodeCounters::add(counters_.freed);
   }
-  announcer_.freed(link, slots);
+  announcers_.freed(link, std::move(freed));
 }
 
-void BlockService::need_answered(std::size_t slots) {
-  space_.answered(slots);
+void BlockService::need_answered(LinkId link, std::size_t slots) {
+  space_.answered(link, slots);
 }
 
-void BlockService::lost(LinkNumber link) {
-  announcer_.lost(link);
-  space_.reset();
+void BlockService::lost(LinkId link) {
+  announcers_.lost(link);
+  space_.links_changed();
 }
 
 void BlockService::stop() {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cache/node/adoption.h"
-#include "cache/node/announcer.h"
+#include "cache/node/announcers.h"
 #include "cache/node/arena.h"
 #include "cache/node/authority.h"
 #include "cache/node/block_table.h"
@@ -34,7 +34,7 @@ struct BlockLimits {
 };
 
 /// Receives what clients send {Fetch, CancelFetch, Store, ReserveSlots, SealSlots, GiveBackSlots,
-/// OpenWindow, Suspect} and does what the shard decided.
+/// OpenWindow, Suspect} and does what the shards decided.
 /// A frame that does not decode closes its connection.
 ///
 /// Ownership  Arena, fabric and counters outlive it. Destroy it after `ShardSide::slots_quiet`, or
@@ -55,12 +55,13 @@ class BlockService final : public Receiver, public SlotSide {
   void on_message(PeerId peer, std::span<const std::byte> frame, Payload payload) override;
   void on_lost(PeerId peer, const Error& why) override;
 
-  void accepted(LinkNumber link, Epoch epoch, const Digest& grant_key) override;
-  void want_portion(LinkNumber link) override;
-  void settled(LinkNumber link, const std::vector<Verdict>& verdicts) override;
-  void free(LinkNumber link, Epoch epoch, const std::vector<wire::SlotRef>& slots) override;
-  void need_answered(std::size_t slots) override;
-  void lost(LinkNumber link) override;
+  void mapped(const std::vector<ShardId>& shards) override;
+  void accepted(LinkId link, const LinkTerm& term) override;
+  void want_portion(LinkId link) override;
+  void settled(LinkId link, const std::vector<Verdict>& verdicts) override;
+  void free(LinkId link, Epoch epoch, const std::vector<wire::SlotRef>& slots) override;
+  void need_answered(LinkId link, std::size_t slots) override;
+  void lost(LinkId link) override;
   void stop() override;
 
   [[nodiscard]] const BlockTable& table() const noexcept { return table_; }
@@ -84,7 +85,7 @@ class BlockService final : public Receiver, public SlotSide {
   Windows* windows_;
   std::vector<std::byte> window_;  ///< what others enter by; empty: closed
   DataLoop data_;
-  Announcer announcer_;
+  Announcers announcers_;
   SpaceWatch space_;
   Reservations reservations_;
   StoreService stores_;

@@ -59,6 +59,7 @@ BlockTable::Sealed BlockTable::seal(const SlotClaim& claim, const wire::BlockMet
   content.slab = claim.slot.slab;
   write_seal(arena_.seal(at.slot), content);
   record->state = State::sealed;
+  record->key = meta.key;
   index_.emplace(name_of(meta), at.slot);
   return {at, true, false};
 }
@@ -174,10 +175,11 @@ bool BlockTable::mark_corrupt(const SlotRef& at) {
   return true;
 }
 
-void BlockTable::free_corrupt() {
+void BlockTable::free_corrupt(const KeyRange& range) {
   std::vector<SlotRef> corrupt;
   for (const auto& [slot, record] : records_) {
-    if (record.state == State::corrupt) corrupt.push_back({SlotId{slot}, record.generation});
+    if (record.state != State::corrupt || !range.has(record.key)) continue;
+    corrupt.push_back({SlotId{slot}, record.generation});
   }
   for (const SlotRef& at : corrupt) free(at);
 }
@@ -193,6 +195,7 @@ Result<> BlockTable::adopt(const SealContent& content) {
   if (!adopted) return fail(adopted.error());
   Record record;
   record.generation = entry.generation;
+  record.key = entry.meta.key;
   record.length = entry.length;
   record.state = State::sealed;
   records_.insert_or_assign(entry.slot.value, record);
@@ -201,12 +204,21 @@ Result<> BlockTable::adopt(const SealContent& content) {
   return {};
 }
 
-bool BlockTable::list_sealed(SlotId& from, std::size_t most,
+std::optional<BlockKey> BlockTable::key_of(const SlotRef& at) const {
+  const auto found = records_.find(at.slot.value);
+  if (found == records_.end() || found->second.generation != at.generation) return std::nullopt;
+  if (found->second.state == State::filling) return std::nullopt;
+  return found->second.key;
+}
+
+bool BlockTable::list_sealed(SlotId& from, std::size_t most, const KeyRange& range,
                              std::vector<wire::SlotEntry>& into) const {
+  std::size_t looked = 0;
   while (const std::optional<Slot> slot = pool_.next_used(from)) {
-    if (into.size() >= most) return false;
+    if (into.size() >= most || looked++ >= kMostLooked) return false;
     from = SlotId{slot->id.value + slot->slot_bytes / kPageBytes};
-    if (records_.at(slot->id.value).state != State::sealed) continue;
+    const Record& record = records_.at(slot->id.value);
+    if (record.state != State::sealed || !range.has(record.key)) continue;
     const std::optional<SealContent> seal = read_seal(arena_.seal(slot->id), slot->id);
     if (seal && seal->entry.generation == slot->generation) into.push_back(seal->entry);
   }
@@ -219,7 +231,7 @@ void BlockTable::for_each_sealed(
   SlotId from{};
   for (bool last = false; !last;) {
     std::vector<wire::SlotEntry> entries;
-    last = list_sealed(from, kAtOnce, entries);
+    last = list_sealed(from, kAtOnce, {}, entries);
     for (const wire::SlotEntry& entry : entries)
       see(entry, arena_.memory(entry.slot, entry.length));
   }

@@ -85,8 +85,8 @@ class BlockTable final : public SlotList {
 
   /// The slot's bytes are not what its seal says: it is not served any more. False if it is gone.
   bool mark_corrupt(const wire::SlotRef& at);
-  /// Frees what is corrupt (and no longer known to the shard): after a full report.
-  void free_corrupt();
+  /// Frees what is corrupt in that range (and no longer known to its shard): after a full report.
+  void free_corrupt(const KeyRange& range);
 
   /// Takes over a slot that an earlier life sealed; its bytes have been checked. `corrupt` if it
   /// fits nowhere, or the block is here already.
@@ -94,10 +94,12 @@ class BlockTable final : public SlotList {
 
   // ---- looking ----
 
-  bool list(SlotId& from, std::size_t most, std::vector<wire::SlotEntry>& into) override {
-    return list_sealed(from, most, into);
+  bool list(SlotId& from, std::size_t most, const KeyRange& range,
+            std::vector<wire::SlotEntry>& into) override {
+    return list_sealed(from, most, range, into);
   }
-  void all_listed() override { free_corrupt(); }
+  void all_listed(const KeyRange& range) override { free_corrupt(range); }
+  [[nodiscard]] std::optional<BlockKey> key_of(const wire::SlotRef& at) const override;
   void for_each_sealed(
       const std::function<void(const wire::SlotEntry&, std::span<const std::byte>)>& see) const;
   [[nodiscard]] SlotPool& pool() noexcept { return pool_; }
@@ -110,10 +112,12 @@ class BlockTable final : public SlotList {
   [[nodiscard]] Result<> check_invariants() const;
 
  private:
-  bool list_sealed(SlotId& from, std::size_t most, std::vector<wire::SlotEntry>& into) const;
+  bool list_sealed(SlotId& from, std::size_t most, const KeyRange& range,
+                   std::vector<wire::SlotEntry>& into) const;
   enum class State : std::uint8_t { filling, sealed, corrupt, draining };
   struct Record {
     Generation generation;
+    BlockKey key;  ///< once it is sealed
     std::uint32_t length = 0;
     std::uint32_t in_flight = 0;
     State state = State::filling;

@@ -12,11 +12,11 @@ NodeService::NodeService(Fabric& control, Fabric& data, Arena& arena, NodeConfig
       config_(std::move(config)),
       blocks_(data, arena, counters_, config_.limits, windows),
       door_(control.loop(), arena),
-      link_(control, counters_) {}
+      links_(control, counters_) {}
 
 Result<> NodeService::start() {
   arena_.begin_life();
-  Result<Address> address = blocks_.start(config_.listen, link_.door());
+  Result<Address> address = blocks_.start(config_.listen, links_.door());
   if (!address) return fail(address.error());
   address_ = std::move(*address);
   LinkConfig link;
@@ -28,7 +28,7 @@ Result<> NodeService::start() {
   link.node = arena_.node();
   link.incarnation = arena_.incarnation();
   link.capacity_bytes = arena_.capacity_bytes();
-  link_.configure(std::move(link), blocks_.door());
+  links_.configure(std::move(link), blocks_.door());
   return {};
 }
 
@@ -44,7 +44,7 @@ std::string NodeService::open_door() {
 
 Task<> NodeService::stop() {
   door_.close();
-  Task<> stopping = link_.stop();
+  Task<> stopping = links_.stop();
   co_await stopping;
 }
 
@@ -56,7 +56,9 @@ NodeStatus NodeService::status() const {
   status.node = arena_.node();
   status.incarnation = arena_.incarnation();
   status.epoch = Epoch{read(counters_.epoch)};
-  status.connected = read(counters_.connected) != 0;
+  status.shards = read(counters_.shards);
+  status.connected_shards = read(counters_.connected);
+  status.connected = status.shards > 0 && status.connected_shards == status.shards;
   status.capacity_bytes = arena_.capacity_bytes();
   status.used_bytes = read(counters_.used_bytes);
   status.free_bytes = read(counters_.free_bytes);

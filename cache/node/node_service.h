@@ -1,4 +1,4 @@
-// Node: an arena of blocks, served to clients on one loop and told to the shard on another.
+// Node: an arena of blocks, served to clients on one loop and told to the shards on another.
 #pragma once
 
 #include <functional>
@@ -10,7 +10,7 @@
 #include "cache/node/arena_door.h"
 #include "cache/node/block_service.h"
 #include "cache/node/node_status.h"
-#include "cache/node/shard_link.h"
+#include "cache/node/shard_links.h"
 #include "membrain/result.h"
 #include "transport/fabric.h"
 #include "transport/task.h"
@@ -18,7 +18,7 @@
 namespace membrain {
 
 struct NodeConfig {
-  Address server = "127.0.0.1:9201";  ///< the shard's first contact
+  Address server = "127.0.0.1:9201";  ///< first contact with the servers
   std::string secret;                 ///< the cluster's shared secret
   std::string host;                   ///< id of this host: equal text = the same host
   Address listen = "127.0.0.1:0";     ///< where clients make first contact; port 0: any
@@ -32,10 +32,10 @@ struct NodeConfig {
 ///
 /// Ownership  Fabrics (and their loops) and the arena outlive it. After `stop` has ended, or when
 ///            neither loop will turn again and nothing is under way, it may be destroyed.
-/// Threads    Two loops: `control` (the shard) and `data` (clients). Constructor and `start`:
+/// Threads    Two loops: `control` (the shards) and `data` (clients). Constructor and `start`:
 ///            before the loops run, or on the one thread that turns both. `stop`: on the control
 ///            loop, while both run. `status`: any thread. The rest: the data loop's thread.
-/// Errors     `start`: what `Fabric::listen` says. Afterwards a shard that is away only shows in
+/// Errors     `start`: what `Fabric::listen` says. Afterwards shards that are away only shows in
 ///            `status`: the node tries for ever.
 class NodeService {
  public:
@@ -48,7 +48,7 @@ class NodeService {
   /// Begins a new incarnation and listens; what an earlier life left is checked and adopted step
   /// by step, then the node registers.
   Result<> start();
-  /// Leaves the shard, lets transfers end (a second, then their connections are closed).
+  /// Leaves the shards, lets transfers end (a second, then their connections are closed).
   Task<> stop();
 
   [[nodiscard]] NodeStatus status() const;
@@ -68,7 +68,7 @@ class NodeService {
   NodeCounters counters_;
   BlockService blocks_;
   ArenaDoor door_;
-  ShardLink link_;
+  ShardLinks links_;
   Address address_;
 };
 

@@ -17,27 +17,31 @@ inline constexpr std::size_t kStatusCount = static_cast<std::size_t>(wire::kLast
 struct NodeStatus {
   NodeId node;
   Incarnation incarnation;
-  Epoch epoch;             ///< of the shard, 0 before the first one
-  bool connected = false;  ///< registered, reported and publishing
+  Epoch epoch;                         ///< the highest of all shards, 0 before the first one
+  bool connected = false;              ///< registered with every shard, reported and publishing
+  std::uint64_t shards = 0;            ///< of the cluster, 0 before their map is known
+  std::uint64_t connected_shards = 0;  ///< registered with, reported to and published to
   std::uint64_t capacity_bytes = 0;
   std::uint64_t used_bytes = 0;  ///< of slots in use
   std::uint64_t free_bytes = 0;
   std::uint64_t used_slots = 0;
-  std::uint64_t stores = 0;         ///< Store requests
-  std::uint64_t fetches = 0;        ///< Fetch requests
-  std::uint64_t bytes_in = 0;       ///< received into slots
-  std::uint64_t bytes_out = 0;      ///< sent from slots
-  std::uint64_t freed = 0;          ///< slots freed because the shard said so
-  std::uint64_t fenced_frees = 0;   ///< FreeSlots refused: of another epoch, node or incarnation
+  std::uint64_t stores = 0;     ///< Store requests
+  std::uint64_t fetches = 0;    ///< Fetch requests
+  std::uint64_t bytes_in = 0;   ///< received into slots
+  std::uint64_t bytes_out = 0;  ///< sent from slots
+  std::uint64_t freed = 0;      ///< slots freed because a shard said so
+  /// FreeSlots refused: of another epoch, node or incarnation; and slots of another shard in them
+  std::uint64_t fenced_frees = 0;
   std::uint64_t corrupt_slots = 0;  ///< found by a reader's suspicion or after a restart
   std::array<std::uint64_t, kStatusCount> store_items{};  ///< by ItemStatus
   std::array<std::uint64_t, kStatusCount> fetch_items{};  ///< by ItemStatus
 };
 
-/// The same, counted while the node runs: each field by one loop, read by any thread.
+/// The same, counted while the node runs: each field by one loop but `fenced_frees` (both), read by
+/// any thread.
 struct NodeCounters {
   using Counter = std::atomic<std::uint64_t>;
-  Counter epoch{0}, connected{0}, fenced_frees{0};  // control loop
+  Counter epoch{0}, shards{0}, connected{0}, fenced_frees{0};  // control loop
   Counter used_bytes{0}, free_bytes{0}, used_slots{0};
   Counter stores{0}, fetches{0}, bytes_in{0}, bytes_out{0}, freed{0}, corrupt_slots{0};
   std::array<Counter, kStatusCount> store_items{};

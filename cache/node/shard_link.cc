@@ -13,16 +13,19 @@ namespace {
 
 constexpr Duration kLongWait = std::chrono::hours(1);  // for what comes, or ends, by itself
 constexpr Duration kShortestBeat = std::chrono::milliseconds(10);
-constexpr std::uint32_t kMostDoublings = 16;
 
 }  // namespace
 
-ShardLink::ShardLink(Fabric& fabric, NodeCounters& counters)
-    : fabric_(fabric),
-      loop_(fabric.loop()),
-      counters_(counters),
-      door_(fabric.loop(), *this),
-      calls_(fabric),
+ShardLink::ShardLink(ControlLoop& control, ShardId shard, KeyRange range)
+    : control_(control),
+      loop_(control.loop()),
+      counters_(control.counters),
+      config_(control.config),
+      slots_(control.slots),
+      shard_(shard),
+      range_(range),
+      epoch_(control.epochs[shard]),
+      calls_(control.fabric),
       retry_(loop_),
       news_(loop_),
       heart_(loop_),
@@ -31,80 +34,78 @@ ShardLink::ShardLink(Fabric& fabric, NodeCounters& counters)
 
 ShardLink::~ShardLink() {
   check(!running_, "a shard link was destroyed while it ran");
-  door_.shut();
 }
 
-void ShardLink::configure(LinkConfig config, Door<SlotSide> slots) {
-  config_ = std::move(config);
-  servers_ = Servers(config_.server);
-  slots_ = std::move(slots);
-  fabric_.set_receiver(*this);
-}
-
-void ShardLink::adopted() {
+void ShardLink::start() {
   if (stopping_ || std::exchange(running_, true)) return;
   loop_.spawn(run());
 }
 
-Task<> ShardLink::stop() {
+void ShardLink::set_range(KeyRange range) {
+  if (range == std::exchange(range_, range)) return;
+  if (told_) take_down({Errc::stale, 0, "the shard has other keys now"});
+}
+
+void ShardLink::begin_stop() {
   stopping_ = true;
   retry_.end();
   take_down({Errc::cancelled, 0, "the node is stopping"});
+}
+
+Task<> ShardLink::stop() {
+  begin_stop();
   while (running_) {
     Task<> ended = quiet_.until(loop_.now() + kLongWait);
     co_await ended;
   }
-  const Result<> posted = slots_.post([](SlotSide& slots) { slots.stop(); });
-  while (posted && !slots_quiet_) {
-    Task<> ended = quiet_.until(loop_.now() + kLongWait);
-    co_await ended;
-  }
-}
-
-void ShardLink::slots_quiet() {
-  slots_quiet_ = true;
-  quiet_.end();
 }
 
 // --- The connection. ---
 
 Task<> ShardLink::run() {
+  const auto servers = static_cast<std::uint32_t>(control_.directory.server_count());
   std::uint32_t failures = 0;
   while (!stopping_) {
-    const TimePoint now = loop_.now();
-    Task<Result<PeerId>> connecting =
-        fabric_.connect(servers_.current(), servers_.patience(now, now + config_.connect_timeout));
-    const Result<PeerId> peer = co_await connecting;
-    Error why{Errc::unavailable, 0, {}};
-    bool served = false;
-    if (peer) {
-      peer_ = *peer;
-      Task<Result<>> serving = serve();
-      const Result<> ended = co_await serving;
-      served = ended.has_value();
-      why = served ? down_why_ : ended.error();
-    } else {
-      why = peer.error();
-    }
+    misled_ = false;
+    Task<Result<>> serving = connect_and_serve(failures > 0);
+    const Result<> ended = co_await serving;
     if (stopping_) break;
-    failures = served ? 0 : failures + 1;
-    note_failure(why, failures);
-    servers_.next();
-    // All of them in a row, then a pause.
-    if (!served && failures % servers_.count() != 0) continue;
-    Task<> waiting = retry_.until(loop_.now() +
-                                  backoff(failures / static_cast<std::uint32_t>(servers_.count())));
+    failures = ended ? 0 : failures + 1;
+    note_failure(ended ? down_why_ : ended.error(), failures);
+    // Who named one that does not lead may know less than the others: all in a row, then a pause.
+    if (misled_ && failures % servers != 0) continue;
+    const Duration pause = control_.directory.backoff(failures / servers);
+    Task<> waiting = retry_.until(loop_.now() + pause);
     co_await waiting;
   }
   running_ = false;
   quiet_.end();
 }
 
+/// `elsewhere`: another server is to be asked than the last time. An error if it never came to
+/// publishing.
+Task<Result<>> ShardLink::connect_and_serve(bool elsewhere) {
+  Task<Result<Address>> finding = control_.directory.find_leader(shard_, elsewhere);
+  const Result<Address> leader = co_await finding;
+  if (!leader) co_return fail(leader.error());
+  if (stopping_) co_return fail(down_why_);
+  leader_ = *leader;
+  misled_ = true;
+  Task<Result<PeerId>> connecting =
+      control_.fabric.connect(leader_, control_.directory.connect_deadline());
+  const Result<PeerId> peer = co_await connecting;
+  if (!peer) co_return fail(peer.error());
+  peer_ = *peer;
+  Task<Result<>> serving = serve();
+  const Result<> ended = co_await serving;
+  co_return ended;
+}
+
 /// From the connection to its end. An error if it never came to publishing.
 Task<Result<>> ShardLink::serve() {
   up_ = !stopping_;
-  reported_ = false;
-  ++link_;
+  told_ = reported_ = false;
+  link_ = {shard_, ++control_.last_link};
   portion_.reset();
   to_publish_.clear();
   Task<Result<>> registering = register_node();
@@ -116,19 +117,21 @@ Task<Result<>> ShardLink::serve() {
   }
   if (outcome) {
     reported_ = true;
+    misled_ = false;
     NodeCounters::add(counters_.connected);
-    log(LogLevel::info, "node {}: registered with {} in epoch {}", config_.node.value,
-        servers_.current(), epoch_.value);
+    log(LogLevel::info, "node {}: registered with shard {} at {} in epoch {}", config_.node.value,
+        shard_.value, leader_, epoch_.value);
     start_publishing();
     while (up()) {
       Task<> ended = news_.until(loop_.now() + kLongWait);
       co_await ended;
     }
-    counters_.connected.store(0);
+    counters_.connected.fetch_sub(1, std::memory_order_relaxed);
   }
   static_cast<void>(slots_.post([link = link_](SlotSide& slots) { slots.lost(link); }));
+  told_ = false;
   take_down(outcome ? down_why_ : outcome.error());
-  Task<> closing = fabric_.close(peer_);
+  Task<> closing = control_.fabric.close(peer_);
   co_await closing;
   while (child_count_ > 0) {
     Task<> ended = children_.until(loop_.now() + kLongWait);
@@ -147,24 +150,34 @@ Task<Result<>> ShardLink::register_node() {
   request.host = config_.host;
   request.door = config_.door;
   request.tier = config_.tier;
-  request.proof =
-      register_proof(config_.secret, config_.node, config_.incarnation, fabric_.binding(peer_));
+  request.proof = register_proof(config_.secret, config_.node, config_.incarnation,
+                                 control_.fabric.binding(peer_));
   Task<Result<wire::Accepted>> calling =
       calls_.call<wire::Accepted>(peer_, std::move(request), answer_deadline(), header());
   const Result<wire::Accepted> accepted = co_await calling;
   if (!accepted) co_return fail(accepted.error());
   if (accepted->epoch < epoch_ || !accepted->epoch) {
     log(LogLevel::error, "node {}: {} is of epoch {}, but {} has been seen: it is refused",
-        config_.node.value, servers_.current(), accepted->epoch.value, epoch_.value);
+        config_.node.value, leader_, accepted->epoch.value, epoch_.value);
     co_return fail(Errc::stale, "the shard's epoch is over");
   }
   epoch_ = accepted->epoch;
-  counters_.epoch.store(epoch_.value);
-  ttl_ = std::chrono::milliseconds(accepted->ttl_ms);
-  const Digest grant_key = accepted->grant_key;
-  co_return slots_.post([link = link_, epoch = epoch_, grant_key](SlotSide& slots) {
-    slots.accepted(link, epoch, grant_key);
-  });
+  Task<Result<>> taking = take_term(*accepted);
+  const Result<> taken = co_await taking;
+  co_return taken;
+}
+
+/// Tells the data loop, which needs the range that the leader goes by.
+Task<Result<>> ShardLink::take_term(wire::Accepted accepted) {
+  Task<Result<>> reaching = control_.directory.reach(accepted.map_version, answer_deadline());
+  const Result<> reached = co_await reaching;
+  if (!reached) co_return reached;
+  if (!up()) co_return fail(down_why_);
+  if (counters_.epoch.load() < epoch_.value) counters_.epoch.store(epoch_.value);
+  ttl_ = std::chrono::milliseconds(accepted.ttl_ms);
+  told_ = true;
+  const LinkTerm term{accepted.epoch, accepted.grant_key, range_};
+  co_return slots_.post([link = link_, term](SlotSide& slots) { slots.accepted(link, term); });
 }
 
 Task<Result<>> ShardLink::report() {
@@ -197,7 +210,7 @@ Task<Result<>> ShardLink::report() {
   co_return Result<>{};
 }
 
-void ShardLink::portion(LinkNumber link, std::vector<wire::SlotEntry> entries, bool last) {
+void ShardLink::portion(LinkId link, std::vector<wire::SlotEntry> entries, bool last) {
   if (link != link_) return;
   portion_ = Portion{std::move(entries), last};
   news_.end();
@@ -219,11 +232,12 @@ Task<> ShardLink::beat() {
     Task<Result<wire::NodeAlive>> calling =
         calls_.call<wire::NodeAlive>(peer_, std::move(heartbeat), loop_.now() + between, header());
     const Result<wire::NodeAlive> alive = co_await calling;
+    const bool several = control_.directory.server_count() > 1;
     if (alive) {
       heard = loop_.now();
     } else if (!again(alive.error())) {
       break;
-    } else if (loop_.now() - heard > (servers_.count() > 1 ? ttl_ / 2 : ttl_)) {
+    } else if (loop_.now() - heard > (several ? ttl_ / 2 : ttl_)) {
       take_down({Errc::timed_out, 0, "the shard has fallen silent"});
     }
   }
@@ -248,25 +262,13 @@ void ShardLink::take_down(const Error& why) {
 void ShardLink::note_failure(const Error& why, std::uint32_t failures) {
   // The first failures, then ever fewer: a shard may be away for days.
   if (failures > 4 && (failures & (failures - 1)) != 0) return;
-  log(LogLevel::warn, "node {}: no shard at {}: {} ({}); trying on", config_.node.value,
-      servers_.current(), to_string(why.code), why.context);
-}
-
-/// Doubles with every failure, and differs by up to a quarter from node to node.
-Duration ShardLink::backoff(std::uint32_t failures) const noexcept {
-  const Duration longest =
-      servers_.count() > 1 ? config_.longest_of_several : config_.longest_backoff;
-  Duration wait = config_.first_backoff;
-  for (std::uint32_t i = 1; i < std::min(failures, kMostDoublings); ++i) {
-    wait = std::min(wait * 2, longest);
-  }
-  const std::uint64_t mixed =
-      (config_.node.value * 0x9e3779b97f4a7c15ull + failures * 0xbf58476d1ce4e5b9ull) >> 56;
-  return wait * 3 / 4 + wait * static_cast<std::int64_t>(mixed) / 512;
+  log(LogLevel::warn, "node {}: no shard {} at \"{}\": {} ({}); trying on", config_.node.value,
+      shard_.value, leader_, to_string(why.code), why.context);
 }
 
 wire::Header ShardLink::header() const noexcept {
   wire::Header header;
+  header.shard = shard_;
   header.epoch = epoch_;
   return header;
 }
@@ -275,7 +277,7 @@ TimePoint ShardLink::answer_deadline() const noexcept {
   return loop_.now() + config_.answer_timeout;
 }
 
-void ShardLink::on_message(PeerId peer, std::span<const std::byte> bytes, Payload) {
+void ShardLink::on_message(PeerId peer, std::span<const std::byte> bytes) {
   if (peer != peer_ || !up()) return;
   const Result<wire::Frame> frame = wire::read_frame(bytes);
   if (!frame) return take_down(frame.error());

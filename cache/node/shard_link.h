@@ -1,75 +1,75 @@
-// Shard link: the control loop of a node. Keeps it registered with the shard and carries what both
-// have to say to each other.
+// Shard link: a node's connection to one shard, from the control loop.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <optional>
-#include <string>
+#include <span>
 #include <vector>
 
 #include "base/ids.h"
 #include "cache/node/door.h"
+#include "cache/node/link_config.h"
 #include "cache/node/node_status.h"
 #include "cache/node/pause.h"
+#include "cache/node/shard_directory.h"
 #include "cache/node/sides.h"
 #include "protocol/calls.h"
 #include "protocol/messages.h"
-#include "protocol/servers.h"
 #include "transport/fabric.h"
 
 namespace membrain {
 
-struct LinkConfig {
-  std::string server;  ///< first contact: one address, or several between commas
-  std::string secret;  ///< the cluster's
-  std::string host;    ///< id of this host: equal text = the same host
-  Address address;     ///< of the data loop, as clients reach it
-  std::string door;    ///< as wire::NodeEntry's
-  NodeId node;
-  Incarnation incarnation;
-  std::uint64_t capacity_bytes = 0;
-  Tier tier = Tier::host;
+/// What the links of a node share. All of it outlives them.
+struct ControlLoop {
+  Fabric& fabric;
+  NodeCounters& counters;
+  const LinkConfig& config;
+  const Door<SlotSide>& slots;
+  ShardDirectory& directory;
+  std::uint64_t last_link = 0;      ///< `LinkId::number` of the latest connection
+  std::map<ShardId, Epoch> epochs;  ///< the highest ever seen of each shard
 
-  Duration connect_timeout = std::chrono::seconds(2);
-  Duration answer_timeout = std::chrono::seconds(5);  ///< of one call, which is then made again
-  Duration first_backoff = std::chrono::milliseconds(50);
-  Duration longest_backoff = std::chrono::seconds(2);
-  /// where another server takes over, which is a matter of moments
-  Duration longest_of_several = std::chrono::milliseconds(300);
+  [[nodiscard]] Loop& loop() const noexcept { return fabric.loop(); }
 };
 
-/// One connection after another, for ever: connect, register, report every sealed slot, then
-/// publish, ask for space, free and beat; when the connection or the shard's answers fail, from the
-/// start again after a back-off. Refuses a shard whose epoch is lower than one it has seen.
+/// One connection after another, for ever: find out who leads the shard, connect, register, report
+/// every sealed slot of its range, then publish, ask for space, free and beat; when the connection
+/// or the shard's answers fail, from the start again after a back-off. Refuses a leader whose epoch
+/// is lower than one that this shard has had.
 ///
 /// Threads  The control loop's; the slots are reached through a door.
-class ShardLink final : public Receiver, public ShardSide {
+class ShardLink {
  public:
   /// Batches of Publish under way at once; what comes meanwhile goes together in the next.
   static constexpr std::size_t kPublishing = 4;
 
-  ShardLink(Fabric& fabric, NodeCounters& counters);
+  ShardLink(ControlLoop& control, ShardId shard, KeyRange range);
   ~ShardLink();
+  ShardLink(const ShardLink&) = delete;
+  ShardLink& operator=(const ShardLink&) = delete;
 
-  [[nodiscard]] const Door<ShardSide>& door() const noexcept { return door_; }
-  /// Once, before `adopted` may come.
-  void configure(LinkConfig config, Door<SlotSide> slots);
-  /// Ends the connection, then stops the data loop; ends when both are quiet.
+  void start();
+  /// The connection ends, if it has registered with another range.
+  void set_range(KeyRange range);
+  /// Ends the connection; no other one follows.
+  void begin_stop();
+  /// Ends when it is quiet.
   Task<> stop();
 
-  void on_message(PeerId peer, std::span<const std::byte> frame, Payload payload) override;
-  void on_lost(PeerId peer, const Error& why) override;
+  [[nodiscard]] PeerId peer() const noexcept { return peer_; }
+  void on_message(PeerId peer, std::span<const std::byte> frame);
+  void on_lost(PeerId peer, const Error& why);
 
-  void adopted() override;
-  void portion(LinkNumber link, std::vector<wire::SlotEntry> entries, bool last) override;
-  void publish(LinkNumber link, std::vector<wire::SlotEntry> entries) override;
-  void need(LinkNumber link, std::vector<Need> needs) override;
-  void freed(LinkNumber link, std::vector<wire::SlotRef> slots) override;
-  void corrupt(LinkNumber link, wire::SlotRef at) override;
-  void slots_quiet() override;
+  // As ShardSide's.
+  void portion(LinkId link, std::vector<wire::SlotEntry> entries, bool last);
+  void publish(LinkId link, std::vector<wire::SlotEntry> entries);
+  void need(LinkId link, std::vector<Need> needs);
+  void freed(LinkId link, std::vector<wire::SlotRef> slots);
+  void corrupt(LinkId link, wire::SlotRef at);
 
  private:
   struct Portion {
@@ -91,8 +91,10 @@ class ShardLink final : public Receiver, public ShardSide {
   };
 
   Task<> run();
+  Task<Result<>> connect_and_serve(bool elsewhere);
   Task<Result<>> serve();
   Task<Result<>> register_node();
+  Task<Result<>> take_term(wire::Accepted accepted);
   Task<Result<>> report();
   Task<> beat();
   Task<> publish_batches();
@@ -103,9 +105,9 @@ class ShardLink final : public Receiver, public ShardSide {
   Task<> tell_corrupt(wire::SlotRef at);
 
   [[nodiscard]] bool up() const noexcept { return up_ && !stopping_; }
+  [[nodiscard]] bool is_current(LinkId link) const noexcept { return link == link_ && up(); }
   [[nodiscard]] wire::Header header() const noexcept;
   [[nodiscard]] TimePoint answer_deadline() const noexcept;
-  [[nodiscard]] Duration backoff(std::uint32_t failures) const noexcept;
   void note_failure(const Error& why, std::uint32_t failures);
   void take_down(const Error& why);
   bool again(const Error& why);
@@ -114,13 +116,14 @@ class ShardLink final : public Receiver, public ShardSide {
               const std::vector<wire::ItemStatus>& statuses);
   std::size_t on_free(const wire::FreeSlots& message);
 
-  Fabric& fabric_;
+  ControlLoop& control_;
   Loop& loop_;
   NodeCounters& counters_;
-  LinkConfig config_;
-  Servers servers_{""};
-  Door<SlotSide> slots_;
-  Door<ShardSide> door_;
+  const LinkConfig& config_;
+  const Door<SlotSide>& slots_;
+  const ShardId shard_;
+  KeyRange range_;
+  Epoch& epoch_;  ///< the highest ever seen
   Calls calls_;
   Pause retry_;     ///< between two connections
   Pause news_;      ///< of the connection: a portion, its end
@@ -128,11 +131,13 @@ class ShardLink final : public Receiver, public ShardSide {
   Pause children_;  ///< the connection's coroutines end
   Pause quiet_;     ///< what `stop` waits for
 
+  Address leader_;       ///< of this connection, or the last one
+  bool misled_ = false;  ///< that was named, and does not lead
   PeerId peer_;
-  LinkNumber link_ = 0;
-  Epoch epoch_;  ///< the highest ever seen
+  LinkId link_;
   Duration ttl_{};
   bool up_ = false;        ///< connected and nothing has failed
+  bool told_ = false;      ///< the data loop knows this connection, with its range
   bool reported_ = false;  ///< the whole report has been answered
   Error down_why_{};
   std::size_t child_count_ = 0;
@@ -142,7 +147,6 @@ class ShardLink final : public Receiver, public ShardSide {
 
   bool running_ = false;
   bool stopping_ = false;
-  bool slots_quiet_ = false;
 };
 
 }  // namespace membrain

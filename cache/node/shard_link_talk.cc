@@ -7,8 +7,8 @@
 
 namespace membrain {
 
-void ShardLink::publish(LinkNumber link, std::vector<wire::SlotEntry> entries) {
-  if (link != link_ || !up()) return;  // the next report has them
+void ShardLink::publish(LinkId link, std::vector<wire::SlotEntry> entries) {
+  if (!is_current(link)) return;  // the next report has them
   to_publish_.insert(to_publish_.end(), entries.begin(), entries.end());
   start_publishing();
 }
@@ -61,13 +61,14 @@ void ShardLink::settle(const std::vector<wire::SlotEntry>& entries,
   }));
 }
 
-void ShardLink::need(LinkNumber link, std::vector<Need> needs) {
-  if (link != link_ || !up()) return;  // the data loop forgets its question with the connection
+void ShardLink::need(LinkId link, std::vector<Need> needs) {
+  if (!is_current(link)) return;  // the data loop forgets its question with the connection
   loop_.spawn(ask(std::move(needs)));
 }
 
 Task<> ShardLink::ask(std::vector<Need> needs) {
   const Child child(*this);
+  const LinkId link = link_;
   std::size_t slots = 0;
   for (std::size_t i = 0; i < needs.size() && up(); ++i) {
     wire::NeedSlots request;
@@ -85,7 +86,8 @@ Task<> ShardLink::ask(std::vector<Need> needs) {
       break;
     }
   }
-  static_cast<void>(slots_.post([slots](SlotSide& side) { side.need_answered(slots); }));
+  static_cast<void>(
+      slots_.post([link, slots](SlotSide& side) { side.need_answered(link, slots); }));
 }
 
 /// Obeys only the shard that this node has joined, and only if it means this life. Returns how many
@@ -116,8 +118,8 @@ Task<> ShardLink::tell(Message message) {
   }
 }
 
-void ShardLink::freed(LinkNumber link, std::vector<wire::SlotRef> slots) {
-  if (link == link_ && up()) loop_.spawn(confirm_freed(std::move(slots)));
+void ShardLink::freed(LinkId link, std::vector<wire::SlotRef> slots) {
+  if (is_current(link)) loop_.spawn(confirm_freed(std::move(slots)));
 }
 
 Task<> ShardLink::confirm_freed(std::vector<wire::SlotRef> slots) {
@@ -130,8 +132,8 @@ Task<> ShardLink::confirm_freed(std::vector<wire::SlotRef> slots) {
   co_await telling;
 }
 
-void ShardLink::corrupt(LinkNumber link, wire::SlotRef at) {
-  if (link == link_ && up()) loop_.spawn(tell_corrupt(at));
+void ShardLink::corrupt(LinkId link, wire::SlotRef at) {
+  if (is_current(link)) loop_.spawn(tell_corrupt(at));
 }
 
 Task<> ShardLink::tell_corrupt(wire::SlotRef at) {

@@ -54,10 +54,10 @@ struct StoreService::Active {
   Pause news;
 };
 
-StoreService::StoreService(DataLoop& data, Announcer& announcer, SpaceWatch& space,
+StoreService::StoreService(DataLoop& data, Announcers& announcers, SpaceWatch& space,
                            Reservations& reservations, StoreLimits limits)
     : data_(data),
-      announcer_(announcer),
+      announcers_(announcers),
       space_(space),
       reservations_(reservations),
       limits_(limits) {}
@@ -276,7 +276,7 @@ void StoreService::seal(const wire::Store& request, const Claims& claims,
                       .slot_bytes = claim.slot.slot_bytes,
                       .checksum = sum});
   }
-  announcer_.sealed(std::move(sealed));
+  announcers_.sealed(std::move(sealed));
 }
 
 void StoreService::watch(const SlotRef& at, Active& store, std::size_t item, bool joined) {

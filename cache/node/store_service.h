@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "cache/node/announcer.h"
+#include "cache/node/announcers.h"
 #include "cache/node/authority.h"
 #include "cache/node/block_table.h"
 #include "cache/node/node_status.h"
@@ -37,7 +37,7 @@ struct DataLoop {
   [[nodiscard]] wire::Header header(OpId op) const noexcept {
     wire::Header header;
     header.op = op;
-    header.epoch = authority.epoch();
+    header.epoch = authority.latest();
     return header;
   }
 };
@@ -61,8 +61,8 @@ class StoreService {
   static constexpr std::uint64_t kHashSlice = std::uint64_t{4} << 20;
   static constexpr std::uint64_t kMaxPayloadBytes = kLargestSlotBytes;
 
-  StoreService(DataLoop& data, Announcer& announcer, SpaceWatch& space, Reservations& reservations,
-               StoreLimits limits);
+  StoreService(DataLoop& data, Announcers& announcers, SpaceWatch& space,
+               Reservations& reservations, StoreLimits limits);
   ~StoreService();
 
   void on_store(PeerId peer, OpId op, wire::Store request, Payload payload);
@@ -108,7 +108,7 @@ class StoreService {
   void answer(PeerId peer, OpId op, std::vector<wire::ItemStatus> statuses);
 
   DataLoop& data_;
-  Announcer& announcer_;
+  Announcers& announcers_;
   SpaceWatch& space_;
   Reservations& reservations_;
   StoreLimits limits_;

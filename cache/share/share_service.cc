@@ -15,7 +15,7 @@ using wire::ItemStatus;
 wire::Header SharePlace::header(OpId op) const noexcept {
   wire::Header header;
   header.op = op;
-  header.epoch = authority.epoch();
+  header.epoch = authority.latest();
   return header;
 }
 

@@ -53,8 +53,13 @@ ShareTable::Record* ShareTable::record_of(const SlotRef& at) noexcept {
 }
 
 const SharedBlock* ShareTable::find(const SlotRef& at) const noexcept {
-  const Record* record = const_cast<ShareTable*>(this)->record_of(at);
+  const Record* const record = record_of(at);
   return record != nullptr && record->state == State::shared ? &record->block : nullptr;
+}
+
+std::optional<BlockKey> ShareTable::key_of(const SlotRef& at) const {
+  const Record* const record = record_of(at);
+  return record == nullptr ? std::nullopt : std::optional(record->block.meta.key);
 }
 
 // ---- reading
@@ -90,11 +95,11 @@ void ShareTable::end_sharing(Record& record) noexcept {
   if (std::exchange(record.state, State::taken_back) == State::shared) --shared_;
 }
 
-void ShareTable::end(std::uint32_t slot, std::vector<SlotRef>& known) {
+void ShareTable::end(std::uint32_t slot, std::vector<KeyedSlot>& known) {
   Record& record = records_[slot];
   end_sharing(record);
   if (record.shard == Shard::aware) {
-    known.push_back(ref_of(slot));
+    known.push_back({record.block.meta.key, ref_of(slot)});
     record.shard = Shard::unaware;
   }
   free_if_over(slot);
@@ -109,9 +114,9 @@ void ShareTable::free_if_over(std::uint32_t slot) {
   unused_.push_back(slot);
 }
 
-std::vector<SlotRef> ShareTable::take_back(const LayoutGeometry& layout,
-                                           std::span<const std::uint32_t> ids) {
-  std::vector<SlotRef> known;
+std::vector<KeyedSlot> ShareTable::take_back(const LayoutGeometry& layout,
+                                             std::span<const std::uint32_t> ids) {
+  std::vector<KeyedSlot> known;
   for (const std::uint32_t id : ids) {
     const auto found = index_.find(Name{&layout, id});
     if (found != index_.end()) end(found->second, known);
@@ -119,8 +124,8 @@ std::vector<SlotRef> ShareTable::take_back(const LayoutGeometry& layout,
   return known;
 }
 
-std::vector<SlotRef> ShareTable::take_back_all() {
-  std::vector<SlotRef> known;
+std::vector<KeyedSlot> ShareTable::take_back_all() {
+  std::vector<KeyedSlot> known;
   for (std::uint32_t slot = 0; slot < records_.size(); ++slot) {
     if (records_[slot].state != State::unused) end(slot, known);
   }
@@ -156,17 +161,21 @@ void ShareTable::drop(const SlotRef& at) {
   free_if_over(at.slot.value);
 }
 
-void ShareTable::unlinked() {
+void ShareTable::unlinked(const KeyRange& range) {
   for (std::uint32_t slot = 0; slot < records_.size(); ++slot) {
+    if (!range.has(records_[slot].block.meta.key)) continue;
     records_[slot].shard = Shard::unaware;
     free_if_over(slot);
   }
 }
 
-bool ShareTable::list(SlotId& from, std::size_t most, std::vector<wire::SlotEntry>& into) {
+bool ShareTable::list(SlotId& from, std::size_t most, const KeyRange& range,
+                      std::vector<wire::SlotEntry>& into) {
+  std::size_t looked = 0;
   for (; from.value < records_.size(); ++from.value) {
     Record& record = records_[from.value];
-    if (record.state != State::shared) continue;
+    if (looked++ >= kMostLooked) return false;
+    if (record.state != State::shared || !range.has(record.block.meta.key)) continue;
     if (into.size() >= most) return false;
     into.push_back(entry_of(from, record));
     record.shard = Shard::asked;

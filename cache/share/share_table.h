@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -12,7 +13,7 @@
 #include "cache/memory/device_lane.h"
 #include "cache/memory/layout_geometry.h"
 #include "cache/memory/place.h"
-#include "cache/node/announcer.h"
+#include "cache/node/announcers.h"
 #include "membrain/result.h"
 #include "protocol/messages.h"
 
@@ -56,10 +57,10 @@ class ShareTable final : public SlotList {
 
   /// No reader gets these any more. Returns what the shard knows of them: to be told that they are
   /// gone. Ids that are not shared do not count.
-  std::vector<wire::SlotRef> take_back(const LayoutGeometry& layout,
-                                       std::span<const std::uint32_t> ids);
+  std::vector<KeyedSlot> take_back(const LayoutGeometry& layout,
+                                   std::span<const std::uint32_t> ids);
   /// The same for all.
-  std::vector<wire::SlotRef> take_back_all();
+  std::vector<KeyedSlot> take_back_all();
   /// Nobody reads these.
   [[nodiscard]] bool quiet(const LayoutGeometry& layout,
                            std::span<const std::uint32_t> ids) const noexcept;
@@ -69,11 +70,13 @@ class ShareTable final : public SlotList {
   [[nodiscard]] bool settle(const wire::SlotRef& at, wire::ItemStatus verdict);
   /// The shard has forgotten it: nobody will ask any more.
   void drop(const wire::SlotRef& at);
-  /// The shard is gone: what it was told is void.
-  void unlinked();
+  /// The shard of these keys is gone: what it was told is void.
+  void unlinked(const KeyRange& range);
 
-  bool list(SlotId& from, std::size_t most, std::vector<wire::SlotEntry>& into) override;
-  void all_listed() override {}
+  bool list(SlotId& from, std::size_t most, const KeyRange& range,
+            std::vector<wire::SlotEntry>& into) override;
+  void all_listed(const KeyRange&) override {}
+  [[nodiscard]] std::optional<BlockKey> key_of(const wire::SlotRef& at) const override;
 
   /// Blocks that readers may have.
   [[nodiscard]] std::size_t shared_count() const noexcept { return shared_; }
@@ -102,11 +105,14 @@ class ShareTable final : public SlotList {
   };
 
   [[nodiscard]] Record* record_of(const wire::SlotRef& at) noexcept;
+  [[nodiscard]] const Record* record_of(const wire::SlotRef& at) const noexcept {
+    return const_cast<ShareTable*>(this)->record_of(at);
+  }
   [[nodiscard]] wire::SlotRef ref_of(std::uint32_t slot) const noexcept {
     return {SlotId{slot}, records_[slot].generation};
   }
   [[nodiscard]] static wire::SlotEntry entry_of(SlotId slot, const Record& record);
-  void end(std::uint32_t slot, std::vector<wire::SlotRef>& known);
+  void end(std::uint32_t slot, std::vector<KeyedSlot>& known);
   void end_sharing(Record& record) noexcept;
   void free_if_over(std::uint32_t slot);
 

@@ -32,7 +32,7 @@ Sharer::Sharer(Fabric& control, Fabric& data, std::vector<std::unique_ptr<Device
       fabric_(data),
       node_(random_node()),
       peers_(data, [this](PeerId peer) { service_.on_lost(peer); }),
-      announcer_(table_),
+      announcers_(table_),
       lanes_(std::move(lanes)),
       place_{data,
              table_,
@@ -45,7 +45,7 @@ Sharer::Sharer(Fabric& control, Fabric& data, std::vector<std::unique_ptr<Device
              }},
       service_(place_),
       door_(data.loop(), *this),
-      link_(control, counters_) {}
+      links_(control, counters_) {}
 
 Sharer::~Sharer() {
   door_.shut();
@@ -55,8 +55,8 @@ Result<Address> Sharer::start() {
   fabric_.set_receiver(*this);
   Result<Address> address = fabric_.listen(config_.listen);
   if (!address) return address;
-  shard_ = link_.door();
-  announcer_.open(shard_);
+  shard_ = links_.door();
+  announcers_.open(shard_);
   LinkConfig link;
   link.server = config_.server;
   link.secret = config_.secret;
@@ -65,7 +65,7 @@ Result<Address> Sharer::start() {
   link.node = node_;
   link.incarnation = Incarnation{1};
   link.tier = Tier::device;
-  link_.configure(std::move(link), door_);
+  links_.configure(std::move(link), door_);
   if (const Result<> posted = shard_.post([](ShardSide& shard) { shard.adopted(); }); !posted) {
     return fail(posted.error());
   }
@@ -73,7 +73,7 @@ Result<Address> Sharer::start() {
 }
 
 Task<> Sharer::leave() {
-  Task<> stopping = link_.stop();
+  Task<> stopping = links_.stop();
   co_await stopping;
 }
 
@@ -86,27 +86,19 @@ Result<> Sharer::share(SharedBlock block) {
   }
   Result<wire::SlotEntry> entry = table_.add(std::move(block));
   if (!entry) return fail(entry.error());
-  if (announcer_.passed(entry->slot)) table_.told(entry->slot);
-  announcer_.sealed({std::move(*entry)});
+  if (announcers_.passed(entry->meta.key, entry->slot)) table_.told(entry->slot);
+  announcers_.sealed({std::move(*entry)});
   return {};
 }
 
 Task<> Sharer::unshare(std::shared_ptr<const LayoutGeometry> layout,
                        std::vector<std::uint32_t> ids) {
-  tell_gone(table_.take_back(*layout, ids));
+  announcers_.gone(table_.take_back(*layout, ids));
   if (table_.quiet(*layout, ids)) co_return;
   Signal ended(fabric_.loop().ready());
   const auto self = waiting_.insert(waiting_.end(), &ended);
   while (!table_.quiet(*layout, ids)) co_await ended;
   waiting_.erase(self);
-}
-
-void Sharer::tell_gone(std::vector<wire::SlotRef> slots) {
-  for (std::size_t at = 0; at < slots.size(); at += wire::kMaxFreeItems) {
-    const std::size_t end = std::min(slots.size(), at + wire::kMaxFreeItems);
-    announcer_.freed(announcer_.link(), {slots.begin() + static_cast<std::ptrdiff_t>(at),
-                                         slots.begin() + static_cast<std::ptrdiff_t>(end)});
-  }
 }
 
 // ---- peers
@@ -188,44 +180,49 @@ Task<> Sharer::hash_again(wire::SlotRef at) {
   if (!sound && table_.find(at) != nullptr) {
     log(LogLevel::error, "a block was changed while it was shared: not served any more");
     NodeCounters::add(counters_.corrupt_slots);
-    announcer_.corrupt(at);
+    announcers_.corrupt(at);
     table_.drop(at);
   }
   if (!stopped_) co_await loop.sleep_until(loop.now() + kDoubtPause);
   hashing_ = false;
 }
 
-// ---- the shard
+// ---- the shards
 
-void Sharer::accepted(LinkNumber link, Epoch epoch, const Digest& grant_key) {
-  table_.unlinked();
-  authority_.accept(epoch, grant_key);
-  announcer_.accepted(link);
+void Sharer::mapped(const std::vector<ShardId>& shards) {
+  authority_.keep(shards);
 }
 
-void Sharer::want_portion(LinkNumber link) {
-  announcer_.give_portion(link);
+void Sharer::accepted(LinkId link, const LinkTerm& term) {
+  authority_.accept(link.shard, term.epoch, term.grant_key);
+  for (const KeyRange& over : announcers_.accepted(link, term)) table_.unlinked(over);
+  table_.unlinked(term.range);
 }
 
-void Sharer::settled(LinkNumber link, const std::vector<Verdict>& verdicts) {
-  if (!announcer_.current(link)) return;
-  std::vector<wire::SlotRef> gone;
+void Sharer::want_portion(LinkId link) {
+  announcers_.give_portion(link);
+}
+
+void Sharer::settled(LinkId link, const std::vector<Verdict>& verdicts) {
+  if (announcers_.find(link) == nullptr) return;
+  std::vector<KeyedSlot> gone;
   for (const Verdict& verdict : verdicts) {
-    if (table_.settle(verdict.at, verdict.status)) gone.push_back(verdict.at);
+    const std::optional<BlockKey> key = table_.key_of(verdict.at);
+    if (key && table_.settle(verdict.at, verdict.status)) gone.push_back({*key, verdict.at});
   }
-  tell_gone(std::move(gone));
+  announcers_.gone(std::move(gone));
 }
 
-void Sharer::free(LinkNumber link, Epoch epoch, const std::vector<wire::SlotRef>& slots) {
-  if (!announcer_.current(link) || epoch != authority_.epoch()) return;
-  for (const wire::SlotRef& at : slots) table_.drop(at);
-  NodeCounters::add(counters_.freed, slots.size());
-  announcer_.freed(link, slots);
+void Sharer::free(LinkId link, Epoch epoch, const std::vector<wire::SlotRef>& slots) {
+  std::vector<wire::SlotRef> freed = announcers_.obeyed(link, epoch, slots, counters_);
+  for (const wire::SlotRef& at : freed) table_.drop(at);
+  NodeCounters::add(counters_.freed, freed.size());
+  announcers_.freed(link, std::move(freed));
 }
 
-void Sharer::lost(LinkNumber link) {
-  if (announcer_.current(link)) table_.unlinked();
-  announcer_.lost(link);
+void Sharer::lost(LinkId link) {
+  if (const Announcer* const shard = announcers_.find(link)) table_.unlinked(shard->range());
+  announcers_.lost(link);
 }
 
 // ---- the end

@@ -10,12 +10,12 @@
 #include <vector>
 
 #include "cache/memory/device_lane.h"
-#include "cache/node/announcer.h"
+#include "cache/node/announcers.h"
 #include "cache/node/authority.h"
 #include "cache/node/door.h"
 #include "cache/node/node_status.h"
 #include "cache/node/peers.h"
-#include "cache/node/shard_link.h"
+#include "cache/node/shard_links.h"
 #include "cache/node/sides.h"
 #include "cache/share/share_service.h"
 #include "cache/share/share_table.h"
@@ -27,14 +27,14 @@
 namespace membrain {
 
 struct SharerConfig {
-  Address server;      ///< the shard's first contact
+  Address server;      ///< first contact with the servers
   std::string secret;  ///< the cluster's
   std::string host;    ///< id of this host: equal text = the same host
   Address listen;      ///< where peers make first contact; port 0: any
   Address advertise;   ///< the same as peers reach it; empty: as listened on
 };
 
-/// Speaks with the shard as a node does (register, report, publish, obey), takes no blocks, and
+/// Speaks with the shards as a node does (register, report, publish, obey), takes no blocks, and
 /// serves what its engine shares. Every start is a new node: nothing of it outlives the process.
 ///
 /// Ownership  Fabrics and their loops outlive it. After `leave` has ended it may be destroyed.
@@ -49,7 +49,7 @@ class Sharer final : public Receiver, public SlotSide {
   Sharer(const Sharer&) = delete;
   Sharer& operator=(const Sharer&) = delete;
 
-  /// Listens, then registers with the shard, and goes on trying for ever. What `Fabric::listen`
+  /// Listens, then registers with the shards, and goes on trying for ever. What `Fabric::listen`
   /// says.
   Result<Address> start();
   Task<> leave();
@@ -68,19 +68,19 @@ class Sharer final : public Receiver, public SlotSide {
   void on_message(PeerId peer, std::span<const std::byte> frame, Payload payload) override;
   void on_lost(PeerId peer, const Error& why) override;
 
-  void accepted(LinkNumber link, Epoch epoch, const Digest& grant_key) override;
-  void want_portion(LinkNumber link) override;
-  void settled(LinkNumber link, const std::vector<Verdict>& verdicts) override;
-  void free(LinkNumber link, Epoch epoch, const std::vector<wire::SlotRef>& slots) override;
-  void need_answered(std::size_t) override {}
-  void lost(LinkNumber link) override;
+  void mapped(const std::vector<ShardId>& shards) override;
+  void accepted(LinkId link, const LinkTerm& term) override;
+  void want_portion(LinkId link) override;
+  void settled(LinkId link, const std::vector<Verdict>& verdicts) override;
+  void free(LinkId link, Epoch epoch, const std::vector<wire::SlotRef>& slots) override;
+  void need_answered(LinkId, std::size_t) override {}
+  void lost(LinkId link) override;
   void stop() override;
 
  private:
   bool dispatch(PeerId peer, const wire::Frame& frame);
   void suspect(const wire::SlotRef& at);
   Task<> hash_again(wire::SlotRef at);
-  void tell_gone(std::vector<wire::SlotRef> slots);
   Task<> drain();
 
   SharerConfig config_;
@@ -90,14 +90,14 @@ class Sharer final : public Receiver, public SlotSide {
   ShareTable table_;
   Authority authority_;
   Peers peers_;
-  Announcer announcer_;
+  Announcers announcers_;
   const std::vector<std::unique_ptr<DeviceLane>> lanes_;
   SharePlace place_;
   ShareService service_;
   std::list<Signal*> waiting_;  ///< for reads to end
   Door<SlotSide> door_;
   Door<ShardSide> shard_;
-  ShardLink link_;
+  ShardLinks links_;
   bool hashing_ = false;  ///< what a reader doubts
   bool stopped_ = false;
 };

@@ -359,7 +359,7 @@ TEST(BlockTable, NeverServesACorruptSlotAndForgetsIt) {
   EXPECT_FALSE(table.find(meta_of(1)));
   EXPECT_TRUE(table.check_invariants());
   const wire::SlotRef better = put(table, 1, 16384);
-  table.free_corrupt();
+  table.free_corrupt({});
   EXPECT_EQ(table.pool().used_slots(), 1u);
   EXPECT_EQ(table.find(meta_of(1))->at, better);
   EXPECT_TRUE(table.check_invariants());

@@ -37,11 +37,12 @@ inline std::vector<std::byte> content_of(std::uint64_t key, std::size_t size) {
   return bytes;
 }
 
+/// The upper half of `key` says where it lies among the shards.
 inline wire::BlockMeta meta_of(std::uint64_t key) {
   wire::BlockMeta meta;
   meta.space = NamespaceId{7};
   meta.era = Era{1};
-  meta.key = {key, 1};
+  meta.key = {key, (key >> 32 << 32) | 1};
   return meta;
 }
 
@@ -59,19 +60,30 @@ inline wire::SessionProof proof_of(Epoch epoch) {
   return proof;
 }
 
-/// A shard by script: accepts, notes, and answers what it is told to.
+/// A server by script that leads one shard: accepts, notes, and answers what it is told to.
 class FakeShard final : public Receiver {
  public:
-  FakeShard(SimNetwork& network, ManualClock& clock)
-      : loop_(clock), fabric_(network.make_fabric(loop_, "shard")) {
+  FakeShard(SimNetwork& network, ManualClock& clock, const std::string& name = "shard",
+            ShardId leads_shard = {}, Epoch in_epoch = Epoch{3})
+      : shard(leads_shard),
+        epoch(in_epoch),
+        loop_(clock),
+        fabric_(network.make_fabric(loop_, name)) {
+    list = {1, {{shard, 0, name}}};
     fabric_->set_receiver(*this);
-    EXPECT_TRUE(fabric_->listen("shard"));
+    EXPECT_TRUE(fabric_->listen(name));
   }
 
   void on_message(PeerId from, std::span<const std::byte> bytes, Payload) override {
     const auto frame = wire::read_frame(bytes);
     ASSERT_TRUE(frame);
     const OpId op = frame->header.op;
+    if (frame->header.type == wire::Type::shards) {
+      ++questions;
+      return reply(from, op, list);
+    }
+    EXPECT_EQ(frame->header.shard, shard);
+    if (!leads) return reply(from, op, wire::Refused{Errc::unavailable, "it does not lead"});
     switch (frame->header.type) {
       case wire::Type::register_node:
         return on_register(from, op, *wire::read_body<wire::RegisterNode>(frame->body));
@@ -120,10 +132,15 @@ class FakeShard final : public Receiver {
     return {entry.slot, entry.generation};
   }
 
-  Epoch epoch{3};
+  ShardId shard;
+  wire::ShardList list;  ///< what it says of the shards
+  bool leads = true;
+  Epoch epoch;
+  std::uint32_t map_version = 1;
   std::uint32_t ttl_ms = 3000;
   bool silent = false;     ///< beats are not answered
   int deaf_publishes = 0;  ///< so many Publish go unheard
+  int deaf_needs = 0;      ///< so many NeedSlots are not answered
   bool gives_victims = true;
   std::map<std::uint64_t, ItemStatus> verdicts;  ///< by key; `ok` for others
 
@@ -133,6 +150,7 @@ class FakeShard final : public Receiver {
   std::map<std::uint64_t, wire::SlotEntry> held;  ///< by key
   std::vector<wire::SlotRef> freed;
   std::vector<wire::SlotRef> corrupt;
+  int questions = 0;  ///< which shards there are
   int registrations = 0;
   int reports = 0;
   int publishes = 0;
@@ -144,6 +162,7 @@ class FakeShard final : public Receiver {
   void reply(PeerId to, OpId op, const Message& message) {
     wire::Header header;
     header.op = op;
+    header.shard = shard;
     header.epoch = epoch;
     std::vector<std::byte> frame;
     static_cast<void>(fabric_->send(to, wire::write_frame(frame, header, message)));
@@ -156,7 +175,7 @@ class FakeShard final : public Receiver {
     node = request.node;
     incarnation = request.incarnation;
     ++registrations;
-    reply(from, op, wire::Accepted{epoch, grant_key_of(epoch), ttl_ms});
+    reply(from, op, wire::Accepted{epoch, grant_key_of(epoch), ttl_ms, map_version});
   }
 
   std::vector<ItemStatus> take(const std::vector<wire::SlotEntry>& items) {
@@ -171,6 +190,7 @@ class FakeShard final : public Receiver {
 
   void on_need(PeerId from, OpId op, const wire::NeedSlots& request) {
     asked.push_back(request);
+    if (deaf_needs > 0) return static_cast<void>(--deaf_needs);
     wire::FreeSlots answer;
     answer.node = node;
     answer.incarnation = incarnation;
@@ -373,7 +393,7 @@ class NodeWorld : public ::testing::Test {
       : network(clock, 42, faults), arena(std::move(memory)) {}
   ~NodeWorld() override { stop_node(); }
 
-  [[nodiscard]] static NodeConfig config() {
+  [[nodiscard]] virtual NodeConfig config() const {
     NodeConfig config;
     config.server = "shard";
     config.secret = kSecret;

@@ -66,7 +66,12 @@ class ShareTableTest : public testing::Test {
   }
   std::vector<SlotRef> take_back(std::uint32_t id) {
     const std::array ids = {id};
-    return table_.take_back(*layout_, ids);
+    std::vector<SlotRef> known;
+    for (const KeyedSlot& slot : table_.take_back(*layout_, ids)) {
+      EXPECT_EQ(slot.key, block(id).meta.key);
+      known.push_back(slot.at);
+    }
+    return known;
   }
   bool quiet(std::uint32_t id) {
     const std::array ids = {id};
@@ -165,7 +170,7 @@ TEST_F(ShareTableTest, WithoutTheShardNothingIsWaitedFor) {
   const SlotRef first = known(1);
   const SlotRef second = asked(2);
   take_back(2);
-  table_.unlinked();
+  table_.unlinked({});
   EXPECT_EQ(table_.place_count(), 1U);
   EXPECT_EQ(read(asking(1, first)), ItemStatus::ok) << "readers need no shard";
   EXPECT_FALSE(table_.settle(second, ItemStatus::ok));
@@ -177,14 +182,28 @@ TEST_F(ShareTableTest, AReportListsWhatIsSharedInPortions) {
   take_back(1);
   SlotId from{};
   std::vector<wire::SlotEntry> entries;
-  EXPECT_FALSE(table_.list(from, 3, entries));
+  EXPECT_FALSE(table_.list(from, 3, {}, entries));
   EXPECT_EQ(entries.size(), 3U);
   const SlotRef reported{entries[0].slot, entries[0].generation};
   entries.clear();
-  EXPECT_TRUE(table_.list(from, 3, entries));
+  EXPECT_TRUE(table_.list(from, 3, {}, entries));
   EXPECT_EQ(entries.size(), 1U);
   EXPECT_TRUE(take_back(0).empty()) << "asked about, not known yet";
   EXPECT_TRUE(table_.settle(reported, ItemStatus::ok));
+}
+
+TEST_F(ShareTableTest, AShardHearsOfItsOwnKeysAlone) {
+  const SlotRef low = known(1);
+  shared(2);
+  const KeyRange others{block(1).meta.key.high + 1, UINT64_MAX};
+  SlotId from{};
+  std::vector<wire::SlotEntry> entries;
+  EXPECT_TRUE(table_.list(from, 3, others, entries));
+  EXPECT_TRUE(entries.empty());
+  EXPECT_EQ(table_.key_of(low), block(1).meta.key);
+  table_.unlinked(others);
+  EXPECT_EQ(take_back(1), std::vector{low}) << "the shard that knows it is still there";
+  EXPECT_FALSE(table_.key_of(low));
 }
 
 TEST_F(ShareTableTest, TheShardsFreesEndTheSharing) {
