@@ -115,7 +115,11 @@ void ShardService::on_lost(PeerId peer, const Error&) {
 
 /// Answered whoever leads: where else would one ask?
 void ShardService::tell_shards(PeerId peer, const wire::Frame& frame) {
-  if (config_.directory != nullptr) return send(peer, frame, *config_.directory->list());
+  if (config_.roster != nullptr) {
+    const std::shared_ptr<const wire::ShardList> list = config_.roster->list();
+    if (list != nullptr) return send(peer, frame, *list);
+    return refuse(peer, frame, {Errc::unavailable, 0, "this server has no map of shards yet"});
+  }
   send(peer, frame, wire::ShardList{1, {{config_.shard, 0, leads() ? address_ : leader_}}});
 }
 

@@ -17,7 +17,7 @@
 #include "protocol/frame.h"
 #include "protocol/messages.h"
 #include "server/shard.h"
-#include "server/shard_directory.h"
+#include "server/shard_roster.h"
 #include "server/shard_status.h"
 #include "server/term.h"
 #include "transport/fabric.h"
@@ -36,7 +36,7 @@ struct ShardConfig {
   ShardId shard{0};
   SessionLimits limits;
   /// what is answered when somebody asks for the shards; null: that this one has everything
-  std::shared_ptr<const ShardDirectory> directory;
+  std::shared_ptr<const ShardRoster> roster;
 };
 
 /// Serves one shard on a fabric. Every frame is hostile until it is decoded, every request until

@@ -90,9 +90,9 @@ Task<Result<wire::Cleared>> ClusterSession::clear(wire::Clear request, TimePoint
 
 Task<Result<wire::ProbedParts>> ClusterSession::probe_parts(wire::ProbeParts request,
                                                             TimePoint deadline) {
-  std::map<ShardSession*, PartShare> shares;
+  std::map<std::size_t, PartShare> shares;  // by the shard's place
   for (std::size_t i = 0; i < request.parts.size(); ++i) {
-    PartShare& share = shares[&session_of(request.parts[i].key)];
+    PartShare& share = shares[map_.index_of(request.parts[i].key)];
     share.request.parts.push_back(request.parts[i]);
     share.places.push_back(i);
   }
@@ -100,8 +100,9 @@ Task<Result<wire::ProbedParts>> ClusterSession::probe_parts(wire::ProbeParts req
   known.bitmap.assign((request.parts.size() + 7) / 8, 0);
   Result<> outcome;
   Completion all(loop_.ready(), static_cast<std::uint32_t>(shares.size()));
-  for (auto& [session, share] : shares) {
-    share.request.session = session->id();
+  for (auto& [place, share] : shares) {
+    ShardSession& session = *places_[place];
+    share.request.session = session.id();
     share.request.space = request.space;
     share.request.era = request.era;
     loop_.spawn([](ShardSession& asked, PartShare& part, TimePoint until, wire::ProbedParts& into,
@@ -113,7 +114,7 @@ Task<Result<wire::ProbedParts>> ClusterSession::probe_parts(wire::ProbeParts req
         if (is_set(probed->bitmap, i)) set_bit(into.bitmap, part.places[i]);
       }
       ended.finish({});
-    }(*session, share, deadline, known, outcome, all));
+    }(session, share, deadline, known, outcome, all));
   }
   if (!shares.empty()) static_cast<void>(co_await all);
   if (shares.size() == 1 && !outcome) co_return fail(outcome.error());

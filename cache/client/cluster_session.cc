@@ -165,6 +165,9 @@ Result<> ClusterSession::take(const wire::ShardList& list) {
   const Result<ShardMap> map = ShardMap::from(list);
   if (!map) return fail(map.error());
   const bool known = !places_.empty();
+  if (known && map->version() == map_.version() && *map != map_) {
+    return fail(Errc::corrupt, "this version of the map of shards is known with other ranges");
+  }
   if (known && map->version() < map_.version()) {
     return fail(Errc::unavailable, "a server goes by a map of shards that is over");
   }

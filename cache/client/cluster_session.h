@@ -71,9 +71,6 @@ class ClusterSession final : public Receiver, private SessionListener, private L
   [[nodiscard]] const ShardMap& map() const noexcept { return map_; }
   /// By their place in the map.
   [[nodiscard]] ShardSession& session(std::size_t index) noexcept { return *places_[index]; }
-  [[nodiscard]] ShardSession& session_of(const BlockKey& key) noexcept {
-    return *places_[map_.index_of(key)];
-  }
 
   /// Opens the namespace at every shard that is here, and at others when they come. Shards in which
   /// a clear was left unfinished catch up.

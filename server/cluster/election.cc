@@ -169,12 +169,13 @@ Task<Result<>> Election::split(CoordinationView view, Epoch epoch, ShardId fresh
   co_return co_await making;
 }
 
-/// Done or not: the next look tells.
+/// What was not done because something has changed is looked at again soon.
 Task<Result<>> Election::make(CoordinationChange change) {
   Task<Result<Committed>> committing =
       coordination_.commit(std::move(change), loop_.now() + patience());
   const Result<Committed> committed = co_await committing;
   if (!committed) co_return fail(committed.error());
+  if (!committed->done) co_return fail(Errc::stale, "something has changed meanwhile");
   co_return Result<>{};
 }
 

@@ -57,6 +57,7 @@ class Election final : private LeaseListener {
   /// Looks again, soon.
   void look() noexcept { wake_.raise(); }
 
+  [[nodiscard]] ShardId shard() const noexcept { return shard_; }
   /// Somebody leads, as far as is known.
   [[nodiscard]] bool settled() const noexcept { return lease_.value != 0; }
   [[nodiscard]] bool holds(TimePoint now) const noexcept {

@@ -25,9 +25,9 @@ LeaderWatch::~LeaderWatch() {
 
 void LeaderWatch::follow(Election& election, const std::string& leader, LeaseId lease) {
   if (lease && !stopping_) {
-    followed_[&election] = {leader, lease};
+    followed_[election.shard()] = {&election, leader, lease};
   } else {
-    followed_.erase(&election);
+    followed_.erase(election.shard());
   }
   for (const auto& [one, watched] : watched_) watched->wake.raise();
   if (!lease || stopping_ || watched_.contains(lease)) return;
@@ -44,7 +44,7 @@ Task<> LeaderWatch::stop() {
 }
 
 std::string LeaderWatch::address_of(LeaseId lease) const {
-  for (const auto& [election, followed] : followed_) {
+  for (const auto& [shard, followed] : followed_) {
     if (followed.lease == lease) return followed.leader;
   }
   return {};
@@ -86,8 +86,8 @@ Task<> LeaderWatch::connect(LeaseId lease, Watched& watched, Timer& timer) {
 Task<> LeaderWatch::end(LeaseId lease) {
   Task<Result<>> revoking = membership_.coordination().revoke(lease, loop_.now() + kRevokePatience);
   static_cast<void>(co_await revoking);
-  for (const auto& [election, followed] : followed_) {
-    if (followed.lease == lease) election->look();
+  for (const auto& [shard, followed] : followed_) {
+    if (followed.lease == lease) followed.election->look();
   }
 }
 

@@ -36,6 +36,7 @@ class LeaderWatch final : private Receiver {
 
  private:
   struct Followed {
+    Election* election = nullptr;
     std::string leader;
     LeaseId lease;
   };
@@ -58,7 +59,7 @@ class LeaderWatch final : private Receiver {
   Membership& membership_;
   Loop& loop_;
   Signal ended_;
-  std::map<Election*, Followed> followed_;
+  std::map<ShardId, Followed> followed_;
   std::map<LeaseId, std::shared_ptr<Watched>> watched_;
   bool stopping_ = false;
 };

@@ -8,11 +8,11 @@
 namespace membrain {
 
 LedShard::LedShard(Fabric& fabric, LeaderWatch* watch, Membership& membership, ShardConfig config,
-                   std::shared_ptr<ShardDirectory> directory)
+                   std::shared_ptr<ShardRoster> roster)
     : home_(membership.loop()),
       shard_loop_(fabric.loop()),
       shard_(config.shard),
-      directory_(std::move(directory)),
+      roster_(std::move(roster)),
       watch_(watch),
       membership_(membership),
       handed_over_(home_.ready()),
@@ -49,13 +49,13 @@ Task<> LedShard::end_service(Completion& ended) {
 }
 
 void LedShard::on_lead(Term term) {
-  directory_->set_leader(shard_, address_);
+  roster_->set_leader(shard_, address_);
   if (watch_ != nullptr) watch_->follow(election_, {}, {});
   assign(std::move(term), address_);
 }
 
 void LedShard::on_follow(const std::string& leader, LeaseId lease) {
-  directory_->set_leader(shard_, leader);
+  roster_->set_leader(shard_, leader);
   assign(std::nullopt, leader);
   if (watch_ != nullptr) watch_->follow(election_, leader, lease);
 }

@@ -13,7 +13,7 @@
 #include "server/cluster/election.h"
 #include "server/cluster/leader_watch.h"
 #include "server/cluster/membership.h"
-#include "server/shard_directory.h"
+#include "server/shard_roster.h"
 #include "server/shard_service.h"
 #include "transport/fabric.h"
 
@@ -26,9 +26,9 @@ namespace membrain {
 /// Threads    The membership's loop, if not said otherwise; both loops run.
 class LedShard final : private ElectionListener, private Tenure {
  public:
-  /// `directory` is told who leads.
+  /// `roster` is told who leads.
   LedShard(Fabric& fabric, LeaderWatch* watch, Membership& membership, ShardConfig config,
-           std::shared_ptr<ShardDirectory> directory);
+           std::shared_ptr<ShardRoster> roster);
   ~LedShard();
 
   /// Takes first contacts, which it answers that it does not lead. Before the service's loop runs.
@@ -74,7 +74,7 @@ class LedShard final : private ElectionListener, private Tenure {
   Loop& home_;
   Loop& shard_loop_;
   const ShardId shard_;
-  const std::shared_ptr<ShardDirectory> directory_;
+  const std::shared_ptr<ShardRoster> roster_;
   LeaderWatch* watch_;
   Address address_;
   Membership& membership_;

@@ -23,7 +23,7 @@ ServerShards::ServerShards(Membership& membership, LeaderWatch* watch, ShardHost
       host_(host),
       config_(std::move(config)),
       wanted_shards_(shards),
-      directory_(std::make_shared<ShardDirectory>()),
+      roster_(std::make_shared<ShardRoster>()),
       ended_(membership.loop().ready()),
       wake_(membership.loop().ready()) {}
 
@@ -42,9 +42,9 @@ Result<> ServerShards::stand_for(ShardId shard) {
   if (!place) return fail(place.error());
   ShardConfig config = config_;
   config.shard = shard;
-  config.directory = directory_;
+  config.roster = roster_;
   Stand stand;
-  stand.shard = std::make_unique<LedShard>(*place->fabric, watch_, membership_, config, directory_);
+  stand.shard = std::make_unique<LedShard>(*place->fabric, watch_, membership_, config, roster_);
   if (const Result<> listens = stand.shard->listen(place->listen); !listens) return listens;
   stand.address = host_.open_place(shard, stand.shard->service().address());
   stands_.emplace(shard, std::move(stand));
@@ -53,7 +53,7 @@ Result<> ServerShards::stand_for(ShardId shard) {
 
 Result<> ServerShards::adopt(const ShardMap& map) {
   map_ = map;
-  directory_->set_map(map);
+  roster_->set_map(map);
   for (std::size_t i = 0; i < map.count(); ++i) {
     const ShardId shard = map.shard(i);
     if (!stands_.contains(shard)) {

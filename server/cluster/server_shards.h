@@ -11,7 +11,7 @@
 #include "server/cluster/leader_watch.h"
 #include "server/cluster/led_shard.h"
 #include "server/cluster/membership.h"
-#include "server/shard_directory.h"
+#include "server/shard_roster.h"
 #include "transport/fabric.h"
 
 namespace membrain {
@@ -82,7 +82,7 @@ class ServerShards {
   ShardHost& host_;
   const ShardConfig config_;
   const std::size_t wanted_shards_;
-  const std::shared_ptr<ShardDirectory> directory_;
+  const std::shared_ptr<ShardRoster> roster_;
   ShardMap map_;
   Address front_;
   std::map<ShardId, Stand> stands_;

@@ -65,6 +65,11 @@ Task<Result<>> Engine::open() {
   const Result<> started = co_await starting;
   if (!started) co_return started;
   life_->started = true;
+  Task<Result<>> entering = enter();
+  co_return co_await entering;
+}
+
+Task<Result<>> Engine::enter() {
   const Namespace space = shared_namespace();
   Task<Result<OpenedNamespace>> opening = life_->core.open_namespace(space);
   const Result<OpenedNamespace> opened = co_await opening;
@@ -105,6 +110,9 @@ Task<> Engine::prompt() {
   Result<Match> match = co_await looking;
   if (!match) {
     ++ledger_.counts.missed;
+    if (match.error().code != Errc::stale) co_return;
+    Task<Result<>> entering = enter();  // somebody has cleared it
+    static_cast<void>(co_await entering);
     co_return;
   }
   ++ledger_.counts.lookups;

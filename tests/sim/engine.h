@@ -54,6 +54,7 @@ class Engine {
 
  private:
   Task<Result<>> open();
+  Task<Result<>> enter();
   Task<> prompt();
   Task<> fetch_prefix(const Match& match, std::uint64_t conversation);
   /// The checked way, or, as far as blocks are mapped, by copying.

@@ -49,9 +49,31 @@ Plan leaders(std::uint64_t seed) {
   return plan;
 }
 
+/// Shards that move from server to server and are split.
+Plan shards(std::uint64_t seed) {
+  Plan plan;
+  plan.servers = 1 + seed % 3;
+  plan.shards = 1 + seed % 4;
+  plan.nodes = 2 + seed % 2;
+  plan.clients = 3;
+  plan.arena_bytes = (64 + 32 * (seed % 3)) * 1024;
+  plan.kill_server = 0.06;
+  plan.pause = 0.05;
+  plan.partition = 0.03;
+  if (plan.servers > 1) plan.cut_coordination = 0.05, plan.lost_coordination = 0.03;
+  plan.faults.reset = 0.001;
+  plan.move_shard = 0.15;
+  plan.split_shard = 0.1;
+  plan.clear = 0.01;
+  return plan;
+}
+
 Plan everything(std::uint64_t seed) {
   Plan plan;
   plan.servers = 1 + seed % 3;
+  plan.shards = 1 + seed / 3 % 3;
+  plan.move_shard = 0.05;
+  plan.split_shard = 0.02;
   plan.nodes = 1 + seed % 3;
   plan.clients = 2 + seed % 4;
   plan.arena_bytes = (48 + 16 * (seed % 8)) * 1024;
@@ -73,9 +95,9 @@ Plan everything(std::uint64_t seed) {
   return plan;
 }
 
-constexpr PlanKind kKinds[] = {{"sound", sound},     {"lossy", lossy},
-                               {"dying", dying},     {"parted", parted},
-                               {"leaders", leaders}, {"everything", everything}};
+constexpr PlanKind kKinds[] = {{"sound", sound},          {"lossy", lossy},     {"dying", dying},
+                               {"parted", parted},        {"leaders", leaders}, {"shards", shards},
+                               {"everything", everything}};
 
 }  // namespace
 

@@ -1,9 +1,10 @@
-// ShardDirectory: which shards there are and who leads them, as far as this server knows.
+// ShardRoster: which shards there are and who leads them, as far as this server knows.
 #pragma once
 
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "base/ids.h"
 #include "protocol/shard_map.h"
@@ -15,19 +16,19 @@ namespace membrain {
 /// What every shard's service of this server answers when it is asked for the shards.
 ///
 /// Threads  Any.
-class ShardDirectory {
+class ShardRoster {
  public:
-  ShardDirectory() { renew(); }
   void set_map(const ShardMap& map);
   /// Empty: nobody, or not known.
   void set_leader(ShardId shard, const Address& leader);
+  /// Null before there is a map.
   [[nodiscard]] std::shared_ptr<const wire::ShardList> list() const;
 
  private:
   void renew();
 
   mutable std::mutex mutex_;
-  ShardMap map_;
+  std::optional<ShardMap> map_;
   std::map<ShardId, Address> leaders_;
   std::shared_ptr<const wire::ShardList> list_;
 };
