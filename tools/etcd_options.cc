@@ -30,19 +30,23 @@ Outcome<std::string> text_of(const std::string& path) {
 
 }  // namespace
 
-void EtcdOptions::bind(Command& command) {
+void EtcdOptions::bind_client(Command& command) {
   command.list("etcd", endpoints, "URL", "Members of etcd, by which the servers of a cluster agree")
-      .standard("none: this server is alone")
+      .standard("none: a server is alone")
       .text("cluster", cluster, "NAME", "Which of the clusters that use this etcd")
-      .text("name", name, "NAME", "Of this server in its cluster")
+      .text("etcd-ca", ca_file, "FILE", "Who signs the certificates of https:// endpoints")
+      .standard("the system's")
+      .text("etcd-cert", cert_file, "FILE", "Our certificate for etcd")
+      .text("etcd-key", key_file, "FILE", "The key of --etcd-cert");
+}
+
+void EtcdOptions::bind(Command& command) {
+  bind_client(command);
+  command.text("name", name, "NAME", "Of this server in its cluster")
       .standard("its address")
       .text("advertise", advertise, "HOST:PORT", "Where others reach this server")
       .standard("--listen")
-      .duration("lease", lease, "How long a silent server counts as alive, at least 2s")
-      .text("etcd-ca", ca_file, "FILE", "Who signs the certificates of https:// endpoints")
-      .standard("the system's")
-      .text("etcd-cert", cert_file, "FILE", "This server's certificate for etcd")
-      .text("etcd-key", key_file, "FILE", "The key of --etcd-cert");
+      .duration("lease", lease, "How long a silent server counts as alive, at least 2s");
 }
 
 Outcome<std::unique_ptr<Coordination>> connect_etcd(const EtcdOptions& options, Loop& loop) {

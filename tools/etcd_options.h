@@ -23,8 +23,10 @@ struct EtcdOptions {
   std::string key_file;
   std::chrono::milliseconds lease{3000};
 
-  /// Adds them to `command`.
+  /// Adds a server's to `command`.
   void bind(Command& command);
+  /// And those of somebody who only talks to etcd.
+  void bind_client(Command& command);
   [[nodiscard]] bool alone() const noexcept { return endpoints.empty(); }
 };
 

@@ -21,6 +21,7 @@ struct Program {
 [[nodiscard]] Command server_command(Program& program);
 [[nodiscard]] Command node_command(Program& program);
 [[nodiscard]] Command status_command(Program& program);
+[[nodiscard]] Command ctl_command(Program& program);
 [[nodiscard]] Command replay_command(Program& program);
 [[nodiscard]] Command demo_command(Program& program);
 [[nodiscard]] Command bench_command(Program& program);
