@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "protocol/leader_address.h"
 
 namespace membrain {
 
@@ -92,7 +93,8 @@ Result<> ShardDirectory::take(const wire::ShardList& list) {
     leaders_.clear();
   }
   for (const wire::ShardEntry& entry : list.shards) {
-    if (map_->index_of(entry.shard) < map_->count()) leaders_[entry.shard] = entry.leader;
+    if (map_->index_of(entry.shard) == map_->count()) continue;
+    leaders_[entry.shard] = leader_address(entry.leader, servers_.current());
   }
   if (newer) changed_(*map_);
   return {};

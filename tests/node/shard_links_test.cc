@@ -178,6 +178,16 @@ TEST_F(ShardLinksTest, WaitsForALeaderThatNobodyKnows) {
   EXPECT_TRUE(connected(2));
 }
 
+TEST_F(ShardLinksTest, FindsALeaderThatListensEverywhereWhereItWasAsked) {
+  FakeShard everywhere(network, clock, "host:1", ShardId{0});
+  everywhere.list = {1, {{ShardId{0}, 0, "0.0.0.0:1"}}};
+  servers = "host:1";
+  start_node();
+  EXPECT_TRUE(connected(1));
+  EXPECT_EQ(everywhere.registrations, 1);
+  stop_node();
+}
+
 TEST_F(ShardLinksTest, AsksOnceForAllLinks) {
   start();
   ASSERT_TRUE(connected(2));
@@ -418,6 +428,80 @@ TEST_F(ShardLinksTest, StopsWhileItLooksForALeader) {
   start_node();
   run_for(milliseconds(20));
   stop_node();
+}
+
+/// The same over a network that loses, repeats and reorders, while leaders come and go and a shard
+/// is split.
+class LossyShardsTest : public ShardLinksTest {
+ protected:
+  static SimFaults faults() {
+    SimFaults faults;
+    faults.loss = 0.05;
+    faults.duplicate = 0.05;
+    faults.reorder = 0.1;
+    faults.reset = 0.002;
+    return faults;
+  }
+  void store_and_fetch(std::uint64_t key) {
+    if (!client.peer || client.lost) {
+      client.peer = {};
+      client.lost = false;
+      client.connect("node-data");
+      run_until([&] { return static_cast<bool>(client.peer); }, 20'000);
+    }
+    client.store({{key, content_of(key, 20'000)}, {upper(key), content_of(upper(key), 3000)}});
+    for (const FakeShard* of : {&shard, &second, &third}) {
+      if (of->leads && !of->held.empty()) client.fetch({of->held.rbegin()->second}, of->epoch);
+    }
+  }
+  void check_bytes() {
+    for (const auto& [tag, bytes] : client.bytes) {
+      // Both halves' keys have the same tag, and the content of the other byte for byte.
+      ASSERT_EQ(bytes, content_of(tag, bytes.size())) << tag;
+    }
+  }
+  /// Every block is known to the shard of its key alone.
+  void check_held(const FakeShard& of, const KeyRange& range) {
+    for (const auto& [key, entry] : of.held) EXPECT_TRUE(range.has(entry.meta.key)) << key;
+  }
+};
+
+TEST_F(LossyShardsTest, KeepsItsPromisesWhileLeadersComeAndGo) {
+  network.set_faults(faults());
+  client.repeats = true;
+  start_node();
+  ASSERT_TRUE(connected(2));
+  for (std::uint64_t round = 1; round <= 400; ++round) {
+    store_and_fetch(round);
+    if (round == 100) {
+      tell_all({1, {{ShardId{0}, 0, "shard"}, {ShardId{1}, kHalf, "third"}}});
+      move_shard_1();
+      second.held.clear();
+    }
+    if (round == 200) {
+      tell_all({2,
+                {{ShardId{0}, 0, "shard"},
+                 {ShardId{2}, kHalf, "second"},
+                 {ShardId{1}, kHalf + kQuarter, "third"}}});
+      second.shard = ShardId{2};
+      second.leads = true;
+      second.epoch = Epoch{11};
+      third.epoch = Epoch{12};
+      third.held.clear();
+      network.reset_connections("node", "third");
+    }
+    run_for(milliseconds(round % 20));
+    ASSERT_TRUE(sound()) << round;
+    check_bytes();
+  }
+  network.set_faults({});
+  EXPECT_FALSE(client.bytes.empty());
+  EXPECT_TRUE(connected(3));
+  check_held(shard, {0, kHalf - 1});
+  check_held(second, {kHalf, kHalf + kQuarter - 1});
+  check_held(third, {kHalf + kQuarter, UINT64_MAX});
+  EXPECT_FALSE(shard.held.empty());
+  EXPECT_FALSE(second.held.empty()) << "what was the other's is its own now";
 }
 
 }  // namespace
