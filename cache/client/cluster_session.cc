@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "protocol/leader_address.h"
 #include "protocol/proofs.h"
 
 namespace membrain {
@@ -141,6 +142,11 @@ Task<Result<wire::ShardList>> ClusterSession::ask_server(Address server, TimePoi
   Task<Result<wire::ShardList>> asking =
       calls_.call<wire::ShardList>(peer, wire::Shards{}, deadline);
   Result<wire::ShardList> list = co_await asking;
+  if (list) {
+    for (wire::ShardEntry& entry : list->shards) {
+      entry.leader = leader_address(entry.leader, server);
+    }
+  }
   const bool lost = std::erase(fronts_, peer) == 0;
   const bool leads = list && std::ranges::any_of(list->shards, [&](const wire::ShardEntry& one) {
                        return one.leader == server;
