@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from membrain import _native
@@ -157,9 +157,10 @@ class Core:
         first_plane: int = 0,
         planes: int = 0,
         timeout: float | None = None,
+        after: int = 0,
     ) -> None:
         wanted = (list(ids), list(blocks or ()), part, first_plane, planes)
-        terms = _terms(timeout, layout.device)
+        terms = _terms(timeout, layout.device, after)
         _begin(
             self.native.fetch_blocks,
             number,
@@ -222,14 +223,21 @@ def _begin(call: Any, *words: Any) -> None:
         raise InvalidArgument(str(error).partition("\n")[0]) from error
 
 
-def open_core(server: str, options: dict[str, Any]) -> Core:
+def config_of(server: str, options: Mapping[str, Any]) -> Any:
     config = _native.ClientConfig()
     config.server = server
     for name, value in options.items():
         if not hasattr(config, name):
             raise InvalidArgument(f"no such option of a client: {name}")
-        setattr(config, name, value)
-    return Core(value_of(_native.open(config)))
+        try:
+            setattr(config, name, value)
+        except TypeError as error:
+            raise InvalidArgument(f"a client's {name} cannot be {value!r}") from error
+    return config
+
+
+def open_core(server: str, options: Mapping[str, Any]) -> Core:
+    return Core(value_of(_native.open(config_of(server, options))))
 
 
 def namespace_of(options: dict[str, Any]) -> Any:

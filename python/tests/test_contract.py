@@ -3,14 +3,19 @@ then anything at all, by seed."""
 
 from __future__ import annotations
 
-from typing import Any
+import gc
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from contract.engine import Engine, Shape
 from contract.fake_cluster import FakeCluster, Faults
 from contract.model import GroupSpec
 from contract.requests import Status
+from contract.scheduler import SchedulerOutput
 from contract.simulated import connector_on
+from contract.tensors import Tensor
 
 PROMPT = list(range(100, 141))  # ten blocks and one token
 HYBRID = Shape(groups=(GroupSpec(), GroupSpec(window_tokens=9)), blocks=96)
@@ -162,6 +167,37 @@ def test_one_rank_that_fails_fails_the_block_for_all() -> None:
     house.close()
 
 
+class Event:
+    """torch.cuda.Event's place."""
+
+    recorded: ClassVar[set[int]] = set()
+    made: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        Event.made += 1
+        self.cuda_event = Event.made
+
+    def record(self) -> None:
+        Event.recorded.add(self.cuda_event)
+
+    def __del__(self) -> None:
+        Event.recorded.discard(self.cuda_event)
+
+
+def test_on_a_gpu_nothing_moves_before_the_engine_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tensor, "device", SimpleNamespace(type="cuda", index=0))
+    torch: Any = ModuleType("torch")
+    torch.cuda = SimpleNamespace(Event=Event)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    house = House(slow=0.5)
+    house.cluster.events = Event.recorded
+    serve(house.engine(), "a")
+    assert serve(house.engine(), "b", [*PROMPT, 7, 7, 7, 7]) == 40
+    house.close()
+    gc.collect()
+    assert Event.made > 1 and not Event.recorded, "events are kept no longer than transfers"
+
+
 @pytest.mark.parametrize("steps", range(8))
 def test_abort_at_each_stage_leaves_nothing(steps: int) -> None:
     for seed in range(20):
@@ -254,6 +290,51 @@ def test_engines_of_other_weights_or_shapes_share_nothing() -> None:
     assert serve(house.engine(model="another"), "c") == 0
     assert serve(house.engine(SHAPES["two ranks"]), "d") == 0
     house.close()
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_among_other_connectors_it_learns_its_namespaces_in_the_first_step(shape: Shape) -> None:
+    house = House(shape)
+    engine = house.engine(among_others=True)
+    serve(engine, "a", [1, *PROMPT])
+    serve(engine, "b")
+    assert serve(house.engine(), "c") == 40, "the workers stored from the first step on"
+    other = house.engine(among_others=True)
+    serve(other, "d")
+    assert serve(other, "e", [1, *PROMPT]) == 40
+    house.close()
+
+
+def test_what_was_found_before_a_reset_is_not_loaded_after_it() -> None:
+    for steps in range(12):
+        house = House(seed=steps)
+        serve(house.engine(), "a")
+        engine = house.engine()
+        engine.add("b", PROMPT)
+        for _ in range(steps):  # it is looked up, or granted, or neither
+            engine.scheduler_connector.build_connector_meta(SchedulerOutput())
+        assert engine.scheduler_connector.reset_cache()
+        engine.run()
+        assert engine.scheduler.loaded_tokens == 0
+        house.close()
+
+
+def test_a_load_that_is_under_way_at_a_reset_fails() -> None:
+    caught = 0
+    for seed in range(20):
+        house = House(seed=seed, slow=1.0)
+        serve(house.engine(), "a")
+        engine = house.engine()
+        engine.add("b", PROMPT)
+        while engine.scheduler.requests["b"].status is not Status.WAITING_FOR_REMOTE_KVS:
+            engine.step()
+        under_way = engine.workers[0].worker.held > 0
+        assert engine.scheduler_connector.reset_cache()
+        engine.run()
+        assert engine.scheduler.loaded_tokens == (0 if under_way else 40)
+        caught += under_way
+        house.close()
+    assert caught > 5
 
 
 def test_roles_are_kept() -> None:

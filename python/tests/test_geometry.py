@@ -11,7 +11,8 @@ from contract.tensors import Tensor
 
 from membrain.layout import Plane
 from membrain.vllm.geometry import GroupCache, cross_layer_cache, group_cache
-from membrain.vllm.settings import Group, WrongSetting
+from membrain.vllm.options import WrongSetting
+from membrain.vllm.settings import Group
 
 BLOCKS, TOKENS, HEADS, DIM, ITEM = 10, 16, 4, 8, 2
 PAGE = 2 * TOKENS * HEADS * DIM * ITEM
@@ -117,6 +118,23 @@ def test_all_layers_in_one_tensor_are_one_piece() -> None:
     assert cache.planes == (Plane(whole.data_ptr(), layers * PAGE, layers * PAGE),)
     first = tensor((layers, BLOCKS, 2, TOKENS, HEADS, DIM), (1, 0, 2, 3, 4, 5))
     assert cross_layer_cache(first, BLOCKS).planes[0].piece == layers * PAGE
+
+
+def test_stages_of_different_numbers_of_layers_share_a_fingerprint_of_one_tensor() -> None:
+    class Backend:
+        """Layers lie within a block, behind the heads."""
+
+        @staticmethod
+        def get_kv_cache_stride_order(include_num_layers_dimension: bool) -> tuple[int, ...]:
+            assert include_num_layers_dimension
+            return (1, 4, 0, 2, 3, 5)
+
+    def print_of(layers: int, heads: int = HEADS) -> str:
+        whole = tensor((BLOCKS, heads, layers, 2, TOKENS, DIM))
+        return cross_layer_cache(whole, BLOCKS, Backend).fingerprint
+
+    assert print_of(31) == print_of(30) == print_of(HEADS)
+    assert print_of(31) != print_of(31, 2 * HEADS)
 
 
 def test_what_cannot_be_is_said() -> None:

@@ -10,12 +10,13 @@ import pytest
 from contract.config import kv_cache_config, vllm_config
 from contract.model import GroupSpec
 
-from membrain.errors import Unavailable
+from membrain.errors import InvalidArgument, Unavailable
 from membrain.vllm import link
 from membrain.vllm.link import Link
 from membrain.vllm.settings import settings_of
 
 SETTINGS = settings_of(vllm_config(), kv_cache_config([GroupSpec()], 1, 16))
+SPACES = [SETTINGS.space_of(SETTINGS.groups[0], "layout")]
 
 
 class Cluster:
@@ -53,7 +54,7 @@ def test_it_is_tried_until_there_is_somebody(caplog: pytest.LogCaptureFixture) -
     cluster = Cluster(refusals=3)
     made = Link(SETTINGS, "engine", cluster.connect)
     assert made.opened is None
-    made.start(["layout"])
+    made.start(SPACES)
     wait_for(made)
     assert made.opened is not None and made.opened.spaces[0].id == 1
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
@@ -71,7 +72,7 @@ def test_what_is_wanted_again_while_it_is_opened_is_opened_again() -> None:
 
     cluster = Cluster()
     made = Meanwhile(SETTINGS, "engine", cluster.connect)
-    made.start(["layout"])
+    made.start(SPACES)
     wait_for(made)
     assert cluster.opens == 2 and made.opened is not None and made.opened.spaces[0].id == 2
     made.close()
@@ -80,7 +81,7 @@ def test_what_is_wanted_again_while_it_is_opened_is_opened_again() -> None:
 def test_many_may_want_it_again_and_one_thread_opens() -> None:
     cluster = Cluster()
     made = Link(SETTINGS, "engine", cluster.connect)
-    made.start(["layout"])
+    made.start(SPACES)
     threads = [threading.Thread(target=made.reopen) for _ in range(20)]
     for thread in threads:
         thread.start()
@@ -95,7 +96,26 @@ def test_many_may_want_it_again_and_one_thread_opens() -> None:
 
 def test_another_hash_seed_is_said_aloud(caplog: pytest.LogCaptureFixture) -> None:
     made = Link(SETTINGS, "engine", Cluster(other_seed=True).connect)
-    made.start(["layout"])
+    made.start(SPACES)
     wait_for(made)
     assert "PYTHONHASHSEED" in caplog.text
+    made.close()
+
+
+def test_what_the_client_refuses_is_not_blamed_on_the_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    calls = []
+
+    def connect(*_: Any) -> Cluster:
+        calls.append(1)
+        if len(calls) == 1:
+            raise InvalidArgument("copy_threads is above 64")
+        return Cluster()
+
+    made = Link(SETTINGS, "engine", connect)
+    made.start(SPACES)
+    wait_for(made)
+    assert "correct kv_connector_extra_config" in caplog.text
+    assert "membrain server" not in caplog.text
     made.close()

@@ -13,7 +13,7 @@ from test_contract import HYBRID, PROMPT, SHAPES
 
 
 # Where a test asks what is found, no pause of the machine may be long enough to make it a miss.
-PATIENT = {"lookup_timeout": 60.0, "load_timeout": 60.0}
+PATIENT: dict[str, Any] = {"lookup_timeout": 60.0, "load_timeout": 60.0}
 
 
 class House:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,9 @@ from membrain.vllm import MembrainConnector
 from membrain.vllm.interface import KVConnectorRole
 from membrain.vllm.lookups import group_hashes
 from membrain.vllm.plan import Handshake
-from membrain.vllm.settings import Ranks, Settings, WrongSetting, settings_of
+from membrain.vllm.report import WorkerReport
+from membrain.vllm.options import WrongSetting
+from membrain.vllm.settings import Ranks, Settings, settings_of
 from membrain.vllm.stats import MembrainStats
 
 CACHES = kv_cache_config([GroupSpec()], 2, 16)
@@ -40,6 +43,48 @@ def test_options_that_do_not_exist_are_named_with_those_that_do() -> None:
         settings(sever="here")
     with pytest.raises(WrongSetting, match="load_timeout must be positive"):
         settings(load_timeout=0)
+    with pytest.raises(WrongSetting, match="min_hit_tokens must not be negative"):
+        settings(min_hit_tokens=-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("lookup_timeout", "0.5", "is a number, not '0.5'"),
+        ("max_save_bytes", 1.5, "is a whole number, not 1.5"),
+        ("min_hit_tokens", True, "is a whole number, not True"),
+        ("events", "false", "is true or false, not 'false'"),
+        ("server", 9201, "is a string, not 9201"),
+        ("client", [2], "is an object, not"),
+        ("server", "10.0.0.7", "not HOST:PORT"),
+        ("server", "10.0.0.7:https", "not HOST:PORT"),
+        ("client", {"copy_treads": 2}, "no such option of a client: copy_treads"),
+        ("client", {"copy_threads": "2"}, "copy_threads cannot be '2'"),
+        ("secret_file", "/nowhere/secret", "cannot be read .*MEMBRAIN_SECRET"),
+    ],
+)
+def test_options_of_a_wrong_kind_are_refused_at_the_start(
+    name: str, value: Any, words: str
+) -> None:
+    with pytest.raises(WrongSetting, match=words):
+        settings(**{name: value})
+
+
+def test_whole_numbers_will_do_for_numbers() -> None:
+    assert settings(load_timeout=5).options.load_timeout == 5
+
+
+def test_what_makes_the_same_models_cache_another_is_part_of_its_name() -> None:
+    def name(overrides: Any = None, quantization: str | None = None) -> str:
+        config = vllm_config(weights_version="7")
+        config.model_config.hf_overrides = overrides
+        config.model_config.quantization = quantization
+        return str(settings_of(config, CACHES).fields["weights_version"])
+
+    longer = {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}
+    names = [name(), name({}, "fp8"), name(longer), name({"rope_theta": 1e6}), name(name)]
+    assert names[0] == name({}) == "7" and len(set(names)) == len(names)
+    assert name(dict(reversed(longer.items()))) == name(longer)
 
 
 def test_what_it_cannot_do_is_refused() -> None:
@@ -81,12 +126,34 @@ def test_blocks_of_several_sizes_are_named_by_the_last_hash_that_they_cover() ->
     assert group_hashes(large, 4, hashes) == [b"\x02", b"\x05"]
 
 
-def test_workers_of_different_layouts_are_refused() -> None:
+def shake(found: Settings, layout: str) -> Handshake:
+    return Handshake(tuple(found.space_of(group, layout) for group in found.groups))
+
+
+def test_workers_that_share_nothing_are_refused() -> None:
     connector = MembrainConnector(vllm_config(ranks=2), KVConnectorRole.SCHEDULER, CACHES)
+    found = connector.scheduler.settings
     with pytest.raises(WrongSetting, match="different layouts"):
-        connector.set_xfer_handshake_metadata({0: Handshake(("a",)), 1: Handshake(("b",))})
-    with pytest.raises(WrongSetting, match="did not say"):
-        connector.set_xfer_handshake_metadata({})
+        connector.set_xfer_handshake_metadata({0: shake(found, "a"), 1: shake(found, "b")})
+    elsewhere = replace(found, fields={**found.fields, "hash_seed_fingerprint": "another"})
+    with pytest.raises(WrongSetting, match="another PYTHONHASHSEED than the engine"):
+        connector.set_xfer_handshake_metadata({0: shake(elsewhere, "a")})
+    connector.shutdown()
+
+
+def test_workers_that_say_it_later_are_not_believed_more(caplog: pytest.LogCaptureFixture) -> None:
+    connector = MembrainConnector(vllm_config(ranks=2), KVConnectorRole.SCHEDULER, CACHES)
+    connector.set_xfer_handshake_metadata({0: "of another connector", 1: "likewise"})
+    found = connector.scheduler.settings
+    first, second = (WorkerReport(shakes=frozenset({shake(found, name)})) for name in "ab")
+    told = first.aggregate(second)
+    connector.update_connector_output(
+        SimpleNamespace(
+            invalid_block_ids=None, finished_recving=None, kv_connector_worker_meta=told
+        )
+    )
+    assert "The engine runs on without the cache" in caplog.text
+    assert connector.scheduler.link.opened is None
     connector.shutdown()
 
 
@@ -94,11 +161,11 @@ def test_the_secret_comes_from_a_file_or_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     monkeypatch.setenv("MEMBRAIN_SECRET", "of the environment")
-    assert settings().secret() == "of the environment"
+    assert settings().options.secret() == "of the environment"
     file = tmp_path / "secret"
     file.write_text("of the file\n")
     found = settings(secret_file=str(file))
-    assert found.secret() == "of the file" and "of the file" not in repr(found)
+    assert found.options.secret() == "of the file" and "of the file" not in repr(found)
 
 
 class Metric:

@@ -18,12 +18,14 @@ from membrain.vllm.interface import (
     KVConnectorRole,
     KVConnectorStats,
     SupportsHMA,
+    is_engines_own,
+    make_known,
 )
 from membrain.vllm.link import Link
 from membrain.vllm.plan import Handshake, Step
-from membrain.vllm.report import StoredBlocks
+from membrain.vllm.report import WorkerReport
 from membrain.vllm.scheduler import SchedulerSide
-from membrain.vllm.settings import Settings, settings_of
+from membrain.vllm.settings import Settings, settings_of, warn_of_own_hashes
 from membrain.vllm.stats import MembrainProm, MembrainStats
 from membrain.vllm.worker import WorkerSide
 
@@ -36,10 +38,12 @@ class MembrainConnector(KVConnectorBase_V1, SupportsHMA):
 
     def __init__(self, vllm_config: Any, role: KVConnectorRole, kv_cache_config: Any) -> None:
         super().__init__(vllm_config, role, kv_cache_config)
-        settings = settings_of(vllm_config, kv_cache_config)
+        schedules = role == KVConnectorRole.SCHEDULER
+        settings = settings_of(vllm_config, kv_cache_config, schedules)
         self._scheduler: SchedulerSide | None = None
         self._worker: WorkerSide | None = None
-        if role == KVConnectorRole.SCHEDULER:
+        if schedules:
+            warn_of_own_hashes(settings)
             self._scheduler = SchedulerSide(
                 settings, self._link(settings, "scheduler"), self.clock
             )
@@ -123,10 +127,11 @@ class MembrainConnector(KVConnectorBase_V1, SupportsHMA):
         self.worker.register(kv_caches)
 
     def register_cross_layers_kv_cache(self, kv_cache: Any, attn_backend: Any) -> None:
-        self.worker.register_cross_layers(kv_cache)
+        self.worker.register_cross_layers(kv_cache, attn_backend)
 
     def get_handshake_metadata(self) -> Handshake | None:
-        return self.worker.handshake()
+        """MultiConnector hands one connector's to all: it is the others' then."""
+        return self.worker.handshake() if is_engines_own(self) else None
 
     def handle_preemptions(self, kv_connector_metadata: KVConnectorMetadata) -> None:
         assert isinstance(kv_connector_metadata, Step)
@@ -152,14 +157,14 @@ class MembrainConnector(KVConnectorBase_V1, SupportsHMA):
         self.worker.save(self._step())
 
     def get_finished(self, finished_req_ids: set[str]) -> tuple[set[str] | None, set[str] | None]:
-        sent, received = self.worker.finished(self._step())
+        sent, received = self.worker.finished(self._step(), finished_req_ids)
         return sent or None, received or None
 
     def get_block_ids_with_load_errors(self) -> set[int]:
         return self.worker.errors()
 
-    def build_connector_worker_meta(self) -> StoredBlocks | None:
-        return self.worker.stored()
+    def build_connector_worker_meta(self) -> WorkerReport | None:
+        return self.worker.report()
 
     # ---- both
 
@@ -188,3 +193,6 @@ class MembrainConnector(KVConnectorBase_V1, SupportsHMA):
         side = self._scheduler or self._worker
         assert side is not None
         side.close()
+
+
+make_known(MembrainConnector)

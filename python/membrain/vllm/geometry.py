@@ -15,7 +15,8 @@ from itertools import product
 from typing import Any
 
 from membrain.layout import Plane
-from membrain.vllm.settings import Group, WrongSetting
+from membrain.vllm.options import WrongSetting
+from membrain.vllm.settings import Group
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ def _storage_of(tensor: Any) -> tuple[int, int]:
     return int(storage.data_ptr()), int(storage.nbytes())
 
 
-def _layer(name: str, tensor: Any, blocks: int) -> LayerCache:
+def _layer(name: str, tensor: Any, blocks: int, layers: int | None = None) -> LayerCache:
+    """`layers`: the dimension in which the layers are counted, if there is one."""
     base, size = _storage_of(tensor)
     if blocks < 3 or size % blocks != 0:
         raise WrongSetting(f"{name}: {size} bytes are not {blocks} pages (of at least 3 blocks)")
@@ -56,11 +58,19 @@ def _layer(name: str, tensor: Any, blocks: int) -> LayerCache:
                 f" in its storage of {size} bytes as blocks of {page}"
             )
         planes.append(Plane(base + start, piece, piece))
-    return LayerCache(tuple(planes), _order(shape, strides, outer, piece, item))
+    lengths: list[int | str] = [*shape]
+    if layers is not None:
+        lengths[layers] = "L"  # stages of a pipeline have different numbers
+    return LayerCache(tuple(planes), _order(shape, lengths, strides, outer, piece, item))
 
 
 def _order(
-    shape: Sequence[int], strides: Sequence[int], outer: Sequence[int], piece: int, item: int
+    shape: Sequence[int],
+    lengths: Sequence[int | str],
+    strides: Sequence[int],
+    outer: Sequence[int],
+    piece: int,
+    item: int,
 ) -> str:
     """The same for layouts whose blocks are the same bytes: the dimensions without that of the
     blocks, and how they are nested. The blocks' own is the one that steps over pieces."""
@@ -68,10 +78,10 @@ def _order(
     of_blocks = max(inner, key=lambda axis: (strides[axis], shape[axis]))
     rest = [axis for axis in range(len(shape)) if axis != of_blocks and shape[axis] > 1]
     nested = sorted(rest, key=lambda axis: -strides[axis])
-    lengths = "x".join(str(shape[axis]) for axis in rest)
+    words = "x".join(str(lengths[axis]) for axis in rest)
     kernel = strides[of_blocks]  # several of the attention kernel's blocks may make one of ours
     parts = f"*{piece // kernel}" if 0 < kernel < piece and piece % kernel == 0 else ""
-    return f"{lengths}@{''.join(str(rest.index(axis)) for axis in nested)}:{item}{parts}"
+    return f"{words}@{''.join(str(rest.index(axis)) for axis in nested)}:{item}{parts}"
 
 
 @dataclass(frozen=True)
@@ -113,9 +123,12 @@ def group_cache(group: Group, caches: Mapping[str, Any], blocks: int) -> GroupCa
     return _group_cache(planes, orders)
 
 
-def cross_layer_cache(tensor: Any, blocks: int) -> GroupCache:
-    """Of one tensor for all layers, in which a block is one page."""
-    layer = _layer("the cross-layer cache", tensor, blocks)
+def cross_layer_cache(tensor: Any, blocks: int, backend: Any = None) -> GroupCache:
+    """Of one tensor for all layers, in which a block is one page. `backend`: vLLM's, which knows
+    in what order its dimensions are."""
+    order = getattr(backend, "get_kv_cache_stride_order", None)
+    layers = None if order is None else list(order(include_num_layers_dimension=True)).index(0)
+    layer = _layer("the cross-layer cache", tensor, blocks, layers)
     return _group_cache(dict.fromkeys(layer.planes), ["all layers", layer.order])
 
 

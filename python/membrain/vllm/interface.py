@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     HAVE_VLLM = False
@@ -34,7 +36,12 @@ else:
         )
 
         HAVE_VLLM = True
-    except ImportError:
+    except ImportError as error:
+        if find_spec("vllm") is not None:
+            raise ImportError(
+                f"this vLLM does not have what Membrain's connector needs ({error}): use one of"
+                " May 2026 or later"
+            ) from error
         from membrain.vllm.standalone import (
             BlockStored,
             KVConnectorBase_V1,
@@ -49,6 +56,29 @@ else:
 
         HAVE_VLLM = False
 
+KV_TRANSFER = "vllm.distributed.kv_transfer"
+
+
+def is_engines_own(connector: Any) -> bool:
+    """Whether vLLM speaks with this connector itself, and not through one that holds several."""
+    if not HAVE_VLLM:
+        return True
+    module = import_module(KV_TRANSFER)
+    return not module.has_kv_transfer_group() or module.get_kv_transfer_group() is connector
+
+
+def make_known(connector: type[Any]) -> None:
+    """By its name: MultiConnector finds the classes of its connectors' statistics in vLLM's
+    register, also of those that were loaded by their module's path."""
+    if not HAVE_VLLM:
+        return
+    factory = import_module(f"{KV_TRANSFER}.kv_connector.factory").KVConnectorFactory
+    try:
+        factory.get_connector_class_by_name(connector.__name__)
+    except ValueError:
+        factory.register_connector(connector.__name__, connector.__module__, connector.__name__)
+
+
 __all__ = [
     "HAVE_VLLM",
     "BlockStored",
@@ -60,4 +90,6 @@ __all__ = [
     "KVConnectorStats",
     "KVConnectorWorkerMetadata",
     "SupportsHMA",
+    "is_engines_own",
+    "make_known",
 ]

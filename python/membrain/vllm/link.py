@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from membrain.errors import Denied, MembrainError
+from membrain.errors import Denied, InvalidArgument, MembrainError
 from membrain.polled_client import PolledClient
 from membrain.values import Namespace
+from membrain.vllm.options import WrongSetting
+from membrain.vllm.plan import Fields
 from membrain.vllm.settings import Settings
 
 log = logging.getLogger("membrain.vllm")
@@ -29,7 +31,7 @@ class Opened:
 def connect(settings: Settings, label: str, devices: Sequence[int]) -> PolledClient:
     options = settings.options
     fields: dict[str, Any] = {
-        "secret": settings.secret(),
+        "secret": options.secret(),
         "tenant": options.tenant,
         "label": label,
         "background_store_bytes": options.max_save_bytes,
@@ -37,6 +39,17 @@ def connect(settings: Settings, label: str, devices: Sequence[int]) -> PolledCli
     }
     fields.update(options.client)
     return PolledClient.open(options.server, **fields)
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, Denied):
+        return "check the secret (MEMBRAIN_SECRET or secret_file) and the tenant"
+    if isinstance(error, InvalidArgument | WrongSetting):
+        return "correct kv_connector_extra_config, and start the engine again"
+    return (
+        "start it (membrain server --with-node 4GiB), or set"
+        ' "server" in kv_connector_extra_config'
+    )
 
 
 class Link:
@@ -55,7 +68,7 @@ class Link:
         self._settings = settings
         self._label = label
         self._connector = connector
-        self._fingerprints: tuple[str, ...] = ()
+        self._spaces: tuple[Fields, ...] = ()
         self._devices: tuple[int, ...] = ()
         self._client: Any = None
         self._opened: Opened | None = None
@@ -64,9 +77,9 @@ class Link:
         self._thread: threading.Thread | None = None
         self._warned = False
 
-    def start(self, fingerprints: Sequence[str], devices: Sequence[int] = ()) -> None:
-        """Opens, now that it is known how each group's blocks lie in memory."""
-        self._fingerprints = tuple(fingerprints)
+    def start(self, spaces: Sequence[Fields], devices: Sequence[int] = ()) -> None:
+        """Opens, now that it is known which namespace each group has."""
+        self._spaces = tuple(spaces)
         self._devices = tuple(devices)
         self.reopen()
 
@@ -106,17 +119,9 @@ class Link:
             if self._client is None:
                 self._client = self._connector(self._settings, self._label, self._devices)
             spaces = tuple(
-                self._client.sync.open_namespace(
-                    **self._settings.fields,
-                    block_tokens=group.block_tokens,
-                    kv_group=group.index,
-                    layout=fingerprint,
-                )
-                for group, fingerprint in zip(
-                    self._settings.groups, self._fingerprints, strict=True
-                )
+                self._client.sync.open_namespace(**dict(fields)) for fields in self._spaces
             )
-        except MembrainError as error:
+        except (MembrainError, WrongSetting) as error:
             self._say(error)
             return False
         self._opened = Opened(self._client, spaces)
@@ -134,16 +139,11 @@ class Link:
         self._warned = False
         return True
 
-    def _say(self, error: MembrainError) -> None:
+    def _say(self, error: Exception) -> None:
         if self._warned:
             return
         self._warned = True
-        hint = (
-            "check the secret (MEMBRAIN_SECRET or secret_file) and the tenant"
-            if isinstance(error, Denied)
-            else "start it (membrain server --with-node 4GiB), or set"
-            ' "server" in kv_connector_extra_config'
-        )
+        hint = _hint(error)
         log.warning(
             "Membrain: %s: %s. The engine runs on without the cache, and it is tried again; %s",
             self._settings.options.server,

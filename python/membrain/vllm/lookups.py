@@ -180,6 +180,11 @@ class Lookups:
         if ask is not None:
             self._end(ask)
 
+    def drop_all(self) -> None:
+        """What was found is not there any more."""
+        for request in list(self._asks):
+            self.drop(request)
+
     def poll(self) -> None:
         """Takes what was answered, and gives back what was held for too long."""
         client = self._link.client

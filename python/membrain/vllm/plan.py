@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from membrain.vllm.interface import KVConnectorHandshakeMetadata, KVConnectorMetadata
 
@@ -43,16 +44,22 @@ class Save:
 @dataclass
 class Step(KVConnectorMetadata):
     """`fence`: saves whose blocks this step may overwrite: they end before it begins. `finished`:
-    requests whose blocks are kept until their saves are done."""
+    requests whose blocks are kept until their saves are done. `cleared`: the cache was reset, so
+    that loads under way bring what nobody wants any more."""
 
     loads: tuple[Load, ...] = ()
     saves: tuple[Save, ...] = ()
     fence: tuple[int, ...] = ()
     finished: tuple[str, ...] = ()
+    cleared: bool = False
 
 
-@dataclass
+Fields = tuple[tuple[str, Any], ...]  # of a namespace, by name
+
+
+@dataclass(frozen=True)
 class Handshake(KVConnectorHandshakeMetadata):
-    """What only workers know: how each group's blocks lie in memory."""
+    """Each group's namespace. The workers decide: only they know how blocks lie in memory, and
+    what a model's weights have made of the cache's dtype."""
 
-    fingerprints: tuple[str, ...] = field(default=())
+    spaces: tuple[Fields, ...] = ()

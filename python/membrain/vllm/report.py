@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from membrain.vllm.interface import KVConnectorWorkerMetadata
+from membrain.vllm.plan import Handshake
 
 
 @dataclass
-class StoredBlocks(KVConnectorWorkerMetadata):
-    """Parts that were stored since the last step, by group and block hash."""
+class WorkerReport(KVConnectorWorkerMetadata):
+    """`parts`: how many were stored since the last step, by group and block hash. `shakes`: in a
+    worker's first step, for where handshakes do not come through (MultiConnector)."""
 
     parts: dict[tuple[int, bytes], int] = field(default_factory=dict)
+    shakes: frozenset[Handshake] = frozenset()
 
     def aggregate(self, other: KVConnectorWorkerMetadata) -> KVConnectorWorkerMetadata:
-        if isinstance(other, StoredBlocks):
+        if isinstance(other, WorkerReport):
+            self.shakes |= other.shakes
             for block, count in other.parts.items():
                 self.parts[block] = self.parts.get(block, 0) + count
         return self

@@ -6,22 +6,24 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from membrain.errors import MembrainError
-from membrain.vllm.interface import BlockStored
+from membrain.vllm.events import stored_event
 from membrain.vllm.link import Link
 from membrain.vllm.lookups import Ask, Lookups
 from membrain.vllm.plan import GroupLoad, Handshake, Load, Step
-from membrain.vllm.report import StoredBlocks
+from membrain.vllm.report import WorkerReport
 from membrain.vllm.rooms import Rooms
 from membrain.vllm.saves import NULL_ID, SavePlanner
-from membrain.vllm.settings import Settings, WrongSetting
+from membrain.vllm.options import WrongSetting
+from membrain.vllm.settings import Settings
 from membrain.vllm.stats import Counters
 
 log = logging.getLogger("membrain.vllm")
 
-MEDIUM = "MEMBRAIN"
+SEED = "hash_seed_fingerprint"
 MAX_EVENTS = 65536  # blocks of which not all parts were reported yet; as many events
 
 
@@ -41,6 +43,8 @@ class SchedulerSide:
         self._rooms = Rooms(settings)
         self._finished: list[str] = []  # since the last step
         self._failed: set[str] = set()  # requests whose load failed: computed once
+        self._space: Handshake | None = None  # as soon as it is known
+        self._cleared = False  # since the last step
         self._parts: OrderedDict[tuple[int, bytes], int] = OrderedDict()
         self._events: list[Any] = []
 
@@ -51,15 +55,28 @@ class SchedulerSide:
         return len(self._lookups) + len(self._saves) + requests
 
     def handshake(self, of_ranks: Mapping[Any, Any]) -> None:
-        """How the workers' blocks lie in memory, by rank: all the same way, or nothing works."""
-        shakes = [shake for shake in of_ranks.values() if isinstance(shake, Handshake)]
-        kinds = {shake.fingerprints for shake in shakes}
-        if len(kinds) != 1:
+        """What the workers say, by rank; others' handshakes are not ours to read. Without any of
+        theirs they say it in their first step."""
+        shakes = {shake for shake in of_ranks.values() if isinstance(shake, Handshake)}
+        if shakes:
+            self._open(shakes)
+
+    def _open(self, shakes: AbstractSet[Handshake]) -> None:
+        """All ranks must keep their blocks in the same way, or nothing works."""
+        if len(shakes) != 1:
             raise WrongSetting(
-                "the workers keep their KV caches in different layouts, or did not say in which:"
-                " run them with the same attention backend and version"
+                "the workers keep their KV caches in different layouts or namespaces: run them"
+                " with the same attention backend, version and PYTHONHASHSEED"
             )
-        self.link.start(kinds.pop())
+        (shake,) = shakes
+        theirs = dict(shake.spaces[0])[SEED]
+        if theirs != self.settings.fields[SEED]:
+            raise WrongSetting(
+                "the workers have another PYTHONHASHSEED than the engine: set the same for all"
+                " processes, on every host"
+            )
+        self._space = shake
+        self.link.start(shake.spaces)
 
     # ---- requests
 
@@ -161,7 +178,8 @@ class SchedulerSide:
         saves, fence = self._saves.plan(output) if self.settings.saves else ([], [])
         loads, self._loads = self._loads, []
         finished, self._finished = self._finished, []
-        return Step(tuple(loads), tuple(saves), tuple(fence), tuple(finished))
+        cleared, self._cleared = self._cleared, False
+        return Step(tuple(loads), tuple(saves), tuple(fence), tuple(finished), cleared)
 
     def output(self, output: Any) -> None:
         """What the workers say after a step."""
@@ -172,37 +190,40 @@ class SchedulerSide:
         for name in output.finished_recving or ():
             self._loading.pop(name, None)
             self._lookups.loaded(name)
-        stored = getattr(output, "kv_connector_worker_meta", None)
-        if isinstance(stored, StoredBlocks):
-            self._stored(stored)
+        report = getattr(output, "kv_connector_worker_meta", None)
+        if isinstance(report, WorkerReport):
+            if report.shakes and self._space is None:
+                self._told(report.shakes)
+            self._stored(report)
+
+    def _told(self, shakes: AbstractSet[Handshake]) -> None:
+        try:
+            self._open(shakes)
+        except WrongSetting as error:
+            log.error("Membrain: %s. The engine runs on without the cache", error)
 
     # ---- what others want to know
 
-    def _stored(self, stored: StoredBlocks) -> None:
-        for (group, name), count in stored.parts.items():
+    def _stored(self, report: WorkerReport) -> None:
+        for (group, name), count in report.parts.items():
             parts = self._parts.pop((group, name), 0) + count
             if parts < self.settings.ranks.parts:
                 self._parts[group, name] = parts
                 if len(self._parts) > MAX_EVENTS:
                     self._parts.popitem(last=False)
             elif len(self._events) < MAX_EVENTS:
-                self._events.append(
-                    BlockStored(
-                        block_hashes=[name],
-                        parent_block_hash=None,
-                        token_ids=[],
-                        block_size=self.settings.groups[group].block_tokens,
-                        lora_id=None,
-                        medium=MEDIUM,
-                    )
-                )
+                tokens = self.settings.groups[group].block_tokens
+                self._events.append(stored_event(name, group, tokens))
 
     def take_events(self) -> list[Any]:
         events, self._events = self._events, []
         return events
 
     def reset(self) -> bool:
-        """Forgets every block of this model, for everyone. Waits for the server."""
+        """Forgets every block of this model, for everyone. Waits for the server. What was found
+        before, or is being loaded, is not used either."""
+        self._lookups.drop_all()
+        self._cleared = True
         opened = self.link.opened
         if opened is None:
             log.warning("Membrain: the cache was not reset: there is no server")

@@ -3,52 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib import import_module
-from math import gcd, lcm
-from pathlib import Path
+from dataclasses import dataclass
+from math import lcm
 from typing import Any
 
-from membrain.vllm.interface import HAVE_VLLM
+from membrain.vllm.hashing import OWN, seed_fingerprint, tokens_of_hash
+from membrain.vllm.options import Options, WrongSetting
+from membrain.vllm.plan import Fields
 
-
-class WrongSetting(ValueError):
-    """The engine cannot run with this: what is wrong, and what to change."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """`kv_connector_extra_config`, by name."""
-
-    server: str = "127.0.0.1:9201"
-    secret_file: str = ""  # else the environment's MEMBRAIN_SECRET
-    tenant: str = "default"
-    weights_version: str = ""  # changes when weights are updated in place
-    lookup_timeout: float = 0.5  # seconds, then it is a miss
-    load_timeout: float = 10.0  # seconds, then its blocks have failed
-    hold_timeout: float = 30.0  # seconds that blocks stay pinned for a request that waits
-    min_hit_tokens: int = 0  # shorter hits are computed
-    max_save_bytes: int = 256 << 20  # that wait to be stored, of each worker; beyond it none do
-    allow_fail_policy: bool = False  # accept kv_load_failure_policy "fail"
-    events: bool = False  # BlockStored events for what was stored
-    client: Mapping[str, Any] = field(default_factory=dict)  # fields of membrain's ClientConfig
-
-    @classmethod
-    def of(cls, words: Mapping[str, Any]) -> Options:
-        unknown = sorted(set(words) - set(cls.__dataclass_fields__))
-        if unknown:
-            known = ", ".join(sorted(cls.__dataclass_fields__))
-            raise WrongSetting(
-                f"kv_connector_extra_config has {', '.join(unknown)}, which Membrain does not"
-                f" know; there are: {known}"
-            )
-        options = cls(**words)
-        for name in ("lookup_timeout", "load_timeout", "hold_timeout", "max_save_bytes"):
-            if not getattr(options, name) > 0:
-                raise WrongSetting(f"kv_connector_extra_config: {name} must be positive")
-        return options
+log = logging.getLogger("membrain.vllm")
 
 
 @dataclass(frozen=True)
@@ -106,7 +73,7 @@ class Settings:
     blocks: int  # of the engine's cache
     loads: bool
     saves: bool
-    fields: Mapping[str, Any]  # of every group's namespace
+    fields: Mapping[str, Any]  # of every group's namespace, as this process sees them
     rank: int = 0
 
     @property
@@ -114,15 +81,14 @@ class Settings:
         """Whether some layers attend only to the last tokens."""
         return any(group.window_blocks for group in self.groups)
 
+    def space_of(self, group: Group, layout: str) -> Fields:
+        own = {"block_tokens": group.block_tokens, "kv_group": group.index, "layout": layout}
+        return tuple(sorted({**self.fields, **own}.items()))
+
     @property
     def align_tokens(self) -> int:
         """What a hit is a multiple of."""
         return lcm(*(group.block_tokens for group in self.groups))
-
-    def secret(self) -> str:
-        if self.options.secret_file:
-            return Path(self.options.secret_file).read_text(encoding="utf-8").strip()
-        return os.environ.get("MEMBRAIN_SECRET", "")
 
 
 _FULL = ("FullAttentionSpec", "MLAAttentionSpec", "TQFullAttentionSpec", "SinkFullAttentionSpec")
@@ -165,14 +131,6 @@ def _groups(kv_cache_config: Any) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def seed_fingerprint() -> str:
-    """Of the first value of vLLM's hash chain, which engines must have in common."""
-    if not HAVE_VLLM:
-        return "none"
-    first: bytes = getattr(import_module("vllm.v1.core.kv_cache_utils"), "NONE_HASH", b"")
-    return hashlib.sha256(first).hexdigest()[:16]
-
-
 def _check(config: Any, options: Options) -> None:
     if os.environ.get("VLLM_USE_V1", "1") == "0":
         raise WrongSetting("VLLM_USE_V1=0: Membrain works with vLLM's V1 engine. Unset it")
@@ -193,22 +151,56 @@ def _check(config: Any, options: Options) -> None:
             raise WrongSetting(f"{name} is not 1: context parallelism is not supported")
 
 
-def settings_of(config: Any, kv_cache_config: Any) -> Settings:
-    """Raises WrongSetting, a ValueError with the way out, for what cannot work."""
+def _hash_tokens(config: Any, kv_cache_config: Any, groups: tuple[Group, ...]) -> int:
+    sizes = [group.block_tokens for group in groups]
+    found = tokens_of_hash(config, kv_cache_config, sizes)
+    for size in sizes:
+        if size % found != 0:
+            raise WrongSetting(
+                f"a group's blocks of {size} tokens are no multiple of the {found} tokens that are"
+                " hashed together: this model's caches cannot be shared. Run it without the"
+                " connector"
+            )
+    return found
+
+
+def _variant(model: Any, options: Options) -> str:
+    """What else makes the same model's cache another: weights that were updated, quantized when
+    they were loaded, or a configuration that was changed (the scaling of its positions)."""
+    words = [options.weights_version]
+    if quantization := getattr(model, "quantization", None):
+        words.append(f"quantization {quantization}")
+    if overrides := getattr(model, "hf_overrides", None):
+        text = json.dumps(overrides, sort_keys=True, default=_name_of) if isinstance(
+            overrides, Mapping
+        ) else _name_of(overrides)
+        words.append(f"overrides {hashlib.sha256(text.encode()).hexdigest()[:16]}")
+    return ", ".join(filter(None, words))
+
+
+def _name_of(thing: Any) -> str:
+    """Without an address, which differs from process to process."""
+    return str(getattr(thing, "__qualname__", type(thing).__qualname__))
+
+
+def warn_of_own_hashes(settings: Settings) -> None:
+    if settings.fields["hash_seed_fingerprint"].startswith(OWN):
+        log.warning(
+            "Membrain: PYTHONHASHSEED is not set, and this vLLM begins its block hashes with a"
+            " random value: other engines will find nothing of what this one stores, nor will it"
+            " after a restart. Start all of them with the same value: PYTHONHASHSEED=0 vllm serve"
+        )
+
+
+def settings_of(config: Any, kv_cache_config: Any, schedules: bool = True) -> Settings:
+    """Raises WrongSetting, a ValueError with the way out, for what cannot work. `schedules`: for
+    the scheduler, whose view of the hashes counts; a worker does not need one."""
     transfer = config.kv_transfer_config
     options = Options.of(getattr(transfer, "kv_connector_extra_config", None) or {})
     _check(config, options)
     model, cache, parallel = config.model_config, config.cache_config, config.parallel_config
     groups = _groups(kv_cache_config)
-    # vLLM hashes at the greatest size that all groups' blocks are multiples of.
-    common = gcd(*(group.block_tokens for group in groups))
-    hash_tokens = int(getattr(cache, "hash_block_size", None) or common)
-    for group in groups:
-        if group.block_tokens % hash_tokens != 0:
-            raise WrongSetting(
-                f"a group's blocks of {group.block_tokens} tokens are no multiple of the"
-                f" {hash_tokens} tokens that are hashed together"
-            )
+    hash_tokens = _hash_tokens(config, kv_cache_config, groups) if schedules else 0
     ranks = Ranks.of(
         parallel.tensor_parallel_size,
         parallel.pipeline_parallel_size,
@@ -217,6 +209,8 @@ def settings_of(config: Any, kv_cache_config: Any) -> Settings:
     )
     dtype = cache.cache_dtype if cache.cache_dtype != "auto" else model.dtype
     role = transfer.kv_role
+    algorithm = str(getattr(cache, "prefix_caching_hash_algo", "sha256"))
+    engine = str(getattr(transfer, "engine_id", None) or "vllm")
     return Settings(
         options=options,
         groups=groups,
@@ -229,11 +223,11 @@ def settings_of(config: Any, kv_cache_config: Any) -> Settings:
         fields={
             "model": str(model.model),
             "revision": str(getattr(model, "revision", None) or ""),
-            "weights_version": options.weights_version,
+            "weights_version": _variant(model, options),
             "kv_dtype": str(dtype).removeprefix("torch."),
             "part_count": ranks.parts,
-            "hash_algorithm": str(getattr(cache, "prefix_caching_hash_algo", "sha256")),
-            "hash_seed_fingerprint": seed_fingerprint(),
+            "hash_algorithm": algorithm,
+            "hash_seed_fingerprint": seed_fingerprint(algorithm, engine),
         },
         rank=int(getattr(parallel, "rank", 0)) % (ranks.tensor * ranks.pipeline),
     )

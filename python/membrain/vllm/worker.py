@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -16,8 +17,9 @@ from membrain.values import Report
 from membrain.vllm.geometry import GroupCache, cross_layer_cache, group_cache, tensors_of
 from membrain.vllm.link import Link
 from membrain.vllm.plan import GroupLoad, Handshake, Load, Save, Step
-from membrain.vllm.report import StoredBlocks
-from membrain.vllm.settings import Settings, WrongSetting
+from membrain.vllm.report import WorkerReport
+from membrain.vllm.options import WrongSetting
+from membrain.vllm.settings import Settings
 from membrain.vllm.stats import Counters
 
 log = logging.getLogger("membrain.vllm")
@@ -30,6 +32,7 @@ FENCE_LIMIT = 60.0  # seconds after which a save that does not end is a fault of
 class Loading:
     load: Load
     began: float
+    after: Any = None  # the event before which nothing is written: what the blocks held is used
     waiting: int = 0  # operations under way
     bad: int | None = None  # where the first block that failed begins, in tokens
 
@@ -44,6 +47,10 @@ class Operation:
     save: Save | None = None
     hashes: tuple[bytes, ...] = ()
     keep: object = field(default=None, repr=False)
+
+
+def _raw(event: Any) -> int:
+    return 0 if event is None else int(event.cuda_event)
 
 
 class WorkerSide:
@@ -68,7 +75,7 @@ class WorkerSide:
         self._finished: set[str] = set()  # whose end is reported when nothing reads their blocks
         self._received: set[str] = set()
         self._errors: set[int] = set()
-        self._stored = StoredBlocks()
+        self._report = WorkerReport()
 
     # ---- the cache
 
@@ -77,8 +84,8 @@ class WorkerSide:
         found = [group_cache(group, caches, blocks) for group in self.settings.groups]
         self._use(found, [tensor for one in caches.values() for tensor in tensors_of(one)])
 
-    def register_cross_layers(self, tensor: Any) -> None:
-        self._use([cross_layer_cache(tensor, self.settings.blocks)], [tensor])
+    def register_cross_layers(self, tensor: Any, backend: Any) -> None:
+        self._use([cross_layer_cache(tensor, self.settings.blocks, backend)], [tensor])
 
     def _use(self, caches: list[GroupCache], tensors: list[Any]) -> None:
         device = tensors[0].device
@@ -94,12 +101,21 @@ class WorkerSide:
         ]
         shake = self.handshake()
         assert shake is not None
-        self.link.start(shake.fingerprints, [] if ordinal == HOST else [ordinal])
+        self._report = WorkerReport(shakes=frozenset({shake}))
+        self.link.start(shake.spaces, [] if ordinal == HOST else [ordinal])
 
     def handshake(self) -> Handshake | None:
         if not self._caches:
             return None
-        return Handshake(tuple(cache.fingerprint for cache in self._caches))
+        one_stage = self.settings.ranks.pipeline == 1  # else they differ in how many layers
+        return Handshake(
+            tuple(
+                self.settings.space_of(
+                    group, cache.fingerprint + (f" {cache.block_bytes}" if one_stage else "")
+                )
+                for group, cache in zip(self.settings.groups, self._caches, strict=True)
+            )
+        )
 
     # ---- a step
 
@@ -125,8 +141,13 @@ class WorkerSide:
 
     def begin(self, step: Step) -> None:
         self.fence(step)
+        if step.cleared:
+            for operation in self._operations.values():
+                if operation.loading is not None:
+                    operation.loading.bad = 0
+        event = self._event() if step.loads else None
         for load in step.loads:
-            self._load(load)
+            self._load(load, event)
         limit = self._clock() + ADOPT_WAIT
         while self._adopting and self._clock() < limit:
             self.link.client.wait(ADOPT_WAIT)
@@ -141,13 +162,13 @@ class WorkerSide:
         for save in step.saves:
             self._save(save, event)
 
-    def finished(self, step: Step) -> tuple[set[str], set[str]]:
-        """Requests whose saves, and those whose loads, have ended."""
+    def finished(self, step: Step, over: AbstractSet[str]) -> tuple[set[str], set[str]]:
+        """Requests whose saves, and those whose loads, have ended. `over`: requests that have."""
         self.poll()
+        self._shed -= over
         self._finished.update(step.finished)
         sent = {name for name in self._finished if not self._saving.get(name)}
         self._finished -= sent
-        self._shed -= sent
         received, self._received = self._received, set()
         return sent, received
 
@@ -155,16 +176,17 @@ class WorkerSide:
         errors, self._errors = self._errors, set()
         return errors
 
-    def stored(self) -> StoredBlocks | None:
-        if not self._stored.parts:
+    def report(self) -> WorkerReport | None:
+        if not self._report.parts and not self._report.shakes:
             return None
-        stored, self._stored = self._stored, StoredBlocks()
-        return stored
+        report, self._report = self._report, WorkerReport()
+        return report
 
     @property
     def held(self) -> int:
         """What is under way, or waits to be reported: 0 when there are no requests."""
-        return len(self._operations) + len(self._finished) + len(self._received) + len(self._saves)
+        requests = len(self._finished) + len(self._received) + len(self._shed)
+        return len(self._operations) + len(self._saves) + requests
 
     def close(self) -> None:
         """Ends what is under way."""
@@ -189,8 +211,8 @@ class WorkerSide:
 
     # ---- loads
 
-    def _load(self, load: Load) -> None:
-        loading = Loading(load, self._clock())
+    def _load(self, load: Load, after: Any) -> None:
+        loading = Loading(load, self._clock(), after)
         loading.waiting = 1  # ourselves
         opened = self.link.opened
         for group in load.groups:
@@ -219,6 +241,7 @@ class WorkerSide:
                 blocks=group.blocks,
                 part=self._part,
                 timeout=loading.load.timeout,
+                after=_raw(loading.after),
             )
         except MembrainError:
             self._lost(loading, group, 0)
@@ -264,7 +287,7 @@ class WorkerSide:
     # ---- saves
 
     def _event(self) -> Any:
-        """That the forward pass has written its blocks; None in the host's memory."""
+        """Comes when the engine has done what it was given until now; None in the host's memory."""
         if self._layouts[0].device == HOST:
             return None
         event = import_module("torch").cuda.Event()
@@ -300,7 +323,7 @@ class WorkerSide:
                     parent=save.hashes[first - 1] if first else save.parent,
                     first_depth=save.first_depth + first,
                     part=self._part,
-                    after=event.cuda_event if event is not None else 0,
+                    after=_raw(event),
                 )
             except OutOfCapacity:
                 self._shed.add(save.request)
@@ -348,4 +371,4 @@ class WorkerSide:
             for name, new in zip(hashes, stored, strict=True):
                 if new:
                     key = (save.group, name)
-                    self._stored.parts[key] = self._stored.parts.get(key, 0) + 1
+                    self._report.parts[key] = self._report.parts.get(key, 0) + 1

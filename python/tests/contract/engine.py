@@ -32,7 +32,8 @@ class Shape:
 
 class Engine:
     """`connector_class` is MembrainConnector, or one with a simulated link; `tensors` are what it
-    is given as the KV cache."""
+    is given as the KV cache. `among_others`: as in MultiConnector, whose handshakes may be those of
+    another connector."""
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class Engine:
         shape: Shape,
         connector_class: type[MembrainConnector] = MembrainConnector,
         tensors: Callable[[RankCache], dict[str, Any]] = RankCache.tensors,
+        among_others: bool = False,
         **extra: Any,
     ) -> None:
         self.name = name
@@ -60,7 +62,10 @@ class Engine:
             worker.register_kv_caches(tensors(cache))
             self.workers.append(worker)
             self.caches.append(cache)
-        shakes = {rank: worker.get_handshake_metadata() for rank, worker in enumerate(self.workers)}
+        shakes: dict[int, Any] = {
+            rank: "another connector's" if among_others else worker.get_handshake_metadata()
+            for rank, worker in enumerate(self.workers)
+        }
         self.scheduler_connector.set_xfer_handshake_metadata(pickle.loads(pickle.dumps(shakes)))
         self.scheduler = Scheduler(
             self.scheduler_connector, list(shape.groups), shape.blocks, shape.budget

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -46,10 +46,12 @@ class FakeCluster:
         self.random = random.Random(seed)
         self.faults = faults or Faults()
         self.blocks: dict[Key, bytes] = {}
+        self.retired: dict[Key, bytes] = {}  # cleared, but still there for those who pinned them
         self.pins: Counter[Key] = Counter()
         self.grants: dict[bytes, FakeMatch] = {}
         self.eras: Counter[tuple[tuple[str, Any], ...]] = Counter()
         self.down = False
+        self.events: Collection[int] | None = None  # of a GPU, those that exist; None: no GPU
         self.ticks = 0
         self.clients: list[FakeClient] = []
 
@@ -63,6 +65,13 @@ class FakeCluster:
         self.ticks += 1
         if self.blocks and self.chance(self.faults.evict):
             self.evict(1)
+
+    def touch(self, after: int) -> None:
+        """Memory of the engine's, once that event has come."""
+        if self.events is None:
+            assert after == 0
+        else:
+            assert after in self.events, "an event that was not recorded, or is gone"
 
     def evict(self, count: int) -> int:
         """Of those that are not pinned."""
@@ -137,7 +146,7 @@ class FakeSync:
         cluster = self._client.cluster
         cluster.eras[space.fields] += 1
         for key in [key for key in cluster.blocks if key[0] == space]:
-            del cluster.blocks[key]
+            cluster.retired[key] = cluster.blocks.pop(key)
         return Space(space.fields, cluster.eras[space.fields])
 
 
@@ -219,6 +228,7 @@ class FakeClient:
         blocks: Sequence[int],
         part: int,
         timeout: float,
+        after: int,
     ) -> int:
         self.reach()
         assert len(set(ids)) == len(ids) == len(blocks)
@@ -226,7 +236,11 @@ class FakeClient:
         fails = self.cluster.chance(self.cluster.faults.fetch)
 
         def copy(index: int) -> None:
-            content = self.cluster.blocks.get((match.space, match.hashes[blocks[index]], part))
+            self.cluster.touch(after)
+            key = (match.space, match.hashes[blocks[index]], part)
+            content = self.cluster.blocks.get(key)
+            if key in match.pinned:
+                content = content or self.cluster.retired.get(key)
             bad = content is None or self.cluster.chance(self.cluster.faults.fetch_item)
             if bad or self.cluster.down:
                 content = self.cluster.random.randbytes(layout.block_bytes)
@@ -262,6 +276,7 @@ class FakeClient:
         outcomes = [Outcome(False, False, "cancelled")] * len(ids)
 
         def keep(index: int) -> None:
+            self.cluster.touch(after)
             content = gather(layout, ids[index])  # whatever comes of it
             key = (space, hashes[index], part)
             if self.cluster.down or self.cluster.chance(self.cluster.faults.store_item):

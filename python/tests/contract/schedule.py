@@ -72,6 +72,7 @@ class Schedule:
             hold_timeout=self.random.choice([0.05, 30.0]),
             lookup_timeout=0.02,
             events=self.random.random() < 0.2,
+            among_others=self.random.random() < 0.2,
         )
 
     def _tokens(self, count: int) -> list[int]:

@@ -123,7 +123,8 @@ class Scheduler:
 
     @property
     def unfinished(self) -> bool:
-        return bool(self.requests)
+        """Also while the workers were not told of the last that finished."""
+        return bool(self.requests or self.finished)
 
     # ---- a step
 

@@ -18,7 +18,7 @@ class SimulatedLink(Link):
 
     @property
     def opened(self) -> Opened | None:
-        if self._opened is None and self._fingerprints:
+        if self._opened is None and self._spaces:
             self.attempt()
         return self._opened
 
