@@ -201,8 +201,8 @@ class Engine:
         return self.pages[layer][block, :, offset]
 
     def _values(self, layer: int, prefix: bytes) -> Any:
-        digest = torch.tensor([layer + byte for byte in prefix], dtype=torch.float16)
-        return digest.repeat(2 * HEADS * DIM // len(prefix)).reshape(2, HEADS, DIM)
+        digest = torch.tensor([layer + byte for byte in prefix[:DIM]], dtype=torch.float16)
+        return digest.repeat(2 * HEADS).reshape(2, HEADS, DIM)
 
     def run(self) -> None:
         for _ in range(20_000):

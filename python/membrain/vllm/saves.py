@@ -154,7 +154,10 @@ class SavePlanner:
 
 def _live_from(group: Group, computed: int) -> int:
     """The first token whose block vLLM surely keeps for a request that has computed so many."""
-    return computed - (group.window_blocks - 1) * group.block_tokens
+    if not group.window_tokens:  # a state: the last one's
+        return computed - (group.window_blocks - 1) * group.block_tokens
+    first = computed - group.window_tokens + 1
+    return first - first % group.block_tokens
 
 
 def _runs(group: Group, first: int, end: int, computed: int) -> list[tuple[int, int]]:

@@ -26,6 +26,7 @@ class Group:
     block_tokens: int
     layers: tuple[str, ...]
     window_blocks: int = 0  # 0: attention to all tokens; else only the last so many are needed
+    window_tokens: int = 0  # of a sliding window
     page_bytes: int = 0  # of one block in one layer, as vLLM says; 0: it does not
 
 
@@ -112,6 +113,13 @@ def _window_blocks(spec: Any) -> int:
     )
 
 
+def _window_tokens(spec: Any) -> int:
+    """0 where it is not known, or not one."""
+    if type(spec).__name__ == "UniformTypeKVCacheSpecs":
+        return max(_window_tokens(one) for one in spec.kv_cache_specs.values())
+    return int(getattr(spec, "sliding_window", None) or 0)
+
+
 def _groups(kv_cache_config: Any) -> tuple[Group, ...]:
     groups = []
     for index, group in enumerate(kv_cache_config.kv_cache_groups):
@@ -123,6 +131,7 @@ def _groups(kv_cache_config: Any) -> tuple[Group, ...]:
                 block_tokens=spec.block_size,
                 layers=tuple(group.layer_names),
                 window_blocks=_window_blocks(spec),
+                window_tokens=_window_tokens(spec),
                 page_bytes=0 if uniform else int(getattr(spec, "page_size_bytes", 0)),
             )
         )

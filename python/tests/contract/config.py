@@ -11,6 +11,7 @@ from contract.model import BLOCK_TOKENS, GroupSpec, spec_of
 
 def vllm_config(
     ranks: int = 1,
+    stages: int = 1,
     kv_heads: int = 8,
     mla: bool = False,
     rank: int = 0,
@@ -35,7 +36,7 @@ def vllm_config(
         ),
         parallel_config=SimpleNamespace(
             tensor_parallel_size=ranks,
-            pipeline_parallel_size=1,
+            pipeline_parallel_size=stages,
             decode_context_parallel_size=1,
             rank=rank,
         ),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contract.config import kv_cache_config, vllm_config
-from contract.model import BLOCK_TOKENS, GroupSpec, RankCache
+from contract.model import GroupSpec, RankCache, hash_tokens_of
 from contract.pool import NULL_ID
 from contract.requests import Request
 from contract.scheduler import ConnectorOutput, Scheduler, SchedulerOutput
@@ -22,12 +22,20 @@ class Shape:
     """Of an engine."""
 
     groups: tuple[GroupSpec, ...] = (GroupSpec(),)
-    ranks: int = 1
+    ranks: int = 1  # of a stage
+    stages: int = 1  # of a pipeline, each with a layer more than the one before
     kv_heads: int = 8
     mla: bool = False
     layers: int = 2
     blocks: int = 64
     budget: int = 16
+
+    @property
+    def workers(self) -> int:
+        return self.ranks * self.stages
+
+    def layers_of(self, rank: int) -> int:
+        return self.layers + rank // self.ranks
 
 
 class Engine:
@@ -46,19 +54,21 @@ class Engine:
     ) -> None:
         self.name = name
         self.shape = shape
-        caches = kv_cache_config(shape.groups, shape.layers, shape.blocks)
 
         def connector(role: KVConnectorRole, rank: int) -> MembrainConnector:
-            config = vllm_config(shape.ranks, shape.kv_heads, shape.mla, rank, **extra)
+            caches = kv_cache_config(shape.groups, shape.layers_of(rank), shape.blocks)
+            config = vllm_config(
+                shape.ranks, shape.stages, shape.kv_heads, shape.mla, rank, **extra
+            )
             return connector_class(config, role, caches)
 
         self.scheduler_connector = connector(KVConnectorRole.SCHEDULER, 0)
         self.workers: list[MembrainConnector] = []
         self.caches: list[RankCache] = []
-        for rank in range(shape.ranks):
+        for rank in range(shape.workers):
             worker = connector(KVConnectorRole.WORKER, rank)
             value = worker.worker.settings.ranks.part_of(rank)
-            cache = RankCache(value, shape.groups, shape.layers, shape.blocks)
+            cache = RankCache(value, shape.groups, shape.layers_of(rank), shape.blocks)
             worker.register_kv_caches(tensors(cache))
             self.workers.append(worker)
             self.caches.append(cache)
@@ -75,7 +85,8 @@ class Engine:
         self._next_token = 1000
 
     def add(self, name: str, tokens: Sequence[int], output: int = 1, **options: Any) -> Request:
-        request = Request(name, tokens, output, **options)
+        hashed = hash_tokens_of(self.shape.groups)
+        request = Request(name, tokens, output, hash_tokens=hashed, **options)
         self.scheduler.add(request)
         return request
 
@@ -87,7 +98,7 @@ class Engine:
         metas = []
         sent: set[str] = set()
         received: set[str] = set()
-        for rank in range(self.shape.ranks):
+        for rank in range(self.shape.workers):
             answers = self._work(rank, output)
             done_sending, done_recving, invalid, meta = answers
             sent |= self._counted(self._sending, done_sending)
@@ -110,7 +121,7 @@ class Engine:
         whole = set()
         for name in names or ():
             counts[name] += 1
-            if counts[name] == self.shape.ranks:
+            if counts[name] == self.shape.workers:
                 del counts[name]
                 whole.add(name)
         return whole
@@ -142,10 +153,11 @@ class Engine:
             spans.append((request, end - count, end))
         for request, start, end in spans:
             for group, ids in enumerate(request.ids):
+                size = self.shape.groups[group].block_tokens
                 for position in range(start, end):
-                    block = ids[position // BLOCK_TOKENS]
+                    block = ids[position // size]
                     assert block != NULL_ID
-                    offset = position % BLOCK_TOKENS
+                    offset = position % size
                     cache.write(group, block, offset, request.values[position])
         for request, start, end in spans:
             self._attend(rank, request, start, end)
@@ -156,9 +168,9 @@ class Engine:
         for group, spec in enumerate(self.shape.groups):
             first = max(0, start - spec.window_tokens + 1) if spec.window_tokens else 0
             for position in range(first, end):
-                block = request.ids[group][position // BLOCK_TOKENS]
+                block = request.ids[group][position // spec.block_tokens]
                 assert block != NULL_ID, f"{what}: token {position} is not there"
-                offset = position % BLOCK_TOKENS
+                offset = position % spec.block_tokens
                 value = request.values[position]
                 self.caches[rank].check(group, block, offset, value, f"{what} token {position}")
 

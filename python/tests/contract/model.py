@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import gcd, lcm
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,14 +14,16 @@ import numpy as np
 from contract.tensors import Bytes, Tensor
 
 BLOCK_TOKENS = 4
-TOKEN_BYTES = 8  # of one layer and one rank
+PAGE_BYTES = 48  # of a block in one layer of one rank, whatever its group
+MOST_TOKEN_BYTES = 24
+SALTED = [bytes(byte ^ salt for byte in range(256)) for salt in range(256)]
 SEED_HASH = b"the first value of the hash chain"
 
 
 def prefix_values(tokens: Sequence[int]) -> list[bytes]:
-    """For each token a value of it and all before it."""
+    """For each token a value of it and all before it; its first bytes are kept."""
     values = []
-    state = hashlib.blake2b(digest_size=TOKEN_BYTES)
+    state = hashlib.blake2b(digest_size=MOST_TOKEN_BYTES)
     for token in tokens:
         state.update(token.to_bytes(4, "little"))
         values.append(state.digest())
@@ -44,10 +47,25 @@ class GroupSpec:
     """`window_tokens` 0: full attention."""
 
     window_tokens: int = 0
+    block_tokens: int = BLOCK_TOKENS
 
     @property
     def window_blocks(self) -> int:
-        return -(-(self.window_tokens - 1) // BLOCK_TOKENS) if self.window_tokens else 0
+        return -(-(self.window_tokens - 1) // self.block_tokens) if self.window_tokens else 0
+
+    @property
+    def token_bytes(self) -> int:
+        return PAGE_BYTES // self.block_tokens
+
+
+def hash_tokens_of(groups: Sequence[GroupSpec]) -> int:
+    """Tokens that are hashed together."""
+    return gcd(*(group.block_tokens for group in groups))
+
+
+def align_of(groups: Sequence[GroupSpec]) -> int:
+    """What hits are multiples of."""
+    return lcm(*(group.block_tokens for group in groups))
 
 
 class FullAttentionSpec(SimpleNamespace):
@@ -59,12 +77,10 @@ class SlidingWindowSpec(SimpleNamespace):
 
 
 def spec_of(group: GroupSpec) -> Any:
-    page = BLOCK_TOKENS * TOKEN_BYTES
+    words = {"block_size": group.block_tokens, "page_size_bytes": PAGE_BYTES}
     if group.window_tokens:
-        return SlidingWindowSpec(
-            block_size=BLOCK_TOKENS, sliding_window=group.window_tokens, page_size_bytes=page
-        )
-    return FullAttentionSpec(block_size=BLOCK_TOKENS, page_size_bytes=page)
+        return SlidingWindowSpec(sliding_window=group.window_tokens, **words)
+    return FullAttentionSpec(**words)
 
 
 class RankCache:
@@ -74,30 +90,40 @@ class RankCache:
     def __init__(self, rank_value: int, groups: Sequence[GroupSpec], layers: int, blocks: int):
         self.rank_value = rank_value  # ranks with the same heads have the same
         self.layers = layers
-        self.pages: Bytes = np.zeros((layers, blocks, BLOCK_TOKENS, TOKEN_BYTES), np.uint8)
+        self.pages: Bytes = np.zeros((layers, blocks, PAGE_BYTES), np.uint8)
         self.groups = groups
+        self._sizes = [group.token_bytes for group in groups]
+        self._blocks = blocks
+        self._bytes = memoryview(self.pages).cast("B")
 
     def tensors(self) -> dict[str, Tensor]:
         blocks = self.pages.shape[1]
-        shape = (blocks, BLOCK_TOKENS, TOKEN_BYTES)
         return {
-            f"group {group} layer {layer}": Tensor(self.pages[layer].reshape(-1), shape)
-            for group in range(len(self.groups))
+            f"group {group} layer {layer}": Tensor(
+                self.pages[layer].reshape(-1), (blocks, spec.block_tokens, spec.token_bytes)
+            )
+            for group, spec in enumerate(self.groups)
             for layer in range(self.layers)
         }
 
-    def value(self, group: int, layer: int, prefix: bytes) -> Bytes:
+    def _slot(self, group: int, layer: int, block: int, offset: int) -> slice:
+        size = self._sizes[group]
+        start = (layer * self._blocks + block) * PAGE_BYTES + offset * size
+        return slice(start, start + size)
+
+    def value(self, group: int, layer: int, prefix: bytes) -> bytes:
         salt = 1 + self.rank_value * 31 + group * 7 + layer
-        return np.frombuffer(prefix, np.uint8) ^ np.uint8(salt)
+        return prefix[: self._sizes[group]].translate(SALTED[salt])
 
     def write(self, group: int, block: int, offset: int, prefix: bytes) -> None:
         for layer in range(self.layers):
-            self.pages[layer, block, offset] = self.value(group, layer, prefix)
+            slot = self._slot(group, layer, block, offset)
+            self._bytes[slot] = self.value(group, layer, prefix)
 
     def check(self, group: int, block: int, offset: int, prefix: bytes, what: str) -> None:
         for layer in range(self.layers):
             right = self.value(group, layer, prefix)
-            if not np.array_equal(self.pages[layer, block, offset], right):
+            if self._bytes[self._slot(group, layer, block, offset)] != right:
                 raise AssertionError(
                     f"{what}: wrong bytes in block {block} of group {group}, layer {layer}"
                 )

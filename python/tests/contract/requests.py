@@ -18,7 +18,12 @@ class Status(Enum):
 
 class Request:
     def __init__(
-        self, request_id: str, tokens: Sequence[int], output: int, seed: bytes = SEED_HASH
+        self,
+        request_id: str,
+        tokens: Sequence[int],
+        output: int,
+        seed: bytes = SEED_HASH,
+        hash_tokens: int = BLOCK_TOKENS,
     ) -> None:
         self.request_id = request_id
         self.tokens = list(tokens)
@@ -27,12 +32,13 @@ class Request:
         self.status = Status.WAITING
         self.ids: list[list[int]] = []  # by group
         self.seed = seed
+        self._hash_tokens = hash_tokens
         self.failed_load = False
         self.external = 0  # tokens that were loaded last
         self._renew()
 
     def _renew(self) -> None:
-        self.block_hashes = block_hashes(self.tokens, BLOCK_TOKENS, self.seed)
+        self.block_hashes = block_hashes(self.tokens, self._hash_tokens, self.seed)
         self.values = prefix_values(self.tokens)
 
     @property

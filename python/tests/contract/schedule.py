@@ -15,6 +15,9 @@ GROUPS = (
     (GroupSpec(), GroupSpec(window_tokens=9)),
     (GroupSpec(window_tokens=6),),
     (GroupSpec(), GroupSpec(window_tokens=13), GroupSpec(window_tokens=2)),
+    (GroupSpec(), GroupSpec(block_tokens=8)),
+    (GroupSpec(block_tokens=6), GroupSpec(window_tokens=9), GroupSpec(window_tokens=7)),
+    (GroupSpec(block_tokens=2), GroupSpec(window_tokens=9, block_tokens=8)),
 )
 
 
@@ -58,6 +61,7 @@ class Schedule:
         return Shape(
             groups=groups,
             ranks=pick([1, 1, 2]),
+            stages=pick([1, 1, 1, 2]),
             kv_heads=pick([8, 1]),
             layers=1,
             blocks=pick([22, 28, 48]) * len(groups),

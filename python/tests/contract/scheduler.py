@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from contract.model import BLOCK_TOKENS, GroupSpec
+from contract.model import GroupSpec, align_of, hash_tokens_of
 from contract.pool import NULL_ID, BlockPool
 from contract.requests import Request, Status
 
@@ -67,6 +67,8 @@ class Scheduler:
     ) -> None:
         self.connector = connector
         self.groups = groups
+        self.hash_tokens = hash_tokens_of(groups)
+        self.align = align_of(groups)
         self.pool = BlockPool(blocks)
         self.budget = budget
         self.most_running = most_running
@@ -209,7 +211,7 @@ class Scheduler:
                     skipped.append(request)
                     continue
                 external, asynchronous = found
-                assert external >= 0 and external % BLOCK_TOKENS == 0
+                assert external >= 0 and external % self.align == 0
                 assert external > 0 or not asynchronous, "asynchronous, but nothing to load"
                 assert local + external <= request.num_tokens
             count = 0
@@ -259,37 +261,43 @@ class Scheduler:
 
     # ---- blocks
 
+    def _name(self, spec: GroupSpec, names: list[bytes], block: int) -> bytes:
+        """Of a group's block: the last of the hashes that it covers."""
+        return names[(block + 1) * spec.block_tokens // self.hash_tokens - 1]
+
     def _find(self, request: Request) -> tuple[list[list[int]], int]:
         """The longest local prefix of which every group has what it needs; at least one token is
         left to compute."""
-        end = (request.num_tokens - 1) // BLOCK_TOKENS
+        end = request.num_tokens - 1
         names = request.block_hashes
         while True:
-            before = end
+            before = end = end - end % self.align
             for group, spec in enumerate(self.groups):
-                end = self._end_of(group, spec, names, end)
+                blocks = self._end_of(group, spec, names, end // spec.block_tokens)
+                end = min(end, blocks * spec.block_tokens)
             if end == before:
                 break
         found = []
         for group, spec in enumerate(self.groups):
-            first = max(0, end - spec.window_blocks) if spec.window_tokens else 0
+            last = end // spec.block_tokens
+            first = max(0, last - spec.window_blocks) if spec.window_tokens else 0
             ids = [NULL_ID] * first
-            for index in range(first, end):
-                block = self.pool.find(group, names[index])
+            for index in range(first, last):
+                block = self.pool.find(group, self._name(spec, names, index))
                 assert block is not None
                 ids.append(block)
             found.append(ids)
-        return found, end * BLOCK_TOKENS
+        return found, end
 
     def _end_of(self, group: int, spec: GroupSpec, names: list[bytes], limit: int) -> int:
+        def found(index: int) -> bool:
+            return self.pool.find(group, self._name(spec, names, index)) is not None
+
         if not spec.window_tokens:
-            for index in range(limit):
-                if self.pool.find(group, names[index]) is None:
-                    return index
-            return limit
+            return next((index for index in range(limit) if not found(index)), limit)
         end, run = limit, 0
         for index in range(limit - 1, -1, -1):
-            if self.pool.find(group, names[index]) is None:
+            if not found(index):
                 end, run = index, 0
             else:
                 run += 1
@@ -303,14 +311,14 @@ class Scheduler:
         if not request.ids:
             request.ids = [[] for _ in self.groups]
         computed = request.num_computed_tokens
-        end = -(-(computed + count) // BLOCK_TOKENS)
+        ends = [-(-(computed + count) // spec.block_tokens) for spec in self.groups]
         skips = []
         for group, spec in enumerate(self.groups):
-            skip = max(0, computed - spec.window_tokens + 1) // BLOCK_TOKENS
+            skip = max(0, computed - spec.window_tokens + 1) // spec.block_tokens
             skips.append(skip if spec.window_tokens else 0)
             self._skip(request.ids[group], skips[-1])
         wanted = [
-            max(0, end - max(len(request.ids[group]), skips[group]))
+            max(0, ends[group] - max(len(request.ids[group]), skips[group]))
             for group in range(len(self.groups))
         ]
         if sum(wanted) > self.pool.free_count:
@@ -318,7 +326,8 @@ class Scheduler:
         news = []
         for group, number in enumerate(wanted):
             ids = request.ids[group]
-            new = [NULL_ID] * max(0, min(skips[group], end) - len(ids)) + self.pool.take(number)
+            nulls = max(0, min(skips[group], ends[group]) - len(ids))
+            new = [NULL_ID] * nulls + self.pool.take(number)
             ids += new
             news.append(new)
         # Loads come later, and so do their hashes.
@@ -333,11 +342,13 @@ class Scheduler:
                 ids[index] = NULL_ID
 
     def _cache(self, request: Request, tokens: int) -> None:
-        full = min(tokens // BLOCK_TOKENS, len(request.block_hashes))
+        hashed = min(tokens, len(request.block_hashes) * self.hash_tokens)
         for group, ids in enumerate(request.ids):
-            for index in range(min(full, len(ids))):
+            spec = self.groups[group]
+            for index in range(min(hashed // spec.block_tokens, len(ids))):
                 if ids[index] != NULL_ID:
-                    self.pool.cache(group, request.block_hashes[index], ids[index])
+                    name = self._name(spec, request.block_hashes, index)
+                    self.pool.cache(group, name, ids[index])
 
     def _loaded(self, request: Request) -> None:
         """A remote load has ended; `num_computed_tokens` counts what of it is good."""
@@ -391,11 +402,13 @@ class Scheduler:
         for request in self.skipped:
             if request.status is not Status.WAITING_FOR_REMOTE_KVS:
                 continue
-            for ids in request.ids:
+            for group, ids in enumerate(request.ids):
+                size = self.groups[group].block_tokens
                 for index, block in enumerate(ids):
                     if block in invalid and block != NULL_ID:
                         seen.add(block)
-                        good = min(request.num_computed_tokens, index * BLOCK_TOKENS)
+                        good = index * size - index * size % self.align
+                        good = min(request.num_computed_tokens, good)
                         request.num_computed_tokens = good
                         request.failed_load = True
         for request in self.requests.values():
