@@ -8,6 +8,7 @@ readable when `drain_completions` has something. LMCache's configuration names a
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,50 +33,56 @@ class _Call:
 class MembrainNativeClient:
     """One namespace. The views of a get or set are lent until its number is drained.
 
-    Threads: one at a time."""
+    Threads: any; LMCache submits from its controllers' and drains in another. None waits for the
+    cluster with the lock."""
 
     def __init__(self, client: PolledClient, space: Namespace) -> None:
         self._client = client
         self._space = space
         self._calls: dict[int, _Call] = {}  # by the client's number
         self._last = 0
+        self._lock = threading.Lock()  # what has begun may have ended before its number is kept
 
     def event_fd(self) -> int:
         return self._client.descriptor
 
     def submit_batch_get(self, keys: Sequence[str], views: Sequence[memoryview]) -> int:
-        return self._look_up(keys, _Call(self._number(), len(keys), into=views), pin=True)
+        return self._look_up(keys, _Call(0, len(keys), into=views), pin=True)
 
     def submit_batch_exists(self, keys: Sequence[str]) -> int:
-        return self._look_up(keys, _Call(self._number(), len(keys), exists=True), pin=False)
+        return self._look_up(keys, _Call(0, len(keys), exists=True), pin=False)
 
     def submit_batch_set(self, keys: Sequence[str], views: Sequence[memoryview]) -> int:
-        call = _Call(self._number(), len(keys))
         blocks = [Block(hash_of(key), view) for key, view in zip(keys, views, strict=True)]
-        self._calls[self._client.store(self._space, blocks)] = call
-        return call.number
+        with self._lock:
+            return self._begun(self._client.store(self._space, blocks), _Call(0, len(keys)))
 
     def drain_completions(self) -> list[Done]:
         """What has ended. Never blocks."""
-        return self._taken(self._client.drain_completions())
+        with self._lock:
+            return self._taken(self._client.drain_completions())
 
     def close(self) -> list[Done]:
         """Ends what is under way, and says how. Idempotent."""
-        done = self._taken(self._client.close())
-        left: list[Done] = [(call.number, False, "closed", None) for call in self._calls.values()]
-        self._calls.clear()
-        return done + left
+        with self._lock:
+            done = self._taken(self._client.close())
+            left = list(self._calls.values())
+            self._calls.clear()
+        return done + [(call.number, False, "closed", None) for call in left]
 
     # ----
 
-    def _number(self) -> int:
+    def _begun(self, operation: int, call: _Call) -> int:
         self._last += 1
-        return self._last
+        call.number = self._last
+        self._calls[operation] = call
+        return call.number
 
     def _look_up(self, keys: Sequence[str], call: _Call, pin: bool) -> int:
         names = [hash_of(key) for key in keys]
-        self._calls[self._client.lookup(self._space, names, rule="all", pin=pin)] = call
-        return call.number
+        with self._lock:
+            number = self._client.lookup(self._space, names, rule="all", pin=pin)
+            return self._begun(number, call)
 
     def _taken(self, ended: Sequence[Completion]) -> list[Done]:
         done: list[Done] = []

@@ -170,8 +170,11 @@ class MembrainManager:
     ) -> list[bool]:
         """Keeps a run of one prompt's blocks in both tiers. True: the cluster has it. `priority`:
         higher stays longer, in both."""
+        if len(hashes) != len(tensors):
+            raise InvalidArgument(f"{len(hashes)} hashes, but {len(tensors)} tensors")
+        for index, tensor in enumerate(tensors):
+            self.store.block.check(tensor, f"tensor {index}")
         for name, tensor in zip(hashes, tensors, strict=True):
-            self.store.block.check(tensor, "tensor")
             self._keep(name, bytes_of(tensor), priority)
             self._negatives.pop(name, None)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import select
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from conftest import Server
 
 import membrain
 from membrain.lmcache import Done, MembrainNativeClient, open_client
+from membrain.polled_client import Completion
 from membrain.sglang import MembrainHiCache
 
 # ---- SGLang
@@ -169,6 +171,38 @@ def test_lmcaches_calls_end_on_one_descriptor(server: Server) -> None:
     numbers = {client.submit_batch_get(names, views(4)) for _ in range(5)}
     assert {done[0] for done in client.drain_completions() + client.close()} == numbers
     assert client.close() == []
+
+
+SPACE: Any = "a namespace"
+
+
+class Hasty:
+    """A client whose lookups have ended, and are drained by another thread, before their number is
+    known: as late as that thread can be made to wait."""
+
+    def __init__(self) -> None:
+        self.ended: list[Completion] = []
+        self.drain: Any = None
+
+    def lookup(self, *_: Any, **__: Any) -> int:
+        self.ended = [Completion(7, SimpleNamespace(has=lambda _: True))]
+        self.drain.start()
+        self.drain.join(0.1)
+        return 7
+
+    def drain_completions(self) -> list[Completion]:
+        ended, self.ended = self.ended, []
+        return ended
+
+
+def test_lmcache_may_submit_in_one_thread_and_drain_in_another() -> None:
+    hasty: Any = Hasty()
+    client = MembrainNativeClient(hasty, SPACE)
+    done: list[Done] = []
+    hasty.drain = threading.Thread(target=lambda: done.extend(client.drain_completions()))
+    number = client.submit_batch_exists(["a"])
+    hasty.drain.join()
+    assert done == [(number, True, "", [True])]
 
 
 def test_lmcaches_calls_fail_with_words(server: Server) -> None:

@@ -130,6 +130,19 @@ def test_copies_are_served_first_and_without_the_cluster(server: Server) -> None
     run(work())
 
 
+def test_a_run_that_is_wrong_leaves_no_copy(server: Server) -> None:
+    async def work() -> None:
+        async with await store_on(server) as one:
+            manager = MembrainManager(one)
+            with pytest.raises(membrain.InvalidArgument, match="3 hashes, but 2 tensors"):
+                await manager.save(hashes(3), tensors(2))
+            with pytest.raises(membrain.InvalidArgument, match="tensor 1: "):
+                await manager.save(hashes(2), [tensors(1)[0], np.zeros(3, np.float16)])
+            assert manager.used_bytes == 0
+
+    run(work())
+
+
 def test_copies_give_way_by_priority_and_age_but_not_while_they_are_retained(
     server: Server,
 ) -> None:

@@ -94,7 +94,7 @@ class RankCache:
         self.groups = groups
         self._sizes = [group.token_bytes for group in groups]
         self._blocks = blocks
-        self._bytes = memoryview(self.pages).cast("B")
+        self._bytes = self.pages.data.cast("B")
 
     def tensors(self) -> dict[str, Tensor]:
         blocks = self.pages.shape[1]
