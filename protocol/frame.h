@@ -70,6 +70,9 @@ enum class Type : std::uint8_t {
   corrupt_noted = 75,
   node_heartbeat = 76,
   node_alive = 77,
+  copy_blocks = 80,  ///< comes unasked (op 0)
+  copies_ended = 81,
+  copies_noted = 82,
 
   group_hello = 96,  ///< not answered
   group_offer = 97,

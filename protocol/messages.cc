@@ -72,9 +72,11 @@ void Welcome::decode(Reader& in) {
 
 void OpenNamespace::encode(Writer& out) const {
   out.put(digest), out.put(family), out.put(std::string_view(label));
+  out.put(replicas), out.put(zones);
 }
 void OpenNamespace::decode(Reader& in) {
   in.get(digest), in.get(family), in.get(label, kMaxTextBytes);
+  in.get(replicas), in.get(zones, kLastZoneRule);
 }
 
 void NamespaceOpened::encode(Writer& out) const {
@@ -208,14 +210,29 @@ void NodeList::encode(Writer& out) const {
     out.put(node.capacity_bytes), out.put(node.free_bytes), out.put(std::string_view(node.door));
     out.put(node.tier);
   });
+  put_list(out, nodes, [&](const NodeEntry& node) {
+    out.put(std::string_view(node.zone)), out.put(node.load_bytes);
+  });
 }
 void NodeList::decode(Reader& in) {
-  get_list(in, nodes, kMaxNodes, kNodeEntryBytes, [&](NodeEntry& node) {
+  get_list(in, nodes, kMaxNodes, kNodeEntryBytes - kNodeEntryMoreBytes, [&](NodeEntry& node) {
     in.get(node.node), in.get(node.incarnation), get_flag(in, node.alive);
     in.get(node.address, kMaxTextBytes), in.get(node.host, kMaxTextBytes);
     in.get(node.capacity_bytes), in.get(node.free_bytes), in.get(node.door, kMaxTextBytes);
     in.get(node.tier, kLastTier);
   });
+  struct More {
+    std::string zone;
+    std::uint64_t load_bytes = 0;
+  };
+  std::vector<More> more;
+  get_list(in, more, kMaxNodes, kNodeEntryMoreBytes,
+           [&](More& node) { in.get(node.zone, kMaxTextBytes), in.get(node.load_bytes); });
+  if (more.size() != nodes.size()) return in.spoil();
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    nodes[i].zone = std::move(more[i].zone);
+    nodes[i].load_bytes = more[i].load_bytes;
+  }
 }
 
 void Fetch::encode(Writer& out) const {
@@ -310,12 +327,12 @@ void Suspect::decode(Reader& in) {
 void RegisterNode::encode(Writer& out) const {
   out.put(node), out.put(incarnation), out.put(capacity_bytes);
   out.put(std::string_view(address)), out.put(std::string_view(host)), out.put(proof);
-  out.put(std::string_view(door)), out.put(tier);
+  out.put(std::string_view(door)), out.put(tier), out.put(std::string_view(zone));
 }
 void RegisterNode::decode(Reader& in) {
   in.get(node), in.get(incarnation), in.get(capacity_bytes);
   in.get(address, kMaxTextBytes), in.get(host, kMaxTextBytes), in.get(proof);
-  in.get(door, kMaxTextBytes), in.get(tier, kLastTier);
+  in.get(door, kMaxTextBytes), in.get(tier, kLastTier), in.get(zone, kMaxTextBytes);
 }
 
 void Accepted::encode(Writer& out) const {
@@ -393,10 +410,10 @@ void Corrupt::decode(Reader& in) {
 }
 
 void NodeHeartbeat::encode(Writer& out) const {
-  out.put(node), out.put(incarnation), out.put(free_bytes);
+  out.put(node), out.put(incarnation), out.put(free_bytes), out.put(moved_bytes);
 }
 void NodeHeartbeat::decode(Reader& in) {
-  in.get(node), in.get(incarnation), in.get(free_bytes);
+  in.get(node), in.get(incarnation), in.get(free_bytes), in.get(moved_bytes);
 }
 
 }  // namespace membrain::wire

@@ -94,11 +94,21 @@ struct Welcome {
   void decode(Reader& in);
 };
 
+/// Where the replicas of a block are to be.
+enum class ZoneRule : std::uint8_t {
+  standard,  ///< as the server was told
+  any,       ///< on different nodes, of different hosts where there are several
+  spread,    ///< and in different zones where there are several
+};
+inline constexpr ZoneRule kLastZoneRule = ZoneRule::spread;
+
 struct OpenNamespace {
   static constexpr Type kType = Type::open_namespace;
-  Digest digest{};    ///< `digest_of(Namespace)`
-  Digest family{};    ///< `family_of(Namespace)`
-  std::string label;  ///< for people
+  Digest digest{};            ///< `digest_of(Namespace)`
+  Digest family{};            ///< `family_of(Namespace)`
+  std::string label;          ///< for people
+  std::uint8_t replicas = 0;  ///< wanted of each block; 0: as the server was told
+  ZoneRule zones = ZoneRule::standard;
   void encode(Writer& out) const;
   void decode(Reader& in);
 };
@@ -268,7 +278,8 @@ struct StatsReply {
 using Nodes = Empty<Type::nodes>;
 
 /// Of a NodeEntry, without its texts.
-inline constexpr std::size_t kNodeEntryBytes = 32;
+inline constexpr std::size_t kNodeEntryBytes = 42;
+inline constexpr std::size_t kNodeEntryMoreBytes = 10;  ///< of these, in the list that follows
 struct NodeEntry {
   NodeId node;
   Incarnation incarnation;
@@ -279,7 +290,10 @@ struct NodeEntry {
   std::uint64_t free_bytes = 0;  ///< as of its last heartbeat
   std::string door;        ///< where processes of its host knock to map its arena; empty: nowhere
   Tier tier = Tier::host;  ///< of its replicas. An engine that lends blocks takes none
+  std::string zone;        ///< equal text = the same rack or availability zone
+  std::uint64_t load_bytes = 0;  ///< moved in a second, of late
 };
+/// Zones and loads follow the entries as a list of their own: older ends do not know them.
 struct NodeList {
   static constexpr Type kType = Type::node_list;
   std::vector<NodeEntry> nodes;
@@ -510,6 +524,7 @@ struct RegisterNode {
   Digest proof{};
   std::string door;  ///< as NodeEntry's
   Tier tier = Tier::host;
+  std::string zone;  ///< as NodeEntry's
   void encode(Writer& out) const;
   void decode(Reader& in);
 };
@@ -627,6 +642,7 @@ struct NodeHeartbeat {
   NodeId node;
   Incarnation incarnation;
   std::uint64_t free_bytes = 0;
+  std::uint64_t moved_bytes = 0;  ///< in and out, since this life began
   void encode(Writer& out) const;
   void decode(Reader& in);
 };

@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "protocol/copy_messages.h"
 #include "protocol/group_messages.h"
 #include "protocol/shard_messages.h"
 
@@ -54,7 +55,7 @@ Welcome sample() {
 }
 template <>
 OpenNamespace sample() {
-  return {Digest{}, Digest{}, "label"};
+  return {Digest{}, Digest{}, "label", 2, ZoneRule::spread};
 }
 template <>
 NamespaceOpened sample() {
@@ -114,8 +115,8 @@ StatsReply sample() {
 }
 template <>
 NodeList sample() {
-  const NodeEntry node{NodeId{1}, Incarnation{2}, true,        "127.0.0.1:1", "host", 3,
-                       4,         "door",         Tier::device};
+  const NodeEntry node{NodeId{1}, Incarnation{2}, true,         "127.0.0.1:1", "host", 3,
+                       4,         "door",         Tier::device, "zone",        5};
   return {{node, node}};
 }
 template <>
@@ -173,7 +174,7 @@ Suspect sample() {
 }
 template <>
 RegisterNode sample() {
-  return {NodeId{1}, Incarnation{2}, 3, "address", "host", Digest{}, "door", Tier::device};
+  return {NodeId{1}, Incarnation{2}, 3, "address", "host", Digest{}, "door", Tier::device, "zone"};
 }
 template <>
 Accepted sample() {
@@ -213,7 +214,7 @@ Corrupt sample() {
 }
 template <>
 NodeHeartbeat sample() {
-  return {NodeId{1}, Incarnation{2}, 3};
+  return {NodeId{1}, Incarnation{2}, 3, 4};
 }
 
 template <>
@@ -249,6 +250,16 @@ template <>
 GroupGo sample() {
   return {1, GroupStep::finish, CollectiveId{std::byte{2}}, 3};
 }
+template <>
+CopyBlocks sample() {
+  const SlotEntry from = entry();
+  const CopyItem item{CopyId{1}, from.meta, {from.slot, from.generation}, 2, from.checksum};
+  return {NodeId{1}, Incarnation{2}, Epoch{3}, proof(), 4, NodeId{5}, "address", {item, item}};
+}
+template <>
+CopiesEnded sample() {
+  return {NodeId{1}, Incarnation{2}, {{CopyId{3}, ItemStatus::full}}};
+}
 
 template <class Message>
 std::vector<std::byte> encoded(const Message& message) {
@@ -261,14 +272,13 @@ std::vector<std::byte> encoded(const Message& message) {
 template <class Message>
 class EveryMessage : public ::testing::Test {};
 
-using All =
-    ::testing::Types<Refused, Hello, Welcome, OpenNamespace, NamespaceOpened, Heartbeat, Alive,
-                     Lookup, Found, Unpin, Grant, Granted, Clear, Cleared, ProbeParts, ProbedParts,
-                     StatsReply, NodeList, Fetch, Data, CancelFetch, Store, Stored, ReserveSlots,
-                     ReservedSlots, SealSlots, GiveBackSlots, OpenWindow, WindowOpened, Suspect,
-                     RegisterNode, Accepted, Publish, Published, NeedSlots, FreeSlots, Freed,
-                     Report, Reported, Corrupt, NodeHeartbeat, ShardList, GroupHello, GroupOffer,
-                     GroupBlocks, GroupDone, GroupPropose, GroupAnswer, GroupGo>;
+using All = ::testing::Types<
+    Refused, Hello, Welcome, OpenNamespace, NamespaceOpened, Heartbeat, Alive, Lookup, Found, Unpin,
+    Grant, Granted, Clear, Cleared, ProbeParts, ProbedParts, StatsReply, NodeList, Fetch, Data,
+    CancelFetch, Store, Stored, ReserveSlots, ReservedSlots, SealSlots, GiveBackSlots, OpenWindow,
+    WindowOpened, Suspect, RegisterNode, Accepted, Publish, Published, NeedSlots, FreeSlots, Freed,
+    Report, Reported, Corrupt, NodeHeartbeat, ShardList, GroupHello, GroupOffer, GroupBlocks,
+    GroupDone, GroupPropose, GroupAnswer, GroupGo, CopyBlocks, CopiesEnded>;
 TYPED_TEST_SUITE(EveryMessage, All);
 
 TYPED_TEST(EveryMessage, EncodesToTheSameBytesAfterDecoding) {
