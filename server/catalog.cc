@@ -212,6 +212,14 @@ bool Catalog::has_kept(Ref entry) const noexcept {
   return false;
 }
 
+bool Catalog::has_sound_on(Ref entry, NodeIndex node) const noexcept {
+  for (Ref at = sound(records_.entries[entry].replicas); at != kNoRef;
+       at = sound(records_.replicas[at].next)) {
+    if (records_.replicas[at].node == node) return true;
+  }
+  return false;
+}
+
 std::size_t Catalog::replica_count(Ref entry) const noexcept {
   std::size_t count = 0;
   for (Ref at = records_.entries[entry].replicas; at != kNoRef; at = records_.replicas[at].next) {

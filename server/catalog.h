@@ -83,6 +83,7 @@ class Catalog {
   }
   /// One that nobody takes back: sound, in a node's memory.
   [[nodiscard]] bool has_kept(Ref entry) const noexcept;
+  [[nodiscard]] bool has_sound_on(Ref entry, NodeIndex node) const noexcept;
   [[nodiscard]] std::size_t replica_count(Ref entry) const noexcept;
 
   [[nodiscard]] const Records& records() const noexcept { return records_; }
@@ -109,6 +110,7 @@ class Catalog {
   [[nodiscard]] std::uint64_t hash(const BlockName& name) const noexcept;
   [[nodiscard]] std::uint64_t hash(NodeIndex node, SlotId slot) const noexcept;
   [[nodiscard]] Ref find(const BlockName& name, std::uint64_t hash) const;
+  [[nodiscard]] bool has_twin(Ref replica) const noexcept;
   [[nodiscard]] const char* check_entry(Ref ref) const;
   [[nodiscard]] const char* check_children_and_counts() const;
   void prefetch_replica(Ref entry) const noexcept;

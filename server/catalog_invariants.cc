@@ -6,6 +6,16 @@
 
 namespace membrain {
 
+/// Another one behind it in its chain, on the same node.
+bool Catalog::has_twin(Ref replica) const noexcept {
+  const NodeIndex node = records_.replicas[replica].node;
+  for (Ref at = sound(records_.replicas[replica].next); at != kNoRef;
+       at = sound(records_.replicas[at].next)) {
+    if (records_.replicas[at].node == node) return true;
+  }
+  return false;
+}
+
 const char* Catalog::check_entry(Ref ref) const {
   const Entry& entry = records_.entries[ref];
   if (find(entry.name()) != ref) return "the index does not find an entry";
@@ -17,6 +27,9 @@ const char* Catalog::check_entry(Ref ref) const {
     if (replica.entry != ref) return "a replica hangs on another entry";
     if (replica_at(replica.node, replica.slot) != at) return "the index does not find a slot";
     if (!replica.sound && entry.pins == 0) return "an unpinned corrupt replica was kept";
+    if (replica.sound && replica.tier == Tier::host && has_twin(at)) {
+      return "a node has two replicas of a block";
+    }
   }
   if (entry.parent == kNoRef) return "";
   const Entry& parent = records_.entries[entry.parent];

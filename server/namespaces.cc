@@ -1,5 +1,7 @@
 #include "server/namespaces.h"
 
+#include <algorithm>
+
 #include "base/key.h"
 #include "base/log.h"
 
@@ -16,6 +18,7 @@ SpaceIndex Namespaces::find_or_add(NamespaceId id) {
   const auto index = static_cast<SpaceIndex>(spaces_.size());
   Space& space = spaces_.emplace_back();
   space.id = id;
+  space.rule = standard_;
   const auto kept = eras_.find(id);
   space.era = kept == eras_.end() ? Era{1} : kept->second;
   by_id_.emplace(id, index);
@@ -51,6 +54,20 @@ Result<Namespaces::Opened> Namespaces::open(const Digest& digest, const Digest& 
   space.tenant = tenant;
   space.label = label;
   return opened;
+}
+
+bool Namespaces::ask(SpaceIndex index, std::uint8_t replicas, wire::ZoneRule zones) {
+  Space& space = spaces_[index];
+  const ReplicaRule before = space.rule;
+  if (replicas > 0) {
+    const auto most = static_cast<std::uint8_t>(wire::kMaxReplicas);
+    const std::uint8_t asked = std::min(replicas, most);
+    space.rule.replicas = space.ruled ? std::max(space.rule.replicas, asked) : asked;
+    space.ruled = true;
+  }
+  const bool spread = space.rule.zones == wire::ZoneRule::spread;
+  if (zones != wire::ZoneRule::standard && !spread) space.rule.zones = zones;
+  return space.rule != before;
 }
 
 Result<Era> Namespaces::era_after(SpaceIndex index, Era era) const {

@@ -11,6 +11,7 @@
 #include "base/mac.h"
 #include "membrain/result.h"
 #include "server/records.h"
+#include "server/replica_rule.h"
 #include "server/term.h"
 
 namespace membrain {
@@ -23,6 +24,8 @@ struct Space {
   Digest family{};
   std::string tenant;
   std::string label;  ///< for people
+  ReplicaRule rule;
+  bool ruled = false;  ///< by a client; else the rule is the server's
 };
 
 /// Threads and time: none. Bound: kMaxNamespaces.
@@ -30,7 +33,8 @@ class Namespaces {
  public:
   static constexpr std::size_t kMaxNamespaces = 65536;
 
-  explicit Namespaces(Eras eras) : eras_(std::move(eras)) {}
+  explicit Namespaces(Eras eras, ReplicaRule standard = {})
+      : eras_(std::move(eras)), standard_(standard) {}
 
   struct Opened {
     SpaceIndex space = kNoSpace;
@@ -39,6 +43,10 @@ class Namespaces {
   /// `denied` when the id belongs to another digest or another tenant.
   Result<Opened> open(const Digest& digest, const Digest& family, const std::string& tenant,
                       const std::string& label);
+
+  /// What a client asks for (0 and `standard`: nothing). Of several the most: one of them that
+  /// comes again changes nothing. True if the rule is another one now.
+  bool ask(SpaceIndex space, std::uint8_t replicas, wire::ZoneRule zones);
 
   [[nodiscard]] SpaceIndex find(NamespaceId id) const noexcept;
   /// As a node names it: known from now on, if only by its id. kNoSpace at the bound.
@@ -54,6 +62,7 @@ class Namespaces {
 
  private:
   Eras eras_;
+  ReplicaRule standard_;
   std::vector<Space> spaces_;
   std::unordered_map<NamespaceId, SpaceIndex> by_id_;
 };

@@ -4,6 +4,17 @@
 
 namespace membrain {
 
+/// Half of the load is that of the time since the last word.
+void Node::moved(std::uint64_t bytes, TimePoint now) noexcept {
+  const double seconds = std::chrono::duration<double>(now - moved_at).count();
+  if (bytes >= moved_bytes && moved_at != TimePoint{} && seconds > 0) {
+    const double rate = static_cast<double>(bytes - moved_bytes) / seconds;
+    load_bytes = static_cast<std::uint64_t>((static_cast<double>(load_bytes) + rate) / 2);
+  }
+  moved_bytes = bytes;
+  moved_at = now;
+}
+
 NodeIndex Nodes::find(NodeId id) const noexcept {
   const auto found = by_id_.find(id);
   return found == by_id_.end() ? kNoNode : found->second;
@@ -52,7 +63,8 @@ wire::NodeList Nodes::list(std::size_t max_bytes) const {
   for (const bool living : {true, false}) {
     for (const Node& node : nodes_) {
       if (node.registered != living || !node.incarnation) continue;
-      bytes += wire::kNodeEntryBytes + node.address.size() + node.host.size() + node.door.size();
+      bytes += wire::kNodeEntryBytes + node.address.size() + node.host.size() + node.door.size() +
+               node.zone.size();
       if (bytes > max_bytes) return list;
       wire::NodeEntry entry;
       entry.node = node.id;
@@ -64,6 +76,8 @@ wire::NodeList Nodes::list(std::size_t max_bytes) const {
       entry.free_bytes = node.free_bytes;
       entry.door = node.door;
       entry.tier = node.tier;
+      entry.zone = node.zone;
+      entry.load_bytes = node.load_bytes;
       list.nodes.push_back(std::move(entry));
     }
   }

@@ -23,9 +23,13 @@ struct Node {
   std::string address;
   std::string host;
   std::string door;
+  std::string zone;
   Tier tier = Tier::host;
   std::uint64_t capacity_bytes = 0;
   std::uint64_t free_bytes = 0;
+  std::uint64_t moved_bytes = 0;  ///< as of its last heartbeat
+  std::uint64_t load_bytes = 0;   ///< moved in a second, of late
+  TimePoint moved_at{};
   TimePoint heard;
   bool registered = false;         ///< false: lost; nothing is kept of it
   bool connected = false;          ///< false while it is registered: it may come back in time
@@ -33,6 +37,7 @@ struct Node {
   std::uint32_t next_portion = 0;  ///< of its report
   Condemned condemned;
 
+  void moved(std::uint64_t bytes, TimePoint now) noexcept;
   [[nodiscard]] bool is(Incarnation life) const noexcept {
     return registered && incarnation == life;
   }

@@ -37,7 +37,12 @@ struct Entry {
   Ref replicas = kNoRef;   ///< the first; they are chained
   std::uint16_t part = 0;
   std::uint8_t priority = 0;  ///< higher stays longer
-  bool marked = false;        ///< seen already, by whoever goes through a list of entries
+  bool marked : 1 = false;    ///< seen already, by whoever goes through a list of entries
+  bool degraded : 1 =
+      false;  ///< it has fewer replicas than are wanted; ReplicaWatch's, like the next three
+  bool queued : 1 = false;   ///< waits to be copied
+  bool copying : 1 = false;  ///< a copy is under way
+  bool thin : 1 = false;     ///< the policy has let a replica go: fewer are enough
 
   [[nodiscard]] bool in_use() const noexcept { return space != kNoSpace; }
   [[nodiscard]] BlockName name() const noexcept { return {key, space, era, part}; }

@@ -29,9 +29,10 @@ Shard::Shard(ShardParams params)
       last_tick_(params_.start),
       policy_(records_),
       catalog_(records_, policy_, params_.expected_blocks, params_.hash_seed),
-      spaces_(std::move(params_.term.eras)),
+      spaces_(std::move(params_.term.eras), params_.replicas),
       sessions_(params_.sessions, params_.session_ttl),
-      nodes_(params_.node_ttl) {}
+      nodes_(params_.node_ttl),
+      copies_(catalog_, nodes_, spaces_, params_.copies, params_.start) {}
 
 // ---- sessions
 
@@ -102,6 +103,7 @@ Result<wire::NamespaceOpened> Shard::open(SessionId id, const wire::OpenNamespac
   if (session == nullptr) return fail(Errc::denied, "this session is over");
   const auto opened = spaces_.open(request.digest, request.family, session->tenant, request.label);
   if (!opened) return fail(opened.error());
+  if (spaces_.ask(opened->space, request.replicas, request.zones)) copies_.recount();
   wire::NamespaceOpened answer;
   answer.id = spaces_[opened->space].id;
   answer.era = spaces_[opened->space].era;
@@ -155,7 +157,10 @@ Result<Era> Shard::era_after_clear(const wire::Clear& request, TimePoint now) {
 
 void Shard::begin_era(NamespaceId space, Era era) {
   const SpaceIndex index = spaces_.find(space);
-  if (index != kNoSpace && spaces_.begin_era(index, era)) sweeping_ = true, sweep_next_ = 0;
+  if (index == kNoSpace || !spaces_.begin_era(index, era)) return;
+  sweeping_ = true;
+  sweep_next_ = 0;
+  copies_.recount();
 }
 
 // ---- the passing of time
@@ -179,12 +184,13 @@ void Shard::tick(TimePoint now) {
     for (const NodeIndex node : nodes_.lost(now)) {
       log(LogLevel::warn, "node {} was silent for too long: its blocks leave all answers",
           nodes_[node].id.value);
-      drop_node(node);
+      drop_node(node, now);
       nodes_[node].registered = nodes_[node].connected = false;
       ++totals_.nodes_lost;
     }
   }
   if (sweeping_) sweep();
+  copies_.tick(now);
 }
 
 /// Condemns what belongs to eras that are over, a bounded part at a time.
@@ -285,6 +291,15 @@ Result<wire::StatsReply> Shard::stats() const {
   add("bytes_held", counts.bytes);
   add("catalog_bytes", catalog_.bytes());
   add("epoch", epoch().value);
+  const CopyTotals& copied = copies_.totals();
+  add("replicas_wanted", params_.replicas.replicas);
+  add("degraded_blocks", copies_.degraded());
+  add("copies_under_way", copies_.under_way());
+  add("copies", copied.copied);
+  add("bytes_copied", copied.copied_bytes);
+  add("copies_of_hot_blocks", copied.hot);
+  add("copies_failed", copied.failed);
+  add("copies_given_up", copied.given_up);
   return reply;
 }
 

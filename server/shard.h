@@ -18,6 +18,8 @@
 #include "server/lru_leaf_first.h"
 #include "server/namespaces.h"
 #include "server/nodes.h"
+#include "server/replica_rule.h"
+#include "server/replica_watch.h"
 #include "server/sessions.h"
 #include "server/term.h"
 
@@ -32,6 +34,8 @@ struct ShardParams {
   TimePoint start;
   std::uint64_t hash_seed = 1;  ///< random: keys that collide cannot be chosen
   SessionLimits sessions;
+  ReplicaRule replicas;  ///< of namespaces whose clients ask for nothing else
+  CopyLimits copies;
 };
 
 /// What has happened since the start.
@@ -60,6 +64,8 @@ struct ShardTotals {
 class Shard {
  public:
   static constexpr std::size_t kSweepEntries = 4096;  ///< looked at in one `tick` after a Clear
+  /// What nodes show to each other when they copy: no client's session, by 1 in 2^64.
+  static constexpr SessionId kCopyingSession{~std::uint64_t{0}};
   static constexpr std::uint32_t kMaxGrantMs = 3'600'000;
 
   explicit Shard(ShardParams params);
@@ -101,6 +107,7 @@ class Shard {
   Result<wire::Reported> report(const wire::Report& request, TimePoint now);
   Result<wire::CorruptNoted> corrupt(const wire::Corrupt& request, TimePoint now);
   Result<wire::NodeAlive> node_heartbeat(const wire::NodeHeartbeat& request, TimePoint now);
+  Result<wire::CopiesNoted> copies_ended(const wire::CopiesEnded& request, TimePoint now);
   void disconnected(NodeId node);
 
   /// Slots to be freed that their nodes have not been told of. One message for each node.
@@ -108,11 +115,14 @@ class Shard {
   /// What this node was told and has not answered, with whatever is new.
   [[nodiscard]] wire::FreeSlots repeated_frees(NodeId node, TimePoint now);
 
+  /// Blocks that nodes are to copy from each other, new orders and repeated ones.
+  [[nodiscard]] std::vector<wire::CopyBlocks> copy_orders(TimePoint now);
+
   /// Lets time pass, after a turn that has taken in all messages that had come: silent sessions and
   /// nodes go (not after a gap in which nobody listened), and a bounded part of what was cleared.
   void tick(TimePoint now);
   /// `tick` has more to clear: soon again, please.
-  [[nodiscard]] bool sweeping() const noexcept { return sweeping_; }
+  [[nodiscard]] bool sweeping() const noexcept { return sweeping_ || copies_.sweeping(); }
 
   /// After a restart: nothing is freed before sessions had time to come back.
   [[nodiscard]] bool in_grace(TimePoint now) const noexcept { return now < free_after_; }
@@ -126,6 +136,7 @@ class Shard {
   [[nodiscard]] const Namespaces& namespaces() const noexcept { return spaces_; }
   [[nodiscard]] const Nodes& nodes() const noexcept { return nodes_; }
   [[nodiscard]] const Sessions& sessions() const noexcept { return sessions_; }
+  [[nodiscard]] const ReplicaWatch& copies() const noexcept { return copies_; }
   /// (session, lookup, entry) triples.
   [[nodiscard]] std::size_t pin_count() const noexcept { return pins_; }
   /// `visit(const Location&)` for every replica that a pin holds and an answer may name.
@@ -175,7 +186,7 @@ class Shard {
   void count_lookup(const wire::Lookup& request, const std::vector<Probed>& probed);
 
   Result<NodeIndex> heard(NodeId node, Incarnation incarnation, TimePoint now);
-  void drop_node(NodeIndex node);
+  void drop_node(NodeIndex node, TimePoint now);
   [[nodiscard]] bool may_free(const Node& node, TimePoint now) const noexcept;
   [[nodiscard]] wire::FreeSlots free_slots(const Node& node,
                                            std::vector<wire::SlotRef> slots) const;
@@ -185,6 +196,7 @@ class Shard {
   void adopt(Ref entry, NodeIndex node, const wire::SlotEntry& item);
   void condemn(Ref replica);
   void condemn_and_settle(Ref replica);
+  void evict(Ref replica);
   void condemn_candidates(NodeIndex node, const std::vector<wire::SlotRef>& candidates);
   void sweep();
   [[nodiscard]] bool over(const Entry& entry) const noexcept {
@@ -201,6 +213,7 @@ class Shard {
   Namespaces spaces_;
   Sessions sessions_;
   Nodes nodes_;
+  ReplicaWatch copies_;
   std::size_t pins_ = 0;
   ShardTotals totals_;
   bool untold_ = false;  ///< a slot was condemned since untold_frees

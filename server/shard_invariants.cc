@@ -40,7 +40,7 @@ std::string Shard::check_invariants() const {
       return "a condemned slot is in the catalog";
     }
   }
-  return "";
+  return copies_.check_invariants();
 }
 
 }  // namespace membrain

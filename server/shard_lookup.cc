@@ -1,5 +1,6 @@
 // The shard's lookups: what is there, what of it is pinned, and where it is.
 #include <algorithm>
+#include <array>
 #include <span>
 #include <unordered_set>
 #include <utility>
@@ -174,8 +175,11 @@ Result<> Shard::assert_pins(Session& session, const wire::Lookup& request,
 
 /// Keeps the first of equal references, and their order.
 void Shard::keep_each_once(std::vector<Ref>& entries) {
-  std::erase_if(entries,
-                [&](Ref ref) { return std::exchange(records_.entries[ref].marked, true); });
+  std::erase_if(entries, [&](Ref ref) {
+    const bool seen = records_.entries[ref].marked;
+    records_.entries[ref].marked = true;
+    return seen;
+  });
   for (const Ref ref : entries) records_.entries[ref].marked = false;
 }
 
@@ -191,6 +195,7 @@ Result<> Shard::pin_all(Session& session, LookupId lookup, std::vector<Ref> entr
     return fail(Errc::out_of_capacity, "too many pins");
   }
   for (const Ref ref : entries) catalog_.pin(ref);
+  copies_.touched(entries, session.heard);
   pins_ += entries.size();
   PinnedLookup& pinned = session.lookups[lookup];
   pinned.entries = std::move(entries);
@@ -251,14 +256,20 @@ void Shard::add_locations(const Probed& section, std::uint16_t parts, std::size_
     if (section.pinned[block] == 0) continue;
     for (std::uint16_t part = 0; part < parts; ++part) {
       const Ref entry = section.refs[std::size_t{block} * parts + part];
-      std::size_t named = 0;
+      std::array<Ref, wire::kMaxReplicas> found{};
+      std::size_t count = 0;
       for (Ref at = catalog_.sound(records_.entries[entry].replicas);
-           at != kNoRef && named < replicas_each && left > 0;
-           at = catalog_.sound(records_.replicas[at].next)) {
-        const Replica& replica = records_.replicas[at];
-        into.locations.push_back({block, part, replica.tier, location(replica)});
-        ++named, --left;
+           at != kNoRef && count < found.size(); at = catalog_.sound(records_.replicas[at].next)) {
+        found[count++] = at;
       }
+      const std::size_t named = std::min({count, replicas_each, left});
+      // Where an answer has no room for all, others get other ones.
+      const std::size_t first = named < count ? totals_.lookups % count : 0;
+      for (std::size_t i = 0; i < named; ++i) {
+        const Replica& replica = records_.replicas[found[(first + i) % count]];
+        into.locations.push_back({block, part, replica.tier, location(replica)});
+      }
+      left -= named;
     }
   }
 }

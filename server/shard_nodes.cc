@@ -51,14 +51,18 @@ Result<wire::Accepted> Shard::register_node(const wire::RegisterNode& request, T
   if (node.registered && request.incarnation < node.incarnation) {
     return fail(Errc::stale, "a later life of this node is registered");
   }
-  if (node.registered) drop_node(index);
+  if (node.registered) drop_node(index, now);
+  copies_.node_registered(index, now);
   node.incarnation = request.incarnation;
   node.address = request.address;
   node.host = request.host;
   node.door = request.door;
   node.tier = request.tier;
+  node.zone = request.zone;
   node.capacity_bytes = request.capacity_bytes;
   node.free_bytes = 0;
+  node.moved_bytes = node.load_bytes = 0;
+  node.moved_at = {};
   node.heard = now;
   node.registered = node.connected = true;
   node.reported = false;
@@ -76,14 +80,16 @@ void Shard::disconnected(NodeId id) {
 }
 
 /// Forgets every replica of the node. What was pinned stays as a ghost.
-void Shard::drop_node(NodeIndex node) {
+void Shard::drop_node(NodeIndex node, TimePoint now) {
   for (Ref ref = 0; ref < records_.replicas.end(); ++ref) {
     const Replica& replica = records_.replicas[ref];
     if (!replica.in_use() || replica.node != node) continue;
     const Ref entry = replica.entry;
     catalog_.remove_replica(ref);
+    copies_.lost(entry);
     catalog_.settle(entry);
   }
+  copies_.node_gone(node, now);
   nodes_[node].condemned = {};
 }
 
@@ -119,6 +125,7 @@ Result<wire::Reported> Shard::report(const wire::Report& request, TimePoint now)
   if (fresh) {
     ++node.next_portion;
     node.reported = request.last;
+    if (request.last) copies_.node_reported();
   }
   return reported;
 }
@@ -141,6 +148,7 @@ ItemStatus Shard::take(NodeIndex node, const wire::SlotEntry& item, Source sourc
       return records_.entries[entry].name() == name ? ItemStatus::ok : ItemStatus::refused;
     }
     catalog_.remove_replica(held);  // the slot was used again, so the node has freed it
+    copies_.look(entry);
     catalog_.settle(entry);
   }
 
@@ -165,7 +173,8 @@ ItemStatus Shard::take(NodeIndex node, const wire::SlotEntry& item, Source sourc
 bool Shard::enough_without(NodeIndex node, Ref entry, bool wanted) const noexcept {
   const std::size_t replicas = catalog_.replica_count(entry);
   if (nodes_[node].tier == Tier::device) return replicas >= wire::kMaxReplicas - 1;
-  return catalog_.has_kept(entry) && (!wanted || replicas >= wire::kMaxReplicas);
+  if (!catalog_.has_kept(entry)) return false;
+  return !wanted || replicas >= wire::kMaxReplicas || catalog_.has_sound_on(entry, node);
 }
 
 void Shard::adopt(Ref ref, NodeIndex node, const wire::SlotEntry& item) {
@@ -185,6 +194,7 @@ void Shard::adopt(Ref ref, NodeIndex node, const wire::SlotEntry& item) {
   made.checksum = item.checksum;
   made.tier = nodes_[node].tier;
   catalog_.add_replica(ref, made);
+  copies_.look(ref);
 }
 
 /// What a portion that comes again is answered: is the slot still ours?
@@ -205,6 +215,8 @@ Result<wire::CorruptNoted> Shard::corrupt(const wire::Corrupt& request, TimePoin
       request.at.slot.value);
   ++totals_.corrupt;
   catalog_.mark_unsound(ref);
+  copies_.lost(replica.entry);
+  copies_.node_in_doubt(*node, now);
   if (records_.entries[replica.entry].pins == 0) condemn_and_settle(ref);
   return wire::CorruptNoted{};
 }
@@ -220,7 +232,15 @@ void Shard::condemn(Ref ref) {
   const Replica& replica = records_.replicas[ref];
   nodes_[replica.node].condemned.add({replica.slot, replica.generation}, policy_.slot_bytes(ref));
   untold_ = true;
+  const Ref entry = replica.entry;
   catalog_.remove_replica(ref);
+  copies_.look(entry);
+}
+
+void Shard::evict(Ref replica) {
+  copies_.evicting(records_.replicas[replica].entry);
+  condemn_and_settle(replica);
+  ++totals_.evicted;
 }
 
 void Shard::condemn_and_settle(Ref replica) {
@@ -235,8 +255,7 @@ void Shard::condemn_candidates(NodeIndex node, const std::vector<wire::SlotRef>&
     const Ref ref = catalog_.replica_at(node, at.slot);
     if (ref == kNoRef || records_.replicas[ref].generation != at.generation) continue;
     if (records_.entries[records_.replicas[ref].entry].pins > 0) continue;
-    condemn_and_settle(ref);
-    ++totals_.evicted;
+    evict(ref);
   }
 }
 
@@ -251,8 +270,7 @@ Result<wire::FreeSlots> Shard::need_slots(const wire::NeedSlots& request, TimePo
   while (node.condemned.waiting(request.slot_bytes) < wanted && !node.condemned.full()) {
     const Ref victim = policy_.victim(*index, request.slot_bytes);
     if (victim == kNoRef) break;
-    condemn_and_settle(victim);
-    ++totals_.evicted;
+    evict(victim);
   }
   return free_slots(node, node.condemned.repeat(wire::kMaxFreeItems));
 }
@@ -266,6 +284,7 @@ Result<wire::FreedNoted> Shard::freed(const wire::Freed& request, TimePoint now)
     if (ref == kNoRef || records_.replicas[ref].generation != at.generation) continue;
     const Ref entry = records_.replicas[ref].entry;  // the node says that it is free: it is
     catalog_.remove_replica(ref);
+    copies_.look(entry);
     catalog_.settle(entry);
   }
   return wire::FreedNoted{};
@@ -275,6 +294,7 @@ Result<wire::NodeAlive> Shard::node_heartbeat(const wire::NodeHeartbeat& request
   const Result<NodeIndex> index = heard(request.node, request.incarnation, now);
   if (!index) return fail(index.error());
   nodes_[*index].free_bytes = request.free_bytes;
+  nodes_[*index].moved(request.moved_bytes, now);
   return wire::NodeAlive{};
 }
 

@@ -55,6 +55,8 @@ void ShardService::lead(Term term, Tenure& tenure) {
   params.start = loop().clock().now();
   params.hash_seed = random_u64();
   params.sessions = config_.limits;
+  params.replicas = config_.replicas;
+  params.copies = config_.copies;
   shard_ = std::make_unique<Shard>(std::move(params));
   tenure_ = &tenure;
   log(LogLevel::info, "{} leads in epoch {}", address_, epoch.value);
@@ -91,6 +93,7 @@ void ShardService::tick() {
   if (tenure_->holds(now)) {
     shard_->tick(now);
     send_untold_frees();
+    send_copy_orders();
   }
   const Duration usual = std::clamp<Duration>(std::min(config_.session_ttl, config_.node_ttl) / 8,
                                               kShortestTick, kLongestTick);
@@ -106,7 +109,9 @@ void ShardService::on_message(PeerId peer, std::span<const std::byte> bytes, Pay
   if (frame->header.type == Type::shards) return tell_shards(peer, *frame);
   if (const Result<> fine = admit(peer, *frame); !fine) return refuse(peer, *frame, fine.error());
   dispatch(peer, *frame);
-  if (shard_ != nullptr) send_untold_frees();
+  if (shard_ == nullptr) return;
+  send_untold_frees();
+  send_copy_orders();
 }
 
 void ShardService::on_lost(PeerId peer, const Error&) {
@@ -163,6 +168,7 @@ void ShardService::dispatch(PeerId peer, const wire::Frame& frame) {
     case Type::report:
     case Type::corrupt:
     case Type::node_heartbeat:
+    case Type::copies_ended:
       return dispatch_node(peer, frame);
     case Type::refused:
       return;  // an answer, perhaps to FreeSlots: it is repeated anyway
@@ -226,6 +232,8 @@ void ShardService::dispatch_node(PeerId peer, const wire::Frame& frame) {
       return serve_node<wire::Report>(peer, frame, by(&Shard::report));
     case Type::corrupt:
       return serve_node<wire::Corrupt>(peer, frame, by(&Shard::corrupt));
+    case Type::copies_ended:
+      return serve_node<wire::CopiesEnded>(peer, frame, by(&Shard::copies_ended));
     default:
       serve_node<wire::NodeHeartbeat>(peer, frame, by(&Shard::node_heartbeat));
       if (const auto known = peers_.find(peer.value); known != peers_.end()) {
@@ -386,6 +394,13 @@ void ShardService::send_free(const wire::FreeSlots& message) {
 
 void ShardService::send_untold_frees() {
   for (const wire::FreeSlots& message : shard_->untold_frees(loop().now())) send_free(message);
+}
+
+void ShardService::send_copy_orders() {
+  for (const wire::CopyBlocks& message : shard_->copy_orders(loop().now())) {
+    const auto peer = node_peers_.find(message.node);
+    if (peer != node_peers_.end()) send(peer->second, wire::Frame{}, message);
+  }
 }
 
 // ---- ends

@@ -35,6 +35,8 @@ struct ShardConfig {
   std::size_t expected_blocks = 1 << 20;  ///< sizes the catalog's index; more is fine
   ShardId shard{0};
   SessionLimits limits;
+  ReplicaRule replicas;  ///< of namespaces whose clients ask for nothing else
+  CopyLimits copies;
   /// what is answered when somebody asks for the shards; null: that this one has everything
   std::shared_ptr<const ShardRoster> roster;
 };
@@ -108,6 +110,7 @@ class ShardService final : public Receiver {
   [[nodiscard]] Result<> admit(PeerId peer, const wire::Frame& frame) const;
   void send_free(const wire::FreeSlots& message);
   void send_untold_frees();
+  void send_copy_orders();
   void tick();
   void close_all();
   void forget(PeerId peer);

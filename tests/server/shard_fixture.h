@@ -42,6 +42,8 @@ class ShardTest : public testing::Test {
     params.expected_blocks = 8;
     params.start = now_;
     params.sessions = limits_;
+    params.replicas = replicas_;
+    params.copies = copies_;
     shard_ = std::make_unique<Shard>(std::move(params));
   }
 
@@ -198,6 +200,8 @@ class ShardTest : public testing::Test {
   TimePoint now_{std::chrono::hours(1)};
   LoneTenure tenure_;
   SessionLimits limits_;
+  ReplicaRule replicas_;
+  CopyLimits copies_;
   std::unique_ptr<Shard> shard_;
   NamespaceId space_;
   Era era_;
