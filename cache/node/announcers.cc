@@ -113,6 +113,13 @@ void Announcers::gone(std::vector<KeyedSlot> slots) {
   }
 }
 
+void Announcers::copied(LinkId link, std::vector<wire::CopyEnd> ends) {
+  if (find(link) == nullptr) return;
+  note(shards_.post([link, ends = std::move(ends)](ShardSide& side) mutable {
+    side.copied(link, std::move(ends));
+  }));
+}
+
 bool Announcers::need(LinkId link, std::vector<Need> needs) {
   return note(shards_.post([link, needs = std::move(needs)](ShardSide& side) mutable {
     side.need(link, std::move(needs));

@@ -52,6 +52,7 @@ class Announcers {
   void freed(LinkId link, std::vector<wire::SlotRef> slots);
   /// These are free, unasked.
   void gone(std::vector<KeyedSlot> slots);
+  void copied(LinkId link, std::vector<wire::CopyEnd> ends);
   /// False if that cannot be asked now.
   bool need(LinkId link, std::vector<Need> needs);
 

@@ -33,6 +33,7 @@ BlockService::BlockService(Fabric& fabric, Arena& arena, NodeCounters& counters,
       stores_(data_, announcers_, space_, reservations_, limits.store),
       reserves_(data_, space_, reservations_),
       fetches_(data_, limits.fetch),
+      copies_(data_, announcers_),
       suspects_(fabric.loop(), table_,
                 [this](const wire::SlotRef& at) { announcers_.corrupt(at); }),
       adoption_(
@@ -170,6 +171,12 @@ bool BlockService::dispatch(PeerId peer, const wire::Frame& frame, Payload& payl
           fabric_.send(peer, wire::write_frame(noted, data_.header(op), wire::SuspectNoted{})));
       return true;
     }
+    case wire::Type::data:
+      return copies_.on_data(peer, frame, payload);
+    case wire::Type::refused:
+    case wire::Type::suspect_noted:
+      copies_.on_answer(peer, frame);
+      return true;
     default:
       refuse(peer, op, Errc::invalid_argument, "a node does not take this message");
       return true;
@@ -191,6 +198,7 @@ void BlockService::gone(PeerId peer) {
   stores_.on_lost(peer);
   reserves_.on_lost(peer);
   fetches_.on_lost(peer);
+  copies_.on_lost(peer);
 }
 
 // ---- what the shards say
@@ -214,6 +222,7 @@ void BlockService::settled(LinkId link, const std::vector<Verdict>& verdicts) {
   for (const Verdict& verdict : verdicts) {
     table_.settle(verdict.at, verdict.status);
     stores_.settle(verdict.at, verdict.status);
+    copies_.settle(verdict.at, verdict.status);
   }
 }
 
@@ -229,6 +238,10 @@ void BlockService::need_answered(LinkId link, std::size_t slots) {
   space_.answered(link, slots);
 }
 
+void BlockService::copy(LinkId link, wire::CopyBlocks order) {
+  if (announcers_.find(link) != nullptr) copies_.on_order(link, std::move(order));
+}
+
 void BlockService::lost(LinkId link) {
   announcers_.lost(link);
   space_.links_changed();
@@ -239,6 +252,7 @@ void BlockService::stop() {
   stores_.stop();
   reserves_.stop();
   fetches_.stop();
+  copies_.stop();
   space_.stop();
   suspects_.stop();
   fabric_.loop().spawn(drain());
@@ -249,12 +263,13 @@ Task<> BlockService::drain() {
   Loop& loop = fabric_.loop();
   Pause pause(loop);
   const TimePoint farewell = loop.now() + kFarewell;
-  while (!(stores_.idle() && fetches_.idle()) && loop.now() < farewell) {
+  const auto idle = [this] { return stores_.idle() && fetches_.idle() && copies_.idle(); };
+  while (!idle() && loop.now() < farewell) {
     Task<> polled = pause.until(loop.now() + kDrainPoll);
     co_await polled;
   }
   peers_.close_all();
-  while (!(stores_.idle() && fetches_.idle() && peers_.empty())) {
+  while (!(idle() && peers_.empty())) {
     Task<> polled = pause.until(loop.now() + kDrainPoll);
     co_await polled;
     peers_.close_all();

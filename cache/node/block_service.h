@@ -10,6 +10,7 @@
 #include "cache/node/arena.h"
 #include "cache/node/authority.h"
 #include "cache/node/block_table.h"
+#include "cache/node/copy_service.h"
 #include "cache/node/door.h"
 #include "cache/node/fetch_service.h"
 #include "cache/node/node_status.h"
@@ -34,7 +35,7 @@ struct BlockLimits {
 };
 
 /// Receives what clients send {Fetch, CancelFetch, Store, ReserveSlots, SealSlots, GiveBackSlots,
-/// OpenWindow, Suspect} and does what the shards decided.
+/// OpenWindow, Suspect} and other nodes answer {Data}, and does what the shards decided.
 /// A frame that does not decode closes its connection.
 ///
 /// Ownership  Arena, fabric and counters outlive it. Destroy it after `ShardSide::slots_quiet`, or
@@ -61,6 +62,7 @@ class BlockService final : public Receiver, public SlotSide {
   void settled(LinkId link, const std::vector<Verdict>& verdicts) override;
   void free(LinkId link, Epoch epoch, const std::vector<wire::SlotRef>& slots) override;
   void need_answered(LinkId link, std::size_t slots) override;
+  void copy(LinkId link, wire::CopyBlocks order) override;
   void lost(LinkId link) override;
   void stop() override;
 
@@ -91,6 +93,7 @@ class BlockService final : public Receiver, public SlotSide {
   StoreService stores_;
   ReserveService reserves_;
   FetchService fetches_;
+  CopyService copies_;
   Suspects suspects_;
   Adoption adoption_;
   std::size_t adoption_logged_percent_ = 0;

@@ -17,6 +17,7 @@ struct LinkConfig {
   std::string host;    ///< id of this host: equal text = the same host
   Address address;     ///< of the data loop, as clients reach it
   std::string door;    ///< as wire::NodeEntry's
+  std::string zone;    ///< likewise
   NodeId node;
   Incarnation incarnation;
   std::uint64_t capacity_bytes = 0;

@@ -24,6 +24,7 @@ Result<> NodeService::start() {
   link.secret = config_.secret;
   link.host = config_.host;
   link.door = open_door();
+  link.zone = config_.zone;
   link.address = config_.advertise.empty() ? address_ : config_.advertise;
   link.node = arena_.node();
   link.incarnation = arena_.incarnation();
@@ -69,6 +70,7 @@ NodeStatus NodeService::status() const {
   status.bytes_out = read(counters_.bytes_out);
   status.freed = read(counters_.freed);
   status.fenced_frees = read(counters_.fenced_frees);
+  status.copied_blocks = read(counters_.copied_blocks);
   status.corrupt_slots = read(counters_.corrupt_slots);
   for (std::size_t i = 0; i < kStatusCount; ++i) {
     status.store_items[i] = read(counters_.store_items[i]);

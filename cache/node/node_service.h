@@ -21,6 +21,7 @@ struct NodeConfig {
   Address server = "127.0.0.1:9201";  ///< first contact with the servers
   std::string secret;                 ///< the cluster's shared secret
   std::string host;                   ///< id of this host: equal text = the same host
+  std::string zone;                   ///< equal text = the same rack or availability zone
   Address listen = "127.0.0.1:0";     ///< where clients make first contact; port 0: any
   Address advertise;                  ///< the same as clients reach it; empty: as listened on
   BlockLimits limits;

@@ -32,6 +32,7 @@ struct NodeStatus {
   std::uint64_t freed = 0;      ///< slots freed because a shard said so
   /// FreeSlots refused: of another epoch, node or incarnation; and slots of another shard in them
   std::uint64_t fenced_frees = 0;
+  std::uint64_t copied_blocks = 0;  ///< from other nodes, because a shard wanted replicas here
   std::uint64_t corrupt_slots = 0;  ///< found by a reader's suspicion or after a restart
   std::array<std::uint64_t, kStatusCount> store_items{};  ///< by ItemStatus
   std::array<std::uint64_t, kStatusCount> fetch_items{};  ///< by ItemStatus
@@ -43,7 +44,8 @@ struct NodeCounters {
   using Counter = std::atomic<std::uint64_t>;
   Counter epoch{0}, shards{0}, connected{0}, fenced_frees{0};  // control loop
   Counter used_bytes{0}, free_bytes{0}, used_slots{0};
-  Counter stores{0}, fetches{0}, bytes_in{0}, bytes_out{0}, freed{0}, corrupt_slots{0};
+  Counter stores{0}, fetches{0}, bytes_in{0}, bytes_out{0}, freed{0}, corrupt_slots{0},
+      copied_blocks{0};
   std::array<Counter, kStatusCount> store_items{};
   std::array<Counter, kStatusCount> fetch_items{};
 

@@ -150,6 +150,7 @@ Task<Result<>> ShardLink::register_node() {
   request.host = config_.host;
   request.door = config_.door;
   request.tier = config_.tier;
+  request.zone = config_.zone;
   request.proof = register_proof(config_.secret, config_.node, config_.incarnation,
                                  control_.fabric.binding(peer_));
   Task<Result<wire::Accepted>> calling =
@@ -229,6 +230,8 @@ Task<> ShardLink::beat() {
     heartbeat.node = config_.node;
     heartbeat.incarnation = config_.incarnation;
     heartbeat.free_bytes = counters_.free_bytes.load(std::memory_order_relaxed);
+    heartbeat.moved_bytes = counters_.bytes_in.load(std::memory_order_relaxed) +
+                            counters_.bytes_out.load(std::memory_order_relaxed);
     Task<Result<wire::NodeAlive>> calling =
         calls_.call<wire::NodeAlive>(peer_, std::move(heartbeat), loop_.now() + between, header());
     const Result<wire::NodeAlive> alive = co_await calling;
@@ -282,10 +285,15 @@ void ShardLink::on_message(PeerId peer, std::span<const std::byte> bytes) {
   const Result<wire::Frame> frame = wire::read_frame(bytes);
   if (!frame) return take_down(frame.error());
   if (calls_.on_frame(peer, *frame)) return;
-  if (frame->header.type != wire::Type::free_slots) return;  // late or repeated: of no use
-  const auto message = wire::read_body<wire::FreeSlots>(frame->body);
-  if (!message) return take_down(message.error());
-  on_free(*message);
+  if (frame->header.type == wire::Type::free_slots) {
+    const auto message = wire::read_body<wire::FreeSlots>(frame->body);
+    if (!message) return take_down(message.error());
+    on_free(*message);
+  } else if (frame->header.type == wire::Type::copy_blocks) {
+    auto order = wire::read_body<wire::CopyBlocks>(frame->body);
+    if (!order) return take_down(order.error());
+    on_copy(std::move(*order));
+  }  // else late or repeated: of no use
 }
 
 void ShardLink::on_lost(PeerId peer, const Error& why) {

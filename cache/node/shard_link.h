@@ -70,6 +70,7 @@ class ShardLink {
   void need(LinkId link, std::vector<Need> needs);
   void freed(LinkId link, std::vector<wire::SlotRef> slots);
   void corrupt(LinkId link, wire::SlotRef at);
+  void copied(LinkId link, std::vector<wire::CopyEnd> ends);
 
  private:
   struct Portion {
@@ -103,6 +104,7 @@ class ShardLink {
   Task<> tell(Message message);
   Task<> confirm_freed(std::vector<wire::SlotRef> slots);
   Task<> tell_corrupt(wire::SlotRef at);
+  Task<> tell_copied(std::vector<wire::CopyEnd> ends);
 
   [[nodiscard]] bool up() const noexcept { return up_ && !stopping_; }
   [[nodiscard]] bool is_current(LinkId link) const noexcept { return link == link_ && up(); }
@@ -114,7 +116,10 @@ class ShardLink {
   void start_publishing();
   void settle(const std::vector<wire::SlotEntry>& entries,
               const std::vector<wire::ItemStatus>& statuses);
+  template <class Message>
+  [[nodiscard]] bool meant(const Message& message);
   std::size_t on_free(const wire::FreeSlots& message);
+  void on_copy(wire::CopyBlocks order);
 
   ControlLoop& control_;
   Loop& loop_;

@@ -90,12 +90,16 @@ Task<> ShardLink::ask(std::vector<Need> needs) {
       slots_.post([link, slots](SlotSide& side) { side.need_answered(link, slots); }));
 }
 
-/// Obeys only the shard that this node has joined, and only if it means this life. Returns how many
-/// slots are to be freed.
+/// Obeys only the shard that this node has joined, and only if it means this life.
+template <class Message>
+bool ShardLink::meant(const Message& message) {
+  return message.epoch == epoch_ && message.node == config_.node &&
+         message.incarnation == config_.incarnation;
+}
+
+/// Returns how many slots are to be freed.
 std::size_t ShardLink::on_free(const wire::FreeSlots& message) {
-  const bool meant = message.epoch == epoch_ && message.node == config_.node &&
-                     message.incarnation == config_.incarnation;
-  if (!meant) {
+  if (!meant(message)) {
     NodeCounters::add(counters_.fenced_frees);
     log(LogLevel::warn, "node {}: FreeSlots of epoch {} refused: it is {}", config_.node.value,
         message.epoch.value, epoch_.value);
@@ -105,6 +109,17 @@ std::size_t ShardLink::on_free(const wire::FreeSlots& message) {
   static_cast<void>(slots_.post([link = link_, epoch = epoch_, items = message.items](
                                     SlotSide& slots) { slots.free(link, epoch, items); }));
   return message.items.size();
+}
+
+void ShardLink::on_copy(wire::CopyBlocks order) {
+  if (!meant(order)) {
+    log(LogLevel::warn, "node {}: CopyBlocks of epoch {} refused: it is {}", config_.node.value,
+        order.epoch.value, epoch_.value);
+    return;
+  }
+  static_cast<void>(slots_.post([link = link_, order = std::move(order)](SlotSide& slots) mutable {
+    slots.copy(link, std::move(order));
+  }));
 }
 
 /// Again and again until it is answered, or the connection goes.
@@ -143,6 +158,20 @@ Task<> ShardLink::tell_corrupt(wire::SlotRef at) {
   message.incarnation = config_.incarnation;
   message.at = at;
   Task<> telling = tell<wire::CorruptNoted>(message);
+  co_await telling;
+}
+
+void ShardLink::copied(LinkId link, std::vector<wire::CopyEnd> ends) {
+  if (is_current(link)) loop_.spawn(tell_copied(std::move(ends)));
+}
+
+Task<> ShardLink::tell_copied(std::vector<wire::CopyEnd> ends) {
+  const Child child(*this);
+  wire::CopiesEnded message;
+  message.node = config_.node;
+  message.incarnation = config_.incarnation;
+  message.items = std::move(ends);
+  Task<> telling = tell<wire::CopiesNoted>(std::move(message));
   co_await telling;
 }
 

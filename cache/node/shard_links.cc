@@ -164,6 +164,10 @@ void ShardLinks::freed(LinkId link, std::vector<wire::SlotRef> slots) {
   if (ShardLink* const to = find(link)) to->freed(link, std::move(slots));
 }
 
+void ShardLinks::copied(LinkId link, std::vector<wire::CopyEnd> ends) {
+  if (ShardLink* const to = find(link)) to->copied(link, std::move(ends));
+}
+
 void ShardLinks::corrupt(LinkId link, wire::SlotRef at) {
   if (ShardLink* const to = find(link)) to->corrupt(link, at);
 }

@@ -45,6 +45,7 @@ class ShardLinks final : public Receiver, public ShardSide {
   void need(LinkId link, std::vector<Need> needs) override;
   void freed(LinkId link, std::vector<wire::SlotRef> slots) override;
   void corrupt(LinkId link, wire::SlotRef at) override;
+  void copied(LinkId link, std::vector<wire::CopyEnd> ends) override;
   void slots_quiet() override;
 
  private:

@@ -8,6 +8,7 @@
 #include "base/ids.h"
 #include "base/mac.h"
 #include "cache/node/slot_pool.h"
+#include "protocol/copy_messages.h"
 #include "protocol/messages.h"
 #include "protocol/shard_map.h"
 
@@ -48,6 +49,8 @@ class SlotSide {
   virtual void free(LinkId link, Epoch epoch, const std::vector<wire::SlotRef>& slots) = 0;
   /// What was asked for by `ShardSide::need` has been answered, with so many slots.
   virtual void need_answered(LinkId link, std::size_t slots) = 0;
+  /// Its shard wants these copied here: answered by `ShardSide::copied`.
+  virtual void copy(LinkId link, wire::CopyBlocks order) = 0;
   virtual void lost(LinkId link) = 0;
   /// Drains and shuts its door: answered by `ShardSide::slots_quiet`.
   virtual void stop() = 0;
@@ -66,6 +69,7 @@ class ShardSide {
   virtual void need(LinkId link, std::vector<Need> needs) = 0;
   virtual void freed(LinkId link, std::vector<wire::SlotRef> slots) = 0;
   virtual void corrupt(LinkId link, wire::SlotRef at) = 0;
+  virtual void copied(LinkId link, std::vector<wire::CopyEnd> ends) = 0;
   virtual void slots_quiet() = 0;
 
  protected:

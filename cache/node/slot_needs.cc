@@ -48,6 +48,14 @@ bool SlotPool::low(std::uint32_t length) {
   return available * kLowOneIn < of.used + available;
 }
 
+bool SlotPool::spare(std::uint32_t length) {
+  const std::optional<std::size_t> size_class = size_class_of(length);
+  if (!size_class || classes_[*size_class].missed > 0) return false;
+  Class& of = classes_[*size_class];
+  const std::uint64_t available = of.free + potential(of);
+  return available > 0 && (available - 1) * kLowOneIn >= of.used + available;
+}
+
 std::vector<Need> SlotPool::needs() {
   if (reservation_.rounds_left > 0 && --reservation_.rounds_left == 0) {
     for (std::uint32_t unit = 0; unit < reservation_.units; ++unit) {

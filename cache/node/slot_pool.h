@@ -68,6 +68,9 @@ class SlotPool {
 
   /// The class of `length` has less than a tenth free, or had to refuse.
   [[nodiscard]] bool low(std::uint32_t length);
+  /// The class of `length` can give a slot and has a tenth free after that: of the room that stores
+  /// keep nothing is taken, and nothing has to go for it.
+  [[nodiscard]] bool spare(std::uint32_t length);
   /// What is to be asked for; forgets the misses. A class that has less than a tenth free (units of
   /// no class count for every one) asks for victims of its own; one that starves for a slab chooses
   /// the run of units whose slabs are used least and lists their slots; those slabs hand out

@@ -74,6 +74,7 @@ class Sharer final : public Receiver, public SlotSide {
   void settled(LinkId link, const std::vector<Verdict>& verdicts) override;
   void free(LinkId link, Epoch epoch, const std::vector<wire::SlotRef>& slots) override;
   void need_answered(LinkId, std::size_t) override {}
+  void copy(LinkId, wire::CopyBlocks) override {}  // nobody orders that of an engine
   void lost(LinkId link) override;
   void stop() override;
 

@@ -19,6 +19,7 @@
 #include "base/checksum.h"
 #include "base/clock.h"
 #include "cache/node/node_service.h"
+#include "protocol/copy_messages.h"
 #include "protocol/messages.h"
 #include "protocol/proofs.h"
 #include "transport/fabric.h"
@@ -109,6 +110,13 @@ class FakeShard final : public Receiver {
       case wire::Type::corrupt:
         corrupt.push_back(wire::read_body<wire::Corrupt>(frame->body)->at);
         return reply(from, op, wire::CorruptNoted{});
+      case wire::Type::copies_ended: {
+        const auto message = *wire::read_body<wire::CopiesEnded>(frame->body);
+        ++copy_words;
+        if (deaf_copies > 0) return static_cast<void>(--deaf_copies);
+        for (const wire::CopyEnd& end : message.items) copied[end.copy.value] = end.status;
+        return reply(from, op, wire::CopiesNoted{});
+      }
       case wire::Type::node_heartbeat:
         ++heartbeats;
         if (!silent) reply(from, op, wire::NodeAlive{});
@@ -127,6 +135,14 @@ class FakeShard final : public Receiver {
     message.items = std::move(items);
     reply(peer, OpId{}, message);
   }
+  void send_copy(wire::CopyBlocks order, Epoch in_epoch) {
+    order.node = node;
+    order.incarnation = incarnation;
+    order.epoch = in_epoch;
+    order.proof = proof_of(in_epoch);
+    order.deadline_ms = 30'000;
+    reply(peer, OpId{}, order);
+  }
   [[nodiscard]] wire::SlotRef at(std::uint64_t key) const {
     const wire::SlotEntry& entry = held.at(key);
     return {entry.slot, entry.generation};
@@ -142,6 +158,7 @@ class FakeShard final : public Receiver {
   int deaf_publishes = 0;  ///< so many Publish go unheard
   int deaf_needs = 0;      ///< so many NeedSlots are not answered
   bool gives_victims = true;
+  int deaf_copies = 0;                           ///< so many CopiesEnded go unheard
   std::map<std::uint64_t, ItemStatus> verdicts;  ///< by key; `ok` for others
 
   PeerId peer;
@@ -150,7 +167,9 @@ class FakeShard final : public Receiver {
   std::map<std::uint64_t, wire::SlotEntry> held;  ///< by key
   std::vector<wire::SlotRef> freed;
   std::vector<wire::SlotRef> corrupt;
-  int questions = 0;  ///< which shards there are
+  std::map<std::uint64_t, ItemStatus> copied;  ///< by copy
+  int copy_words = 0;                          ///< CopiesEnded
+  int questions = 0;                           ///< which shards there are
   int registrations = 0;
   int reports = 0;
   int publishes = 0;
