@@ -22,8 +22,8 @@ Result<std::unique_ptr<Client>> Client::open(ClientConfig config) {
   return std::unique_ptr<Client>(new Client(std::move(*runtime)));
 }
 
-Result<OpenedNamespace> Client::open_namespace(const Namespace& space) {
-  return runtime_->run(runtime_->control_loop, runtime_->core->open_namespace(space));
+Result<OpenedNamespace> Client::open_namespace(const Namespace& space, ReplicaOptions replicas) {
+  return runtime_->run(runtime_->control_loop, runtime_->core->open_namespace(space, replicas));
 }
 
 Operation<Match> Client::lookup_async(const OpenedNamespace& space,

@@ -145,13 +145,15 @@ void ClientCore::take_released() {
   for (const LookupId lookup : desk_->take()) session_.release(lookup);
 }
 
-Task<Result<OpenedNamespace>> ClientCore::open_namespace(Namespace space) {
+Task<Result<OpenedNamespace>> ClientCore::open_namespace(Namespace space, ReplicaOptions replicas) {
   space.tenant = config_.tenant;  // a session reads nobody else's
   const Digest digest = digest_of(space);
   wire::OpenNamespace request;
   request.digest = digest;
   request.family = family_of(space);
   request.label = space.model.substr(0, wire::kMaxTextBytes);
+  request.replicas = replicas.replicas;
+  request.zones = static_cast<wire::ZoneRule>(replicas.zones);
   const TimePoint deadline = deadline_of(control_.loop(), {});
   Task<Result<wire::NamespaceOpened>> opening = session_.open(std::move(request), deadline);
   const Result<wire::NamespaceOpened> opened = co_await opening;

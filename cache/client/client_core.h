@@ -66,7 +66,7 @@ class ClientCore final : private ClusterListener {
   Task<> stop();
   [[nodiscard]] bool connected() const noexcept { return session_.here(); }
 
-  Task<Result<OpenedNamespace>> open_namespace(Namespace space);
+  Task<Result<OpenedNamespace>> open_namespace(Namespace space, ReplicaOptions replicas = {});
   Task<Result<Match>> lookup(OpenedNamespace space, std::vector<BlockHash> hashes,
                              LookupOptions options);
   /// The bytes of `Client::grant`.

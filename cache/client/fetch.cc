@@ -34,7 +34,10 @@ class Fetching::Round final : public FetchListener {
 };
 
 Fetching::Fetching(NodeLinks& links, FetchJob job)
-    : links_(links), job_(std::move(job)), groups_(links.loop().ready()) {}
+    : links_(links),
+      job_(std::move(job)),
+      salt_(links.next_salt()),
+      groups_(links.loop().ready()) {}
 
 Task<Result<TransferReport>> Fetching::run() {
   const Result<> planned = plan();
@@ -106,7 +109,7 @@ bool Fetching::choose(std::uint32_t item) {
   }
   const BlockKey& key = job_.match->keys[job_.items[item].block];
   const auto source =
-      cancelled_ ? std::nullopt : choose_source(course.replicas, views, course.tried, key);
+      cancelled_ ? std::nullopt : choose_source(course.replicas, views, course.tried, key, salt_);
   if (!source) {
     const bool untried = course.tried == 0 && !course.replicas.empty();
     const Errc why = cancelled_ ? Errc::cancelled : untried ? Errc::peer_lost : course.why;

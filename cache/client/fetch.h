@@ -86,6 +86,7 @@ class Fetching {
 
   NodeLinks& links_;
   FetchJob job_;
+  std::uint64_t salt_;  ///< of its choices among equal replicas
   std::vector<Course> courses_;
   std::vector<FetchExchange*> active_;
   std::vector<WindowRead*> reading_;

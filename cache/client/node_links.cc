@@ -1,6 +1,7 @@
 #include "cache/client/node_links.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "base/check.h"
@@ -19,6 +20,7 @@ bool same_life(const wire::NodeEntry& a, const wire::NodeEntry& b) noexcept {
 NodeLinks::NodeLinks(Fabric& data, std::string host, Duration connect_timeout)
     : fabric_(data),
       host_(std::move(host)),
+      salt_(std::hash<std::string>{}(host_)),
       connect_timeout_(connect_timeout),
       calls_(data),
       stop_signal_(data.loop().ready()) {
@@ -64,14 +66,16 @@ NodeView NodeLinks::source(NodeId node) const noexcept {
   if (found == links_.end()) return {node, false, false};
   const Link& link = found->second;
   const bool dead = link.listed && !link.entry.alive;
-  return {node, !dead && !link.failed, same_host(link)};
+  return {node, !dead && !link.failed, same_host(link), source_weight(link.entry.load_bytes)};
 }
 
 std::vector<NodeView> NodeLinks::places() const {
   std::vector<NodeView> views;
   views.reserve(links_.size());
   for (const auto& [id, link] : links_) {
-    views.push_back({id, takes_blocks(link), same_host(link)});
+    const wire::NodeEntry& at = link.entry;
+    views.push_back({id, takes_blocks(link), same_host(link),
+                     place_weight(at.capacity_bytes, at.free_bytes, at.load_bytes)});
   }
   return views;
 }

@@ -56,6 +56,8 @@ class NodeLinks final : public Receiver {
   /// A node as a source: usable unless it has failed, or the shard calls it dead. One that the
   /// shard does not list (any more, or yet, after a restart) is worth a try.
   [[nodiscard]] NodeView source(NodeId node) const noexcept;
+  /// Another number for every operation: it spreads reads of the same block over its replicas.
+  [[nodiscard]] std::uint64_t next_salt() noexcept { return salt_ += kSaltStep; }
   /// All nodes as places for new blocks: usable if the shard lists them alive, and they have not
   /// failed since.
   [[nodiscard]] std::vector<NodeView> places() const;
@@ -114,8 +116,11 @@ class NodeLinks final : public Receiver {
   [[nodiscard]] bool takes_blocks(const Link& link) const noexcept;
   [[nodiscard]] bool same_host(const Link& link) const noexcept;
 
+  static constexpr std::uint64_t kSaltStep = 0x9e3779b97f4a7c15;
+
   Fabric& fabric_;
   std::string host_;
+  std::uint64_t salt_;  ///< begins elsewhere on each host
   Duration connect_timeout_;
   Calls calls_;
   TransferScratch scratch_;

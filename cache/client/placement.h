@@ -13,16 +13,20 @@ struct NodeView {
   NodeId node;
   bool usable = false;     ///< for what is asked: to keep a block, or to fetch one from
   bool same_host = false;  ///< as this client
+  double weight = 1;       ///< among equals: twice as much draws twice as many blocks
 };
 
 /// The node for a block: one on this host if there is one, else any; never `avoid` (0: none).
-/// Among the candidates keys spread evenly, and a node that joins or leaves moves only its own
-/// share (highest random weight). None if no candidate is usable.
+/// Among the candidates keys spread by their weights, and a node that joins or leaves moves only
+/// its own share. None if no candidate is usable.
 [[nodiscard]] NodeId choose_node(std::span<const NodeView> nodes, const BlockKey& key,
                                  NodeId avoid) noexcept;
 
-/// A well-mixed number from a key and a node: who is preferred, where there is nothing else to
-/// choose by.
-[[nodiscard]] std::uint64_t affinity(const BlockKey& key, NodeId node) noexcept;
+/// What a node draws as a place: by its free room, less the more it moves. A full one, or one that
+/// has not said yet, still draws a little: the shard makes room.
+[[nodiscard]] double place_weight(std::uint64_t capacity_bytes, std::uint64_t free_bytes,
+                                  std::uint64_t load_bytes) noexcept;
+/// And as a source: less the more it moves.
+[[nodiscard]] double source_weight(std::uint64_t load_bytes) noexcept;
 
 }  // namespace membrain

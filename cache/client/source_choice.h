@@ -21,11 +21,12 @@ struct FoundReplica {
 using TriedReplicas = std::uint8_t;
 
 /// Index of the replica to try next: on this host before elsewhere, a faster tier before a slower
-/// one, else spread over the nodes by key. Never one that was tried, or whose node is unknown or
-/// has failed; nothing if none is left. `views[i]` is the node of `replicas[i]`.
+/// one, else spread over the nodes by weight; another `salt`, another choice. Never one that was
+/// tried, or whose node is unknown or has failed; nothing if none is left. `views[i]` is the node
+/// of `replicas[i]`.
 [[nodiscard]] std::optional<std::size_t> choose_source(std::span<const FoundReplica> replicas,
                                                        std::span<const NodeView> views,
-                                                       TriedReplicas tried,
-                                                       const BlockKey& key) noexcept;
+                                                       TriedReplicas tried, const BlockKey& key,
+                                                       std::uint64_t salt) noexcept;
 
 }  // namespace membrain

@@ -78,6 +78,19 @@ struct ClientConfig {
   std::uint32_t share_slots = 2;  ///< staging slots of each GPU for that alone
 };
 
+/// How many nodes are to keep a block of a namespace, and where. It is no part of the namespace's
+/// name; of what several clients ask for the most counts. Further copies are made by the nodes, in
+/// the background.
+struct ReplicaOptions {
+  enum class Zones : std::uint8_t {
+    standard,  ///< as the server was told
+    any,       ///< on different nodes, of different hosts where there are several
+    spread,    ///< and in different zones (`membrain node --zone`) where there are several
+  };
+  std::uint8_t replicas = 0;  ///< 1 to 4; 0: as the server was told
+  Zones zones = Zones::standard;
+};
+
 /// One namespace as this client opened it. 0 is none.
 struct OpenedNamespace {
   std::uint64_t id = 0;
@@ -240,7 +253,7 @@ class Client {
   Client& operator=(const Client&) = delete;
 
   /// Opens a namespace. Its tenant is this client's, whatever `space.tenant` says.
-  Result<OpenedNamespace> open_namespace(const Namespace& space);
+  Result<OpenedNamespace> open_namespace(const Namespace& space, ReplicaOptions replicas = {});
 
   /// Asks what is there. `stale` when somebody has cleared the namespace since it was opened: open
   /// it again. A window lookup fits one message (about 4,000 blocks x parts).

@@ -56,6 +56,25 @@ TEST(Placement, SpreadsKeysEvenlyAndMovesOnlyTheShareOfANodeThatLeaves) {
   }
 }
 
+TEST(Placement, SpreadsKeysByFreeRoomAndLoad) {
+  constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
+  std::vector<NodeView> views = nodes(3);
+  views[0].weight = place_weight(100 * kGiB, 60 * kGiB, 0);
+  views[1].weight = place_weight(100 * kGiB, 20 * kGiB, 0);
+  views[2].weight = place_weight(100 * kGiB, 60 * kGiB, 2 * kGiB);
+  std::map<NodeId, int> shares;
+  for (std::uint64_t i = 1; i <= 5000; ++i) ++shares[choose_node(views, key(i), NodeId{})];
+  EXPECT_NEAR(shares[NodeId{1}], 3000, 200);
+  EXPECT_NEAR(shares[NodeId{2}], 1000, 200);
+  EXPECT_NEAR(shares[NodeId{3}], 1000, 200);
+}
+
+TEST(Placement, AFullNodeStillDrawsALittle) {
+  EXPECT_GT(place_weight(1 << 20, 0, 0), 0);
+  EXPECT_GT(place_weight(0, 0, 0), 0);
+  EXPECT_LT(place_weight(1 << 20, 0, 0), place_weight(1 << 20, 1 << 19, 0));
+}
+
 TEST(Placement, NamesNobodyWhenNobodyIsUsable) {
   std::vector<NodeView> views = nodes(2);
   EXPECT_EQ(choose_node(views, key(1), NodeId{1}), NodeId{2});
@@ -80,7 +99,7 @@ TEST(SourceChoice, TakesTheSameHostFirstThenTheOthersAndEachOnce) {
   views[2].same_host = true;
   TriedReplicas tried = 0;
   std::vector<std::size_t> order;
-  while (const auto next = choose_source(replicas, views, tried, key(7))) {
+  while (const auto next = choose_source(replicas, views, tried, key(7), 0)) {
     order.push_back(*next);
     tried = static_cast<TriedReplicas>(tried | 1U << *next);
   }
@@ -95,9 +114,11 @@ TEST(SourceChoice, AvoidsFailedNodesAndPrefersTheFasterTier) {
   std::vector<NodeView> views = nodes(3);
   views[0].usable = false;
   replicas[1].tier = Tier::device;
-  for (std::uint64_t i = 0; i < 50; ++i) EXPECT_EQ(choose_source(replicas, views, 0, key(i)), 2U);
+  for (std::uint64_t i = 0; i < 50; ++i) {
+    EXPECT_EQ(choose_source(replicas, views, 0, key(i), i), 2U);
+  }
   views[1].usable = views[2].usable = false;
-  EXPECT_FALSE(choose_source(replicas, views, 0, key(1)));
+  EXPECT_FALSE(choose_source(replicas, views, 0, key(1), 0));
 }
 
 TEST(SourceChoice, SpreadsKeysOverEqualReplicas) {
@@ -105,9 +126,22 @@ TEST(SourceChoice, SpreadsKeysOverEqualReplicas) {
   const std::vector<NodeView> views = nodes(2);
   int first = 0;
   for (std::uint64_t i = 1; i <= 1000; ++i) {
-    first += choose_source(replicas, views, 0, key(i)) == 0U ? 1 : 0;
+    first += choose_source(replicas, views, 0, key(i), 0) == 0U ? 1 : 0;
   }
   EXPECT_NEAR(first, 500, 100);
+}
+
+TEST(SourceChoice, SpreadsReadsOfOneBlockOverItsReplicasByTheirWeights) {
+  const std::vector<FoundReplica> replicas = replicas_on({1, 2, 3});
+  std::vector<NodeView> views = nodes(3);
+  views[2].weight = 2;
+  std::array<int, 3> taken{};
+  for (std::uint64_t salt = 1; salt <= 4000; ++salt) {
+    ++taken[*choose_source(replicas, views, 0, key(7), salt)];
+  }
+  EXPECT_NEAR(taken[0], 1000, 150);
+  EXPECT_NEAR(taken[1], 1000, 150);
+  EXPECT_NEAR(taken[2], 2000, 150);
 }
 
 TEST(Circuit, OpensAtOnceAndSpacesItsAttemptsWithJitter) {
