@@ -66,6 +66,8 @@ Command node_command(Program& program) {
       .size("capacity", node.capacity_bytes, "Memory for blocks, reserved at once")
       .required()
       .text("name", node.name, "NAME", "Of the arena's file; one node of a name on a machine")
+      .text("zone", node.zone, "ZONE",
+            "Rack or availability zone: replicas may be spread over them (server --zone-rule)")
       .address("listen", node.listen, "Where clients make first contact; port 0: any")
       .text("directory", node.directory, "DIR", "Where the arena's file lies: a tmpfs")
       .toggle("one-sided-reads", node.one_sided_reads,

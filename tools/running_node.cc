@@ -65,6 +65,7 @@ Outcome<std::unique_ptr<RunningNode>> RunningNode::start(const NodeOptions& opti
   config.server = options.server;
   config.secret = options.secret;
   config.host = host_id();
+  config.zone = options.zone.substr(0, wire::kMaxTextBytes);
   config.listen = options.listen;
   if (options.one_sided_reads) node->open_windows();
   node->service_ =

@@ -21,6 +21,7 @@ struct NodeOptions {
   std::string secret;
   std::string listen = "127.0.0.1:0";
   std::string name = "node";
+  std::string zone;  ///< equal text = the same rack or availability zone
   std::string directory = "/dev/shm";
   std::uint64_t capacity_bytes = 0;
   bool fresh = false;

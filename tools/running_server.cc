@@ -95,6 +95,11 @@ Outcome<> RunningServer::join(const ServerOptions& options) {
   ShardConfig config;
   config.secret = options.secret;
   config.expected_blocks = options.expected_blocks / options.shards;
+  const Outcome<ReplicaRule> rule = options.copies.rule();
+  if (!rule) return tl::unexpected(rule.error());
+  config.replicas = *rule;
+  config.copies = options.copies.limits();
+  config.copies.bytes_per_second /= options.shards;
   shards_ =
       std::make_unique<ServerShards>(*membership_, watch_.get(), *threads_, config, options.shards);
   if (const Result<> listens = shards_->listen(); !listens) {

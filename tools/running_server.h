@@ -15,6 +15,7 @@
 #include "tools/etcd_options.h"
 #include "tools/loop_thread.h"
 #include "tools/outcome.h"
+#include "tools/replica_options.h"
 #include "tools/shard_threads.h"
 #include "transport/fabric.h"
 #include "transport/ucx/ucx_context.h"
@@ -32,6 +33,7 @@ struct ServerOptions {
   std::uint64_t shards = 1;       ///< into which the first server of a cluster divides the keys
   std::uint64_t shard_ports = 0;  ///< where the second shard listens, and the others behind it
   EtcdOptions etcd;
+  CopyOptions copies;
 };
 
 /// Ownership  Owns everything of the server. Threads: one, and one for each shard.

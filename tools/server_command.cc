@@ -112,6 +112,7 @@ Command server_command(Program& program) {
       .standard("no node")
       .text("node-name", options->node.name, "NAME", "Of that node's arena")
       .address("node-listen", options->node.listen, "Where clients reach that node; port 0: any")
+      .text("node-zone", options->node.zone, "ZONE", "Of that node, as membrain node --zone")
       .toggle("one-sided-reads", options->node.one_sided_reads,
               "Let clients that ask for it read that node's blocks by RDMA alone, without asking")
       .text("state-dir", server.state_dir, "DIR", "Where epoch and eras are kept")
@@ -125,6 +126,7 @@ Command server_command(Program& program) {
       .count("expected-blocks", server.expected_blocks, "Make room for so many blocks at once")
       .toggle("until-eof", options->until_eof, "Stop when standard input ends")
       .hide_option();
+  server.copies.bind(command);
   server.etcd.bind(command);
   return command.serves();
 }

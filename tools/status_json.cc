@@ -17,6 +17,8 @@ Json node_of(const wire::NodeEntry& node) {
               {"alive", node.alive},
               {"address", node.address},
               {"host", node.host},
+              {"zone", node.zone},
+              {"load_bytes", node.load_bytes},
               {"tier", node.tier == Tier::host ? "host" : "device"},
               {"capacity_bytes", node.capacity_bytes},
               {"free_bytes", node.free_bytes}};
