@@ -22,8 +22,11 @@ std::string client_name(std::size_t index) {
   return fmt::format("client{}", index);
 }
 
-ShardConfig shard_config() {
+ShardConfig shard_config(const Plan& plan) {
   ShardConfig config;
+  config.replicas.replicas = plan.replicas;
+  if (plan.zones) config.replicas.zones = wire::ZoneRule::spread;
+  config.copies.hot_lookups = plan.hot_lookups;
   config.session_ttl = std::chrono::milliseconds(1500);
   config.node_ttl = std::chrono::milliseconds(900);
   config.expected_blocks = 64;
@@ -44,8 +47,10 @@ MemberConfig member_config(const std::string& name, std::uint64_t seed) {
   return config;
 }
 
-NodeConfig node_config(const Plan& plan, const std::string& name) {
+NodeConfig node_config(const Plan& plan, std::size_t index) {
+  const std::string name = node_name(index);
   NodeConfig config;
+  config.zone = index % 2 == 0 ? "even" : "odd";
   config.server = all_servers(plan);
   config.host = name;
   config.listen = name + ":data";
@@ -92,7 +97,7 @@ void reuse(Arena& former, Incarnation next) {
 }  // namespace
 
 ServerLife::ServerLife(ManualClock& clock, SimNetwork& network, SimCoordinator& coordinator,
-                       const std::string& name, std::size_t shard_count)
+                       const std::string& name, const Plan& plan)
     : net(network),
       own_name(name),
       loop(clock),
@@ -100,7 +105,7 @@ ServerLife::ServerLife(ManualClock& clock, SimNetwork& network, SimCoordinator& 
       coordination(loop, coordinator),
       membership(loop, coordination, member_config(name, network.random().next())),
       watch(*watch_fabric, membership),
-      shards(membership, &watch, *this, shard_config(), shard_count) {
+      shards(membership, &watch, *this, shard_config(plan), plan.shards) {
   const Result<> listens = shards.listen();
   check(listens.has_value(), "a simulated server could not start");
   membership.start(name);
@@ -173,8 +178,8 @@ Cluster::~Cluster() {
 
 void Cluster::start_server(std::size_t index) {
   if (servers_[index]) return;
-  servers_[index] = std::make_unique<ServerLife>(clock_, network_, coordinator_, server_name(index),
-                                                 plan_.shards);
+  servers_[index] =
+      std::make_unique<ServerLife>(clock_, network_, coordinator_, server_name(index), plan_);
 }
 
 void Cluster::kill_server(std::size_t index) {
@@ -239,7 +244,7 @@ std::string Cluster::who_stands() {
 void Cluster::start_node(std::size_t index) {
   if (nodes_[index]) return;
   nodes_[index] = std::make_unique<NodeLife>(clock_, network_, std::move(arenas_[index]),
-                                             node_config(plan_, node_name(index)), plan_.windows);
+                                             node_config(plan_, index), plan_.windows);
   if (const std::shared_ptr<Arena> former = former_[index].lock()) {
     reuse(*former, nodes_[index]->arena->incarnation());
   }

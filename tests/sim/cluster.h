@@ -29,6 +29,10 @@ struct Plan {
   std::size_t nodes = 2;
   std::size_t clients = 3;
   std::uint64_t arena_bytes = 128 * 1024;
+  std::uint8_t replicas = 1;
+  bool zones = false;             ///< replicas are spread over two
+  bool roomy = false;             ///< the arenas hold every replica
+  std::uint32_t hot_lookups = 0;  ///< that make a block hot
   SimFaults faults;
   double kill_node = 0;  ///< probability per round of the schedule
   double kill_server = 0;
@@ -51,7 +55,7 @@ struct Plan {
 /// One life of the server's process. All of its shards share a loop here.
 struct ServerLife final : ShardHost {
   ServerLife(ManualClock& clock, SimNetwork& network, SimCoordinator& coordinator,
-             const std::string& name, std::size_t shard_count);
+             const std::string& name, const Plan& plan);
   /// Shards that it leads and nobody else can.
   [[nodiscard]] std::vector<const LedShard*> led() const;
   Result<Place> make_place(ShardId shard) override;

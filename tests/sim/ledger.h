@@ -27,6 +27,7 @@ struct Counts {
   std::uint64_t stored = 0;
   std::uint64_t not_stored = 0;
   std::uint64_t clears = 0;
+  std::uint64_t copied = 0;                          ///< blocks, from node to node, as far as known
   std::map<std::string_view, std::uint64_t> faults;  ///< by kind
   std::uint64_t terms = 0;                           ///< of leaders
   std::uint64_t events = 0;

@@ -149,7 +149,8 @@ Command sim_command(Options& options) {
   command.count("schedules", options.schedules, "How many")
       .count("seed", options.seed, "Of the first; the next ones count on")
       .count("events", options.events, "More work and faults until so much has happened in each")
-      .text("kind", options.kind, "KIND", "sound, lossy, dying, parted, leaders or everything")
+      .text("kind", options.kind, "KIND",
+            "sound, lossy, dying, parted, leaders, shards, replicated or everything")
       .count("servers", options.servers, "In each cluster")
       .standard("the kind's")
       .count("nodes", options.nodes, "In each cluster")

@@ -68,6 +68,25 @@ Plan shards(std::uint64_t seed) {
   return plan;
 }
 
+/// Nodes die, and every block is to be on two of them.
+Plan replicated(std::uint64_t seed) {
+  Plan plan;
+  plan.nodes = 3;
+  plan.arena_bytes = 2 * 1024 * 1024;
+  plan.roomy = true;
+  plan.replicas = 2;
+  plan.kill_node = 0.1;
+  plan.kill_server = seed % 2 == 0 ? 0 : 0.03;
+  plan.partition = 0.05;
+  plan.pause = 0.03;
+  plan.faults.loss = 0.01 * static_cast<double>(seed % 3);
+  plan.faults.duplicate = 0.02;
+  plan.faults.reorder = 0.05;
+  plan.faults.reset = 0.002;
+  plan.clear = 0.005;
+  return plan;
+}
+
 Plan everything(std::uint64_t seed) {
   Plan plan;
   plan.servers = 1 + seed % 3;
@@ -95,9 +114,10 @@ Plan everything(std::uint64_t seed) {
   return plan;
 }
 
-constexpr PlanKind kKinds[] = {{"sound", sound},          {"lossy", lossy},     {"dying", dying},
-                               {"parted", parted},        {"leaders", leaders}, {"shards", shards},
-                               {"everything", everything}};
+constexpr PlanKind kKinds[] = {{"sound", sound},           {"lossy", lossy},
+                               {"dying", dying},           {"parted", parted},
+                               {"leaders", leaders},       {"shards", shards},
+                               {"replicated", replicated}, {"everything", everything}};
 
 }  // namespace
 
@@ -116,6 +136,9 @@ Plan plan_of(const PlanKind& kind, std::uint64_t seed) {
   Plan plan = kind.make(seed);
   plan.seed = seed;
   plan.windows = seed % 2 == 1;
+  if (seed % 3 == 2) plan.replicas = 2;
+  plan.zones = seed % 5 < 2;
+  plan.hot_lookups = seed % 7 < 3 ? 6 : 0;
   // Without checksums the seals alone stand between a reader and another block's bytes.
   plan.verify = plan.faults.bit_flip != 0 || seed % 4 != 1;
   return plan;

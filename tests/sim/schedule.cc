@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -10,6 +11,7 @@ namespace membrain::sim {
 namespace {
 constexpr Duration kRound = std::chrono::milliseconds(60);
 constexpr Duration kSettle = std::chrono::seconds(20);
+constexpr Duration kMend = std::chrono::seconds(60);
 constexpr std::size_t kHealedRounds = 10;
 constexpr std::size_t kMostRounds = 2000;
 constexpr Duration kSlow = std::chrono::milliseconds(40);
@@ -19,7 +21,7 @@ void Counts::add(const Counts& other) {
   for (const auto member :
        {&Counts::lookups, &Counts::blocks_hit, &Counts::fetched, &Counts::read_from_afar,
         &Counts::mapped, &Counts::viewed, &Counts::stale_views, &Counts::missed, &Counts::stored,
-        &Counts::not_stored, &Counts::clears, &Counts::terms, &Counts::events}) {
+        &Counts::not_stored, &Counts::clears, &Counts::copied, &Counts::terms, &Counts::events}) {
     this->*member += other.*member;
   }
   for (const auto& [kind, times] : other.faults) fault(kind, times);
@@ -305,7 +307,22 @@ void Schedule::check_life_goes_on() {
   };
   if (!pass_until(both_grew, kSettle, "nothing was stored and fetched after healing")) return;
   for (const auto& engine : engines_) engine->rest();
-  pass_until([&] { return all_resting(); }, kSettle, "a client's operation never ended");
+  if (!pass_until([&] { return all_resting(); }, kSettle, "a client's operation never ended"))
+    return;
+  check_replicas();
+}
+
+/// Where there is room, every block comes to have as many replicas as are wanted.
+void Schedule::check_replicas() {
+  const auto mended = [&] {
+    return cluster_.all_led() && std::ranges::all_of(cluster_.leaders(), [](const auto& led) {
+             return led.shard->copies().degraded() == 0;
+           });
+  };
+  if (plan_.roomy && !pass_until(mended, kMend, "blocks have too few replicas")) return;
+  for (const Cluster::Led& led : cluster_.leaders()) {
+    ledger_.counts.copied += led.shard->copies().totals().copied;
+  }
 }
 
 /// For the reader of a violation: what each session pins, and what each engine holds.

@@ -47,6 +47,7 @@ class Schedule {
   [[nodiscard]] bool pins_equal_holders();
   [[nodiscard]] std::string who_pins();
   void check_life_goes_on();
+  void check_replicas();
   [[nodiscard]] bool all_resting() const;
   [[nodiscard]] bool chance(double probability) { return cluster_.random().chance(probability); }
   [[nodiscard]] std::size_t draw(std::size_t below) { return cluster_.random().below(below); }

@@ -1,4 +1,4 @@
-// 20,300 seeded schedules of whole clusters. One failing seed prints the line that replays it.
+// 23,200 seeded schedules of whole clusters. One failing seed prints the line that replays it.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -49,6 +49,7 @@ void run_schedules(std::string_view name, std::uint64_t count = 2900) {
   EXPECT_GT(sum.mapped, 0u);
   EXPECT_GT(sum.read_from_afar, 0u);
   EXPECT_GT(sum.viewed, 0u);
+  EXPECT_GT(sum.copied, 0u);
   ::testing::Test::RecordProperty("events", std::to_string(sum.events));
 }
 
@@ -74,6 +75,10 @@ TEST(Sim, LeadersThatComeAndGoKeepTheInvariants) {
 
 TEST(Sim, ShardsThatMoveAndAreSplitKeepTheInvariants) {
   run_schedules("shards");
+}
+
+TEST(Sim, BlocksOnTwoNodesAreMendedWhereNodesDie) {
+  run_schedules("replicated");
 }
 
 TEST(Sim, EverythingAtOnceKeepsTheInvariants) {
