@@ -29,6 +29,19 @@ struct PeerId {
 /// Where a process takes first contact: "host:port" (the simulator: any name).
 using Address = std::string;
 
+/// Whose memory a payload lies in, at one end.
+enum class MemoryKind : std::uint8_t {
+  host,
+  cuda,  ///< of an NVIDIA GPU, whose context is current on the loop's thread
+};
+
+/// Which payloads of a connection may lie in a GPU's memory at this end, untouched by the host.
+enum class DevicePayloads : std::uint8_t {
+  none,
+  between_devices,  ///< those that lie in a GPU's memory at the other end too
+  any,
+};
+
 /// Memory that a fabric has registered: pieces inside it need no look-up on the data path.
 ///
 /// Ownership  The memory belongs to the caller and outlives the region; the region owns only the
@@ -46,6 +59,7 @@ struct Segment {
   std::byte* data = nullptr;
   std::size_t size = 0;  ///< bytes
   const Region* region = nullptr;
+  MemoryKind kind = MemoryKind::host;
 };
 
 class Fabric;
@@ -55,19 +69,26 @@ class Fabric;
 class Payload {
  public:
   Payload() = default;
-  Payload(Fabric& fabric, std::uint64_t id, std::uint64_t size) noexcept
-      : fabric_(&fabric), id_(id), size_(size) {}
+  Payload(Fabric& fabric, std::uint64_t id, std::uint64_t size, bool arrived = false) noexcept
+      : fabric_(&fabric), id_(id), size_(size), arrived_(arrived) {}
   Payload(Payload&& other) noexcept
-      : fabric_(std::exchange(other.fabric_, nullptr)), id_(other.id_), size_(other.size_) {}
+      : fabric_(std::exchange(other.fabric_, nullptr)),
+        id_(other.id_),
+        size_(other.size_),
+        arrived_(other.arrived_) {}
   Payload& operator=(Payload&& other) noexcept {
     std::swap(fabric_, other.fabric_);
     std::swap(id_, other.id_);
     std::swap(size_, other.size_);
+    std::swap(arrived_, other.arrived_);
     return *this;
   }
   ~Payload();
 
   [[nodiscard]] std::uint64_t size() const noexcept { return fabric_ ? size_ : 0; }  ///< bytes
+  /// The bytes came with their message, and lie in the host's memory: they can be received there
+  /// alone. Else they are still with the sender.
+  [[nodiscard]] bool arrived() const noexcept { return arrived_; }
   /// For fabrics: gives up the right to discard.
   [[nodiscard]] std::uint64_t release() noexcept {
     fabric_ = nullptr;
@@ -78,6 +99,7 @@ class Payload {
   Fabric* fabric_ = nullptr;
   std::uint64_t id_ = 0;
   std::uint64_t size_ = 0;
+  bool arrived_ = false;
 };
 
 /// Who is told what arrives. Called on the loop's thread, from `Source::progress`, never inside a
@@ -138,6 +160,9 @@ class Fabric {
   /// Receives a payload into the concatenation of `into`, whose sizes add up to the payload's.
   /// `done` finishes when every byte has landed or none can land any more. The array of segments
   /// itself is copied.
+  ///
+  /// In both directions: a payload in device memory is one run of it, on a connection that allows
+  /// that (`device_payloads`). One that is sent from there is never there before it is received.
   virtual void receive(Payload payload, std::span<const Segment> into, Completion& done) = 0;
 
   /// Closes: no new messages either way; ends when every operation on `peer` has been completed and
@@ -145,7 +170,15 @@ class Fabric {
   virtual Task<> close(PeerId peer) = 0;
 
   /// Registers memory. `out_of_capacity` when the memory lock limit is hit.
-  virtual Result<std::unique_ptr<Region>> register_memory(std::span<std::byte> memory) = 0;
+  virtual Result<std::unique_ptr<Region>> register_memory(std::span<std::byte> memory,
+                                                          MemoryKind kind) = 0;
+  Result<std::unique_ptr<Region>> register_memory(std::span<std::byte> memory) {
+    return register_memory(memory, MemoryKind::host);
+  }
+
+  /// What may be sent from, and received into, device memory over this connection. It never changes
+  /// while that lasts; `none` for an unknown peer.
+  [[nodiscard]] virtual DevicePayloads device_payloads(PeerId peer) const noexcept = 0;
 
   /// Which lane carries bulk bytes to and from `peer`: "tcp", "shm", "rdma", "sim". Static storage.
   [[nodiscard]] virtual std::string_view lane(PeerId peer) const noexcept = 0;

@@ -71,6 +71,7 @@ void SimFabric::send(PeerId peer, std::span<const std::byte> frame,
   if (bytes == 0) return done.finish(send(peer, frame));
   const SimEndName* end = find(peer);
   if (end == nullptr) return done.finish(fail(Errc::peer_lost, "unknown peer"));
+  network_.check_kinds(payload);
   network_.send(*end, frame, payload, bytes, done);
 }
 
@@ -78,6 +79,9 @@ void SimFabric::receive(Payload payload, std::span<const Segment> into, Completi
   check(total(into) == payload.size(), "a payload is received whole");
   check(into.size() <= kMaxSegments, "too many segments to receive into");
   if (payload.size() == 0) return done.finish({});
+  network_.check_kinds(into);
+  check(!payload.arrived() || into.front().kind == MemoryKind::host,
+        "what has arrived is received into the host's memory");
   network_.receive(payload.release(), into, done);
 }
 
@@ -96,9 +100,14 @@ Task<> SimFabric::close(PeerId peer) {
   check(closed.has_value(), "closing cannot fail");
 }
 
-Result<std::unique_ptr<Region>> SimFabric::register_memory(std::span<std::byte> memory) {
+Result<std::unique_ptr<Region>> SimFabric::register_memory(std::span<std::byte> memory,
+                                                           MemoryKind) {
   if (memory.empty()) return fail(Errc::invalid_argument, "an empty region");
   return std::make_unique<SimRegion>(memory);
+}
+
+DevicePayloads SimFabric::device_payloads(PeerId peer) const noexcept {
+  return find(peer) == nullptr ? DevicePayloads::none : network_.devices_.payloads;
 }
 
 std::string_view SimFabric::lane(PeerId) const noexcept {

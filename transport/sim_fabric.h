@@ -35,7 +35,10 @@ class SimFabric final : public Fabric, private Source {
             Completion& done) override;
   void receive(Payload payload, std::span<const Segment> into, Completion& done) override;
   Task<> close(PeerId peer) override;
-  Result<std::unique_ptr<Region>> register_memory(std::span<std::byte> memory) override;
+  using Fabric::register_memory;
+  Result<std::unique_ptr<Region>> register_memory(std::span<std::byte> memory,
+                                                  MemoryKind kind) override;
+  [[nodiscard]] DevicePayloads device_payloads(PeerId peer) const noexcept override;
   [[nodiscard]] std::string_view lane(PeerId peer) const noexcept override;
   [[nodiscard]] std::string route(PeerId) const override { return "simulated"; }
   [[nodiscard]] std::array<std::byte, 32> binding(PeerId peer) const noexcept override;

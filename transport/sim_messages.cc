@@ -48,6 +48,7 @@ void SimNetwork::send(SimEndName from, std::span<const std::byte> frame,
   transfer.source.assign(payload.begin(), payload.end());
   transfer.sent = &done;
   transfer.received = nullptr;
+  if (payload.front().kind != MemoryKind::host) ++stats_.sent_from_devices;
   link.transfers.push_back(name.index);
   if (passes(from)) {
     put_on_wire({from.link, other(from.side)}, frame, &name, bytes, true);
@@ -117,7 +118,8 @@ void SimNetwork::hand_over(std::uint32_t index) {
     check(end.fabric->receiver_ != nullptr, "a fabric without a receiver got a message");
     Payload payload;
     if (message.payload_bytes != 0) {
-      payload = Payload(*end.fabric, message.transfer.packed(), message.payload_bytes);
+      payload = Payload(*end.fabric, message.transfer.packed(), message.payload_bytes,
+                        arrives_with_its_message(message.transfer));
     }
     end.fabric->receiver_->on_message(end.peer, message.frame, std::move(payload));
   }
@@ -125,6 +127,23 @@ void SimNetwork::hand_over(std::uint32_t index) {
 }
 
 // --- Payloads. ---
+
+bool SimNetwork::arrives_with_its_message(SimName name) noexcept {
+  const SimTransfer* const transfer = transfers_.find(name);
+  return transfer != nullptr && transfer->bytes <= devices_.arrive_bytes &&
+         transfer->source.front().kind == MemoryKind::host;
+}
+
+void SimNetwork::check_kinds(std::span<const Segment> segments) const {
+  for (const Segment& segment : segments) {
+    const bool device = segment.kind != MemoryKind::host;
+    check(!device || (segments.size() == 1 && devices_.payloads != DevicePayloads::none),
+          "a payload in device memory where there can be none");
+    if (devices_.is_device && segment.size != 0) {
+      check(devices_.is_device(segment.data) == device, "a segment of another kind than it says");
+    }
+  }
+}
 
 void SimNetwork::receive(std::uint64_t payload_id, std::span<const Segment> into,
                          Completion& done) {
@@ -140,6 +159,16 @@ void SimNetwork::receive(std::uint64_t payload_id, std::span<const Segment> into
   transfer->taken = true;
   transfer->sink.assign(into.begin(), into.end());
   transfer->received = &done;
+  if (into.front().kind != MemoryKind::host) {
+    ++stats_.received_into_devices;
+    const bool from_device = transfer->source.front().kind != MemoryKind::host;
+    check(from_device || devices_.payloads == DevicePayloads::any,
+          "a payload of the host's memory was received into a device's");
+  } else {
+    check(transfer->source.front().kind == MemoryKind::host ||
+              devices_.payloads == DevicePayloads::any,
+          "a payload of a device's memory was received into the host's");
+  }
   if (!link.up) return;  // ends with the connection
   const Duration latency = delay(link.ends[0].process, link.ends[1].process);
   at(now() + latency + time_to_move(transfer->bytes) / 2, Kind::payload_half_landed, name);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -46,6 +47,14 @@ struct SimFaults {
   double bit_flip = 0;  ///< one bit of the payload arrives wrong
 };
 
+/// What a simulated network does with GPUs' memory. The default takes none.
+struct SimDevices {
+  DevicePayloads payloads = DevicePayloads::none;  ///< of every connection
+  std::uint64_t arrive_bytes = 0;  ///< payloads up to here come with their message, from the host
+  /// Whether an address is in a GPU's memory: every segment must be of the kind that it says.
+  std::function<bool(const std::byte*)> is_device;
+};
+
 /// What has happened so far.
 struct SimStats {
   std::uint64_t events = 0;
@@ -60,6 +69,8 @@ struct SimStats {
   std::uint64_t flipped = 0;
   std::uint64_t connections = 0;
   std::uint64_t window_reads = 0;
+  std::uint64_t sent_from_devices = 0;      ///< payloads
+  std::uint64_t received_into_devices = 0;  ///< payloads, whatever became of them
 };
 
 /// All fabrics of one simulated cluster, and the loops that they belong to.
@@ -114,6 +125,7 @@ class SimNetwork {
 
   void set_faults(const SimFaults& faults) noexcept { faults_ = faults; }
   [[nodiscard]] const SimFaults& faults() const noexcept { return faults_; }
+  void set_devices(SimDevices devices) { devices_ = std::move(devices); }
   /// Parts two processes, or joins them again.
   void partition(std::string_view a, std::string_view b, bool on);
   /// Nothing of `from` reaches `to`; the other direction is untouched.
@@ -175,6 +187,8 @@ class SimNetwork {
             std::uint64_t bytes, Completion& done);
   void receive(std::uint64_t payload_id, std::span<const Segment> into, Completion& done);
   void discard(std::uint64_t payload_id) noexcept;
+  /// Segments are of the kind that they say; in device memory, of one run, where that is taken.
+  void check_kinds(std::span<const Segment> segments) const;
   /// True if `quiet` will finish; false if the end is quiet already.
   bool close(SimEndName name, Completion& quiet);
   void hand_over(std::uint32_t message);
@@ -201,6 +215,7 @@ class SimNetwork {
                    std::uint64_t bytes, bool in_order);
 
   // Transfers.
+  [[nodiscard]] bool arrives_with_its_message(SimName name) noexcept;
   [[nodiscard]] Duration time_to_move(std::uint64_t bytes) const noexcept;
   [[nodiscard]] bool stands_still(const SimTransfer& transfer) noexcept;
   void end_transfer_if_done(std::uint32_t index);
@@ -215,6 +230,7 @@ class SimNetwork {
 
   ManualClock& clock_;
   SimFaults faults_;
+  SimDevices devices_;
   SimRandom random_;
   SimStats stats_;
   SimAgenda agenda_;

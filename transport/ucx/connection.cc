@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/check.h"
 #include "transport/ucx/region.h"
 #include "transport/ucx/route.h"
 
@@ -66,7 +67,8 @@ Pieces describe(std::span<const Segment> segments, const UcxContext& context,
   }
   const ucp_dt_iov_t& only = pieces.front();
   const Segment whole{static_cast<std::byte*>(only.buffer), only.length, segments.front().region};
-  return {only.buffer, only.length, ucp_dt_make_contig(1), UcxRegion::handle_for(whole, context)};
+  return {only.buffer, only.length, ucp_dt_make_contig(1), UcxRegion::handle_for(whole, context),
+          segments.front().kind};
 }
 
 Connection::Connection(UcxWorker& worker, OperationPool& pool, std::vector<Connection*>& broken,
@@ -84,7 +86,9 @@ Result<> Connection::open(std::span<const std::byte> address) {
   const Result<ucp_ep_h> endpoint = worker_.connect(address, &on_error, this);
   if (!endpoint) return fail(endpoint.error());
   endpoint_ = *endpoint;
-  lane = lane_of(endpoint_);
+  const std::string info = describe_endpoint(endpoint_);
+  lane = lane_of(info);
+  devices = device_payloads_of(worker_.context().devices(), info);
   phase_ = Phase::open;
   return {};
 }
@@ -150,7 +154,11 @@ void Connection::send(std::span<const std::byte> frame, std::span<const Segment>
   const Pieces data = describe(payload, worker_.context(), operation.pieces);
   std::size_t bytes = 0;
   for (const ucp_dt_iov_t& piece : operation.pieces) bytes += piece.length;
-  post(operation, data, flags_for(bytes, lane));
+  const bool host = data.kind == MemoryKind::host;
+  check(host || devices != DevicePayloads::none, "device memory on a connection of the host's");
+  // From device memory nothing is sent before it is asked for.
+  constexpr std::uint32_t kRendezvous = UCP_AM_SEND_FLAG_RNDV;
+  post(operation, data, host ? flags_for(bytes, lane) : kRendezvous);
 }
 
 void Connection::post(UcxOperation& operation, const Pieces& data, std::uint32_t flags) {
@@ -160,7 +168,7 @@ void Connection::post(UcxOperation& operation, const Pieces& data, std::uint32_t
   param.cb.send = &on_sent;
   param.user_data = &operation;
   param.flags = flags;
-  param.memory_type = UCS_MEMORY_TYPE_HOST;
+  param.memory_type = memory_type_of(data.kind);
   if (data.count != 0) {
     param.op_attr_mask |= UCP_OP_ATTR_FIELD_DATATYPE;
     param.datatype = data.datatype;
@@ -185,7 +193,7 @@ void Connection::receive(const HeldBytes& data, std::span<const Segment> into, C
   param.cb.recv_am = &on_received;
   param.user_data = &operation;
   param.datatype = pieces.datatype;
-  param.memory_type = UCS_MEMORY_TYPE_HOST;
+  param.memory_type = memory_type_of(pieces.kind);
   if (pieces.region != nullptr) {
     param.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
     param.memh = pieces.region;

@@ -83,6 +83,7 @@ struct Pieces {
   std::size_t count = 0;
   ucp_datatype_t datatype = 0;
   ucp_mem_h region = nullptr;
+  MemoryKind kind = MemoryKind::host;
 };
 Pieces describe(std::span<const Segment> segments, const UcxContext& context,
                 std::vector<ucp_dt_iov_t>& pieces);
@@ -161,6 +162,7 @@ class Connection {
   std::uint64_t peer_fabric = 0;
   Digest binding{};
   std::string_view lane = "tcp";
+  DevicePayloads devices = DevicePayloads::none;
   std::uint32_t next_in = 0;
   std::map<std::uint32_t, EarlyMessage> early;
   std::vector<std::byte> frame_ahead;  ///< of the message that comes next

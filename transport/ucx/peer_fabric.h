@@ -25,6 +25,22 @@
 
 namespace membrain {
 
+/// Inside the surroundings, if there are any, while it lives.
+class Inside {
+ public:
+  explicit Inside(const std::shared_ptr<UcxSurroundings>& around) noexcept : around_(around.get()) {
+    if (around_ != nullptr) around_->enter();
+  }
+  ~Inside() {
+    if (around_ != nullptr) around_->leave();
+  }
+  Inside(const Inside&) = delete;
+  Inside& operator=(const Inside&) = delete;
+
+ private:
+  UcxSurroundings* const around_;
+};
+
 /// See make_ucx_fabric. `progress` is the heart: UCX notes, then what was noted is handed over,
 /// then connections that are being closed go on.
 class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
@@ -44,7 +60,10 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
             Completion& done) override;
   void receive(Payload payload, std::span<const Segment> into, Completion& done) override;
   Task<> close(PeerId peer) override;
-  Result<std::unique_ptr<Region>> register_memory(std::span<std::byte> memory) override;
+  using Fabric::register_memory;
+  Result<std::unique_ptr<Region>> register_memory(std::span<std::byte> memory,
+                                                  MemoryKind kind) override;
+  [[nodiscard]] DevicePayloads device_payloads(PeerId peer) const noexcept override;
   [[nodiscard]] std::string_view lane(PeerId peer) const noexcept override;
   [[nodiscard]] std::string route(PeerId peer) const override;
   [[nodiscard]] std::array<std::byte, 32> binding(PeerId peer) const noexcept override;
@@ -90,6 +109,7 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
   std::shared_ptr<UcxContext> context_;
   Loop& loop_;
   std::string label_;
+  const std::shared_ptr<UcxSurroundings> around_;
   SteadyClock clock_;  ///< UCX lives in real time, whatever the loop's clock is
   std::uint64_t fabric_id_;
   OperationPool pool_;  ///< UCX may call operations back while the worker ends

@@ -2,14 +2,18 @@
 
 namespace membrain {
 
-Result<ucp_mem_h> map_memory(const UcxContext& context, std::span<std::byte> memory) {
+Result<ucp_mem_h> map_memory(const UcxContext& context, std::span<std::byte> memory,
+                             MemoryKind kind) {
   if (memory.empty()) return fail(Errc::invalid_argument, "an empty region");
+  if (kind == MemoryKind::cuda && !context.devices().cuda) {
+    return fail(Errc::unavailable, "this UCX knows no GPU memory");
+  }
   ucp_mem_map_params_t params{};
   params.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH |
                       UCP_MEM_MAP_PARAM_FIELD_MEMORY_TYPE;
   params.address = memory.data();
   params.length = memory.size();
-  params.memory_type = UCS_MEMORY_TYPE_HOST;
+  params.memory_type = memory_type_of(kind);
   ucp_mem_h handle = nullptr;
   const ucs_status_t status = ucp_mem_map(context.handle(), &params, &handle);
   if (status != UCS_OK) {
@@ -20,8 +24,8 @@ Result<ucp_mem_h> map_memory(const UcxContext& context, std::span<std::byte> mem
 }
 
 Result<std::unique_ptr<Region>> UcxRegion::create(std::shared_ptr<UcxContext> context,
-                                                  std::span<std::byte> memory) {
-  const Result<ucp_mem_h> handle = map_memory(*context, memory);
+                                                  std::span<std::byte> memory, MemoryKind kind) {
+  const Result<ucp_mem_h> handle = map_memory(*context, memory, kind);
   if (!handle) return fail(handle.error());
   return std::unique_ptr<Region>(new UcxRegion(std::move(context), memory, *handle));
 }

@@ -12,14 +12,19 @@
 
 namespace membrain {
 
-/// Registers host memory with a context; `ucp_mem_unmap` takes it back. `out_of_capacity` when it
+/// Registers memory with a context; `ucp_mem_unmap` takes it back. `out_of_capacity` when it
 /// cannot be locked.
-Result<ucp_mem_h> map_memory(const UcxContext& context, std::span<std::byte> memory);
+Result<ucp_mem_h> map_memory(const UcxContext& context, std::span<std::byte> memory,
+                             MemoryKind kind = MemoryKind::host);
+
+[[nodiscard]] constexpr ucs_memory_type_t memory_type_of(MemoryKind kind) noexcept {
+  return kind == MemoryKind::cuda ? UCS_MEMORY_TYPE_CUDA : UCS_MEMORY_TYPE_HOST;
+}
 
 class UcxRegion final : public Region {
  public:
   static Result<std::unique_ptr<Region>> create(std::shared_ptr<UcxContext> context,
-                                                std::span<std::byte> memory);
+                                                std::span<std::byte> memory, MemoryKind kind);
   ~UcxRegion() override;
 
   [[nodiscard]] std::span<std::byte> memory() const noexcept override { return memory_; }

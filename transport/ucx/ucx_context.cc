@@ -90,6 +90,20 @@ void log_settings(const UcxContextConfig& config) {
       in_use("UCX_RC_TIMEOUT", "none"), in_use("UCX_RC_RETRY_COUNT", "no"));
 }
 
+DeviceSupport devices_of(ucp_context_h context) {
+  ucp_context_attr_t attributes{};
+  attributes.field_mask = UCP_ATTR_FIELD_MEMORY_TYPES;
+  DeviceSupport support;
+  if (ucp_context_query(context, &attributes) != UCS_OK) return support;
+  support.cuda = (attributes.memory_types >> UCS_MEMORY_TYPE_CUDA & 1) != 0;
+  unsigned major = 0;
+  unsigned minor = 0;
+  unsigned release = 0;
+  ucp_get_version(&major, &minor, &release);
+  support.nics = support.cuda && nics_reach_gpus("/sys", major, minor);
+  return support;
+}
+
 }  // namespace
 
 Result<std::shared_ptr<UcxContext>> UcxContext::create(UcxContextConfig config) {
@@ -122,7 +136,7 @@ Result<std::shared_ptr<UcxContext>> UcxContext::create(UcxContextConfig config) 
   ucp_config_release(settings);
   if (status != UCS_OK) return fail(Errc::unavailable, "ucp_init", status);
   if (!windows) log_settings(config);
-  return std::shared_ptr<UcxContext>(new UcxContext(context));
+  return std::shared_ptr<UcxContext>(new UcxContext(context, devices_of(context)));
 }
 
 std::vector<std::string> UcxContext::transports() const {

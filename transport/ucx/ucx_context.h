@@ -8,6 +8,7 @@
 
 #include "membrain/result.h"
 #include "transport/fabric.h"
+#include "transport/ucx/device_memory.h"
 
 struct ucp_context;
 
@@ -51,11 +52,16 @@ class UcxContext {
   /// UCX's version, e.g. "1.13.1".
   [[nodiscard]] static std::string version();
 
+  /// What it does with GPUs' memory. UCX_TLS=^cuda in the environment keeps it from any of that.
+  [[nodiscard]] const DeviceSupport& devices() const noexcept { return devices_; }
+
   [[nodiscard]] ucp_context* handle() const noexcept { return context_; }
 
  private:
-  explicit UcxContext(ucp_context* context) noexcept : context_(context) {}
+  UcxContext(ucp_context* context, DeviceSupport devices) noexcept
+      : context_(context), devices_(devices) {}
   ucp_context* context_;
+  DeviceSupport devices_;
 };
 
 /// True if `address` ("host:port") is reached through the loopback interface alone: the contexts of

@@ -39,6 +39,8 @@ Result<std::unique_ptr<Fabric>> make_ucx_fabric(std::shared_ptr<UcxContext> cont
 
 Result<std::unique_ptr<Fabric>> UcxFabric::create(std::shared_ptr<UcxContext> context, Loop& loop,
                                                   UcxFabricConfig config) {
+  const std::shared_ptr<UcxSurroundings> around = config.around;
+  const Inside inside(around);
   Result<std::unique_ptr<UcxWorker>> worker = UcxWorker::create(context);
   if (!worker) return fail(worker.error());
   std::unique_ptr<UcxFabric> fabric(
@@ -54,6 +56,7 @@ UcxFabric::UcxFabric(std::shared_ptr<UcxContext> context, std::unique_ptr<UcxWor
     : context_(std::move(context)),
       loop_(loop),
       label_(std::move(config.label)),
+      around_(std::move(config.around)),
       fabric_id_(random_u64()),
       worker_(std::move(worker)),
       contacts_(
@@ -63,6 +66,7 @@ UcxFabric::UcxFabric(std::shared_ptr<UcxContext> context, std::unique_ptr<UcxWor
 
 UcxFabric::~UcxFabric() {
   check(waiting_ == 0, "a fabric was destroyed under a connect or a close");
+  const Inside inside(around_);
   loop_.remove_source(*this);
   for (const auto& [id, connection] : connections_) {
     connection->report_loss = false;
@@ -110,8 +114,14 @@ std::array<std::byte, 32> UcxFabric::binding(PeerId peer) const noexcept {
   return connection == nullptr ? std::array<std::byte, 32>{} : connection->binding;
 }
 
-Result<std::unique_ptr<Region>> UcxFabric::register_memory(std::span<std::byte> memory) {
-  return UcxRegion::create(context_, memory);
+Result<std::unique_ptr<Region>> UcxFabric::register_memory(std::span<std::byte> memory,
+                                                           MemoryKind kind) {
+  return UcxRegion::create(context_, memory, kind);
+}
+
+DevicePayloads UcxFabric::device_payloads(PeerId peer) const noexcept {
+  const Connection* connection = find(peer);
+  return connection == nullptr ? DevicePayloads::none : connection->devices;
 }
 
 // --- First contact. ---
@@ -202,6 +212,7 @@ bool UcxFabric::progress_worker() noexcept {
 }
 
 bool UcxFabric::progress() {
+  const Inside inside(around_);
   contacts_.sweep();
   bool worked = progress_worker();
   worked |= hand_over_opened();
@@ -219,7 +230,10 @@ Task<> UcxFabric::close(PeerId peer) {
   Completion gone(loop_.ready());
   connection->report_loss = false;
   connection->closers.push_back(&gone);
-  begin_close(*connection);
+  {
+    const Inside inside(around_);
+    begin_close(*connection);
+  }
   ++waiting_;
   const Result<> closed = co_await gone;
   --waiting_;

@@ -9,9 +9,22 @@
 
 namespace membrain {
 
+/// What has to be current on a thread while UCX works there: the context of the GPU whose memory it
+/// moves.
+///
+/// Threads  The loop's, and whichever makes and destroys the fabric.
+class UcxSurroundings {
+ public:
+  virtual ~UcxSurroundings() = default;
+  /// Once more inside: the last `leave` ends it.
+  virtual void enter() noexcept = 0;
+  virtual void leave() noexcept = 0;
+};
+
 struct UcxFabricConfig {
   std::string secret;  ///< the cluster's; both ends of a connection must know it
   std::string label;   ///< in log lines, e.g. "data"
+  std::shared_ptr<UcxSurroundings> around = nullptr;  ///< null: nothing has to be
 };
 
 /// A worker of its own in `context`, driven by `loop`.

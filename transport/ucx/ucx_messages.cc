@@ -43,6 +43,7 @@ void UcxFabric::send(PeerId peer, std::span<const std::byte> frame,
   if (total(payload) == 0) return done.finish(send(peer, frame));
   Connection* connection = find(peer);
   if (connection == nullptr) return done.finish(fail(Errc::peer_lost, "unknown peer"));
+  const Inside inside(around_);
   connection->send(frame, payload, done);
 }
 
@@ -106,7 +107,7 @@ void UcxFabric::hand_over(Connection& connection, MessageKind kind,
   if (kind == MessageKind::frame_with_payload && data.descriptor != nullptr &&
       (!ahead || frame.empty())) {
     const std::vector<std::byte> longer = std::exchange(connection.frame_ahead, {});
-    Payload payload(*this, payloads_.add(connection, data), data.size);
+    Payload payload(*this, payloads_.add(connection, data), data.size, !data.rendezvous);
     return receiver_->on_message(connection.id, ahead ? longer : frame, std::move(payload));
   }
   const bool frame_as_data = data.descriptor != nullptr && !data.rendezvous && !ahead;
@@ -131,7 +132,9 @@ void UcxFabric::receive(Payload payload, std::span<const Segment> into, Completi
   if (entry.connection == nullptr) {
     return done.finish(fail(Errc::peer_lost, "the sender is gone"));
   }
+  const bool host = into.front().kind == MemoryKind::host;
   if (!entry.data.rendezvous) {
+    check(host, "what has arrived is received into the host's memory");
     scatter(entry.data, into);
     release(entry.connection, entry.data);
     return done.finish({});
@@ -140,6 +143,9 @@ void UcxFabric::receive(Payload payload, std::span<const Segment> into, Completi
     release(entry.connection, entry.data);
     return done.finish(fail(Errc::peer_lost, "the connection is gone"));
   }
+  check(host || entry.connection->devices != DevicePayloads::none,
+        "device memory on a connection of the host's");
+  const Inside inside(around_);
   entry.connection->receive(entry.data, into, done);
 }
 

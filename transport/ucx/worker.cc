@@ -15,10 +15,9 @@ std::string describe_endpoint(ucp_ep_h endpoint) {
   return printed([endpoint](std::FILE* stream) { ucp_ep_print_info(endpoint, stream); });
 }
 
-std::string_view lane_of(ucp_ep_h endpoint) {
-  const std::string description = describe_endpoint(endpoint);
-  const auto names = [&description](std::string_view transport) {
-    return description.find(transport) != std::string::npos;
+std::string_view lane_of(std::string_view endpoint_info) noexcept {
+  const auto names = [&endpoint_info](std::string_view transport) {
+    return endpoint_info.find(transport) != std::string_view::npos;
   };
   constexpr std::array kShared = {":cma/", ":posix/", ":sysv/", ":xpmem/", ":knem/", ":self/"};
   if (std::any_of(kShared.begin(), kShared.end(), names)) return "shm";

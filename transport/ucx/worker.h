@@ -56,11 +56,11 @@ class UcxWorker {
   std::vector<std::byte> address_;
 };
 
-/// What UCX prints of an endpoint.
+/// What UCX prints of an endpoint: a page of text. Once per connection.
 [[nodiscard]] std::string describe_endpoint(ucp_ep_h endpoint);
 
-/// "shm", "rdma" or "tcp": what UCX chose for the bulk bytes of this endpoint. Cost: prints and
-/// reads a page of text; once per connection.
-[[nodiscard]] std::string_view lane_of(ucp_ep_h endpoint);
+/// "shm", "rdma" or "tcp": what UCX chose for the bulk bytes of the endpoint of which it printed
+/// this. Pure.
+[[nodiscard]] std::string_view lane_of(std::string_view endpoint_info) noexcept;
 
 }  // namespace membrain
