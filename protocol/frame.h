@@ -83,11 +83,15 @@ enum class Type : std::uint8_t {
   group_go = 102,
 };
 
+/// A bit of Header::flags in a fetch: the reader receives into a GPU's memory whatever the other
+/// end sends from one. Whoever does not know it sends from the host's memory.
+inline constexpr std::uint16_t kIntoDevice = 1;
+
 /// The fixed part. `op` pairs a reply with its request (the reply repeats it); `epoch` is the
 /// sender's knowledge of the shard's epoch, 0 if none.
 struct Header {
   Type type = Type::refused;
-  std::uint16_t flags = 0;  ///< none defined: written 0, ignored when read
+  std::uint16_t flags = 0;  ///< kIntoDevice; others are written 0, ignored when read
   OpId op;
   ShardId shard;
   Epoch epoch;

@@ -11,6 +11,7 @@
 #include "cache/client/part_probe.h"
 #include "cache/client/slot_return.h"
 #include "cache/client/store.h"
+#include "cache/memory/straight.h"
 #include "transport/deliver.h"
 
 namespace membrain {
@@ -327,7 +328,7 @@ Task<Result<TransferReport>> ClientCore::store(OpenedNamespace space, StoreList 
           ? store_from_host(space, std::move(list), std::move(options), std::move(cancel),
                             Asked::no)
           : store_from_device(**lane, {std::move(options), std::move(cancel), deadline},
-                              std::move(list), onward, known);
+                              std::move(list), onward, known, takes_straight(space));
   Result<TransferReport> report = co_await storing;
   transfer_ended();
   co_return std::move(report);
@@ -399,6 +400,14 @@ Task<std::vector<bool>> ClientCore::ask_known(OpenedNamespace space, const Store
   const Result<> outcome = co_await answered;
   for (std::size_t i = 0; i < known.size() && outcome; ++i) known[i] = probe.known(i);
   co_return known;
+}
+
+/// Its node is connected, and takes it from there: who is not yet connected gets it staged.
+TakesStraight ClientCore::takes_straight(OpenedNamespace space) {
+  return [this, keys = data_keys_.at(NamespaceId{space.id})](const StoreItem& item) {
+    const NodeId node = choose_node(links_.places(), keys->key(item.hash), NodeId{});
+    return may_leave(data_.device_payloads(links_.connected(node)), false);
+  };
 }
 
 AskParts ClientCore::parts_call() {

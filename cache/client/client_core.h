@@ -146,6 +146,7 @@ class ClientCore final : private ClusterListener {
   /// Which blocks of a store the shard knows already; none if that is not worth asking for.
   Task<std::vector<bool>> ask_known(OpenedNamespace space, const StoreList& list,
                                     TimePoint deadline);
+  [[nodiscard]] TakesStraight takes_straight(OpenedNamespace space);
   Task<> refresh_for_data(TimePoint deadline, Completion& renewed);
   /// Data loop: WritableOf.
   Task<std::shared_ptr<const WritableArena>> writable(NodeId node);

@@ -63,6 +63,33 @@ Result<> check_config(const ClientConfig& config) {
   return {};
 }
 
+/// A GPU's context on the thread that turns the loop, while UCX works there.
+class GpuContext final : public UcxSurroundings {
+ public:
+  explicit GpuContext(std::shared_ptr<const cuda::Device> gpu) noexcept : gpu_(std::move(gpu)) {}
+  void enter() noexcept override {
+    if (depth_++ == 0) current_.emplace(*gpu_);
+  }
+  void leave() noexcept override {
+    if (--depth_ == 0) current_.reset();
+  }
+
+ private:
+  const std::shared_ptr<const cuda::Device> gpu_;
+  std::optional<cuda::Device::Current> current_;
+  std::uint32_t depth_ = 0;
+};
+
+/// Once a process.
+void tell_of_staging() {
+  static std::atomic_flag told;
+  if (told.test_and_set()) return;
+  log(LogLevel::warn,
+      "UCX {} knows no GPU memory: blocks of GPUs go through pinned memory of the host; "
+      "tools/build_ucx_cuda.sh builds one that does (docs/gpu.md)",
+      UcxContext::version());
+}
+
 Task<Result<>> finished(Task<> work) {
   co_await work;
   co_return Result<>{};
@@ -96,13 +123,14 @@ Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig conf
   Result<std::shared_ptr<UcxContext>> context = UcxContext::create(ucx);
   if (!context) return fail(context.error());
   runtime->context = std::move(*context);
-  Result<> made = runtime->make_fabrics(config);
+  Result<> made = runtime->open_gpus(config);
+  if (made) made = runtime->make_fabrics(config);
   if (made) made = runtime->make_sharer(config);
   if (!made) return fail(made.error());
   runtime->copies = std::make_unique<CopyPool>(config.copy_threads);
   auto opener = config.mapped ? std::make_unique<DoorOpener>(runtime->control_loop) : nullptr;
   std::unique_ptr<Windows> windows = runtime->make_windows(config);
-  auto devices = runtime->open_devices(config, config.staging_slots);
+  auto devices = runtime->open_lanes(config, config.staging_slots, *runtime->data);
   if (!devices) return fail(devices.error());
   const bool pins = config.pin_arenas && config.mapped && !devices->empty();
   auto pinner = pins ? std::make_unique<ArenaPins>(devices->front()->device()) : nullptr;
@@ -123,18 +151,30 @@ Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig conf
   return runtime;
 }
 
-Result<std::vector<std::unique_ptr<DeviceLane>>> Client::Runtime::open_devices(
-    const ClientConfig& config, std::uint32_t slots) {
-  std::vector<std::unique_ptr<DeviceLane>> lanes;
-  if (config.devices.empty()) return lanes;
+Result<> Client::Runtime::open_gpus(const ClientConfig& config) {
+  if (config.devices.empty()) return {};
   const Result<std::shared_ptr<const cuda::Driver>> driver = cuda::Driver::load();
   if (!driver) return fail(driver.error());
   for (const int ordinal : config.devices) {
     const Result<std::shared_ptr<const cuda::Device>> device = cuda::Device::open(*driver, ordinal);
     if (!device) return fail(device.error());
+    gpus.push_back(*device);
+  }
+  if (!context->devices().cuda) tell_of_staging();
+  return {};
+}
+
+Result<std::vector<std::unique_ptr<DeviceLane>>> Client::Runtime::open_lanes(
+    const ClientConfig& config, std::uint32_t slots, Fabric& fabric) {
+  std::vector<std::unique_ptr<DeviceLane>> lanes;
+  for (const std::shared_ptr<const cuda::Device>& gpu : gpus) {
     Result<std::unique_ptr<DeviceLane>> lane =
-        DeviceLane::open(data_loop(), *device, slots, config.staging_slot_bytes);
+        DeviceLane::open(data_loop(), gpu, slots, config.staging_slot_bytes);
     if (!lane) return fail(lane.error());
+    if (straight() && lanes.empty()) {
+      const cuda::Device::Current current(*gpu);
+      (*lane)->go_straight(fabric);
+    }
     lanes.push_back(std::move(*lane));
   }
   return lanes;
@@ -148,11 +188,19 @@ Result<std::unique_ptr<Fabric>> Client::Runtime::make_fabric(const ClientConfig&
   return make_ucx_fabric(context, loop, fabric);
 }
 
+Result<std::unique_ptr<Fabric>> Client::Runtime::make_data_fabric(const ClientConfig& config) {
+  UcxFabricConfig fabric;
+  fabric.secret = config.secret;
+  fabric.label = config.label;
+  if (straight()) fabric.around = std::make_shared<GpuContext>(gpus.front());
+  return make_ucx_fabric(context, data_loop(), fabric);
+}
+
 Result<> Client::Runtime::make_fabrics(const ClientConfig& config) {
   Result<std::unique_ptr<Fabric>> made = make_fabric(config, control_loop);
   if (!made) return fail(made.error());
   control = std::move(*made);
-  made = make_fabric(config, data_loop());
+  made = make_data_fabric(config);
   if (!made) return fail(made.error());
   data = std::move(*made);
   transports = context->transports();

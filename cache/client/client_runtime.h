@@ -48,7 +48,8 @@ struct Client::Runtime {
   std::shared_ptr<UcxContext> context;
   std::unique_ptr<Fabric> control;
   std::unique_ptr<Fabric> data;
-  std::vector<std::string> transports;  ///< of both
+  std::vector<std::string> transports;                    ///< of both
+  std::vector<std::shared_ptr<const cuda::Device>> gpus;  ///< that the client was told of
   std::unique_ptr<ClientCore> core;
   std::unique_ptr<Fabric> share_control;  ///< of the sharer, and so is the next
   std::unique_ptr<Fabric> share_data;
@@ -64,10 +65,15 @@ struct Client::Runtime {
   static Result<std::unique_ptr<Runtime>> open(ClientConfig config);
   /// On the loop's thread, or before it turns.
   Result<std::unique_ptr<Fabric>> make_fabric(const ClientConfig& config, Loop& loop);
+  /// The same for blocks: with the first GPU's context current whenever UCX works.
+  Result<std::unique_ptr<Fabric>> make_data_fabric(const ClientConfig& config);
+  Result<> open_gpus(const ClientConfig& config);
+  /// The memory of the first GPU goes straight into UCX: one context can be current.
+  [[nodiscard]] bool straight() const noexcept { return !gpus.empty() && context->devices().cuda; }
   Result<> make_fabrics(const ClientConfig& config);
-  /// The GPUs that the client was told of, with `slots` staging slots each.
-  Result<std::vector<std::unique_ptr<DeviceLane>>> open_devices(const ClientConfig& config,
-                                                                std::uint32_t slots);
+  /// Lanes of `gpus` with `slots` staging slots each, whose blocks `fabric` moves.
+  Result<std::vector<std::unique_ptr<DeviceLane>>> open_lanes(const ClientConfig& config,
+                                                              std::uint32_t slots, Fabric& fabric);
   /// Before the loops run.
   Result<> make_sharer(const ClientConfig& config);
   /// Null if they are not asked for, or cannot be had.

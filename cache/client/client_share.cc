@@ -22,14 +22,14 @@ Task<Result<>> take_back(Sharer& sharer, std::shared_ptr<const LayoutGeometry> l
 
 Result<> Client::Runtime::make_sharer(const ClientConfig& config) {
   if (config.share_listen.empty()) return {};
-  auto lanes = open_devices(config, config.share_slots);
-  if (!lanes) return fail(lanes.error());
   Result<std::unique_ptr<Fabric>> made = make_fabric(config, control_loop);
   if (!made) return fail(made.error());
   share_control = std::move(*made);
-  made = make_fabric(config, data_loop());
+  made = make_data_fabric(config);
   if (!made) return fail(made.error());
   share_data = std::move(*made);
+  auto lanes = open_lanes(config, config.share_slots, *share_data);
+  if (!lanes) return fail(lanes.error());
   SharerConfig sharing;
   sharing.server = config.server;
   sharing.secret = config.secret;

@@ -21,8 +21,9 @@ class DeviceShare final : public DeviceTransfer {
   Place place(std::size_t item) const noexcept override { return job_.list.place(item); }
 
   Task<> move(Group group, DeviceLane::Slot& slot) override {
+    const std::vector<std::uint32_t> items = items_of(group);
     Task<Result<std::vector<Checksum>>> summing =
-        hashable(group) ? sum_there(group, slot) : sum_here(group, slot);
+        all_hashable(group) ? collect(items, slot) : sum_here(items, slot);
     const Result<std::vector<Checksum>> sums = co_await summing;
     if (!sums) {
       end_all(group, sums.error().code);
@@ -35,36 +36,22 @@ class DeviceShare final : public DeviceTransfer {
   }
 
   /// The GPU can hash these blocks one behind the other.
-  [[nodiscard]] bool hashable(Group group) const noexcept {
-    constexpr std::uint64_t kAligned = 16;
+  [[nodiscard]] bool all_hashable(Group group) const noexcept {
     for (std::size_t i = 0; i < group.count; ++i) {
-      const std::uint64_t bytes = place(group.first + i).size_bytes();
-      if (bytes < cuda::DeviceHasher::kMinBytes || bytes % kAligned != 0) return false;
+      if (!hashable(group.first + i)) return false;
     }
     return group.count <= cuda::DeviceHasher::kMaxInputs;
   }
 
-  Task<Result<std::vector<Checksum>>> sum_there(Group group, DeviceLane::Slot& slot) {
-    std::vector<cuda::DevicePiece> pieces;
-    std::vector<cuda::StagedBlock> blocks;
-    std::uint64_t at = 0;
-    for (std::size_t item = group.first; item < group.first + group.count; ++item) {
-      add_pieces(item, pieces);
-      blocks.push_back({at, place(item).size_bytes()});
-      at += blocks.back().bytes;
-    }
-    Task<Result<std::vector<Checksum>>> hashing = lane().hash(slot, pieces, blocks);
-    co_return co_await hashing;
-  }
-
   /// Of a copy that comes to the host.
-  Task<Result<std::vector<Checksum>>> sum_here(Group group, DeviceLane::Slot& slot) {
-    Task<Result<>> gathering = gather(group, slot);
+  Task<Result<std::vector<Checksum>>> sum_here(std::span<const std::uint32_t> items,
+                                               DeviceLane::Slot& slot) {
+    Task<Result<>> gathering = gather(items, slot);
     const Result<> landed = co_await gathering;
     if (!landed) co_return fail(landed.error());
     std::vector<Checksum> sums;
     std::size_t at = 0;
-    for (std::size_t item = group.first; item < group.first + group.count; ++item) {
+    for (const std::uint32_t item : items) {
       const auto size = static_cast<std::size_t>(place(item).size_bytes());
       sums.push_back(checksum(slot.host().subspan(at, size)));
       at += size;

@@ -75,8 +75,14 @@ class DeviceTransfer {
   [[nodiscard]] TransferOptions options_now() const;
   [[nodiscard]] std::shared_ptr<CancelToken> host_token();
   [[nodiscard]] int device() const noexcept { return terms_.options.memory.device; }
-  /// A group's bytes into its slot.
-  Task<Result<>> gather(Group group, DeviceLane::Slot& slot);
+  /// The bytes of some items into the slot.
+  Task<Result<>> gather(std::span<const std::uint32_t> items, DeviceLane::Slot& slot);
+  [[nodiscard]] static std::vector<std::uint32_t> items_of(Group group);
+  /// The GPU can hash an item: as long as it must be, and in sixteens.
+  [[nodiscard]] bool hashable(std::size_t item) const noexcept;
+  /// The same into the slot's memory on the GPU, and their checksums. All are `hashable`.
+  Task<Result<std::vector<Checksum>>> collect(std::span<const std::uint32_t> items,
+                                              DeviceLane::Slot& slot);
   /// Adds the pieces of an item to a list.
   void add_pieces(std::size_t item, std::vector<cuda::DevicePiece>& pieces) const;
   using LaneBytes = std::map<std::string, std::uint64_t>;
@@ -103,9 +109,11 @@ class DeviceTransfer {
   bool cancelled_ = false;
 };
 
-/// A fetch into a GPU's memory: what lies in arenas that it reads itself comes from there; the rest
-/// into slots, verified there, and over in one copy a group. What did not come is passed over:
-/// nothing of it reaches the GPU.
+/// A fetch into a GPU's memory: what lies in arenas that it reads itself comes from there. The rest
+/// comes into slots: into their memory on the GPU if the lane and the connection allow it, and is
+/// compared there; else into the host's, verified there, and over in one copy a group. What comes
+/// wrong to the GPU is fetched once more, to the host. What did not come is passed over: nothing of
+/// it reaches the pages.
 [[nodiscard]] Task<Result<TransferReport>> fetch_to_device(
     DeviceLane& lane, DeviceTerms terms, std::shared_ptr<const Match::State> match, FetchList items,
     HostFetch fetch, PullTerms pull);
@@ -113,10 +121,15 @@ class DeviceTransfer {
 /// Which of these blocks are there already.
 using AskKnown = std::function<Task<std::vector<bool>>(const StoreList& list)>;
 
+/// Whether a block would go to a node that takes it from a GPU's memory.
+using TakesStraight = std::function<bool(const StoreItem& item)>;
+
 /// A store from a GPU's memory: what is not known yet goes into slots in one copy a group, and on
-/// as any store. What is known stays where it is: nothing of it crosses the bus.
+/// as any store; from the slot's memory on the GPU, hashed there, if that can be. What is known
+/// stays where it is: nothing of it crosses the bus.
 [[nodiscard]] Task<Result<TransferReport>> store_from_device(DeviceLane& lane, DeviceTerms terms,
                                                              StoreList list, HostStore store,
-                                                             AskKnown known);
+                                                             AskKnown known,
+                                                             TakesStraight straight);
 
 }  // namespace membrain

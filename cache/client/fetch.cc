@@ -14,7 +14,8 @@ class Fetching::Round final : public FetchListener {
 
   void on_target(const FetchTarget& target, const Result<>& outcome) override {
     if (outcome) {
-      bytes_ += target.length;
+      // Whoever compares what has landed on a GPU counts it.
+      if (target.spot == nullptr || !target.spot->landed) bytes_ += target.length;
       return fetching_.end(target.item, {.ok = true});
     }
     const Errc why = outcome.error().code;
@@ -146,6 +147,8 @@ FetchTarget Fetching::target_of(std::uint32_t item) const {
   target.length = course.length;
   target.verify = job_.verify && target.length == target.at.length;
   target.into = asked.into;
+  target.tier = course.chosen->tier;
+  target.spot = asked.spot;
   return target;
 }
 

@@ -79,6 +79,9 @@ void FetchExchange::begin(PeerId peer) {
   wire::Header head;
   head.op = op_;
   head.epoch = terms_.proof.epoch;
+  into_device_ = fabric_.device_payloads(peer) != DevicePayloads::none &&
+                 std::ranges::all_of(targets_, [](const FetchTarget& at) { return at.spot; });
+  if (into_device_) head.flags = wire::kIntoDevice;
   wire::write_frame(frame, head, request);
   links_.attach(op_, peer, *this);
   if (const Result<> sent = fabric_.send(peer, frame); !sent) links_.abandon(peer);
@@ -148,25 +151,58 @@ void FetchExchange::receive_next() {
   }
 }
 
+bool FetchExchange::all_have_spots(std::uint32_t first_tag) const noexcept {
+  for (std::uint32_t tag = first_tag; tag != kNoTag; tag = courses_[tag].next) {
+    if (targets_[tag].spot == nullptr) return false;
+  }
+  return true;
+}
+
+bool FetchExchange::from_device(std::uint32_t first_tag) const noexcept {
+  return into_device_ && targets_[first_tag].tier == Tier::device;
+}
+
+std::optional<Segment> FetchExchange::room_for(std::uint32_t first_tag, const Payload& payload) {
+  const DevicePayloads allowed = fabric_.device_payloads(peer_);
+  if (!may_land(allowed, from_device(first_tag), payload.arrived())) return std::nullopt;
+  if (!all_have_spots(first_tag)) return std::nullopt;
+  return targets_[first_tag].spot->room->take(payload.size());
+}
+
 /// From here until `done` the destinations belong to the fabric.
 Task<> FetchExchange::receive(std::uint32_t first_tag, Payload payload) {
   const Pool<SegmentList>::Lease segments = links_.scratch().segments.take();
   segments->clear();
+  const std::optional<Segment> straight = room_for(first_tag, payload);
+  if (straight) segments->add(*straight);
   for (std::uint32_t tag = first_tag; tag != kNoTag; tag = courses_[tag].next) {
     courses_[tag].stage = Stage::receiving;
-    segments->add(targets_[tag].into);
+    if (!straight) segments->add(targets_[tag].into);
   }
+  // The host's memory is no place for what comes from a GPU's over such a connection.
+  const bool no_place = !straight && !payload.arrived() && from_device(first_tag) &&
+                        fabric_.device_payloads(peer_) == DevicePayloads::between_devices;
   Completion done(loop_.ready());
-  fabric_.receive(std::move(payload), segments->to_receive(), done);
+  if (no_place) {
+    payload = {};
+    done.finish(fail(Errc::unavailable, "no room on the GPU"));
+  } else {
+    fabric_.receive(std::move(payload), segments->to_receive(), done);
+  }
   const Result<> outcome = co_await done;
   --receiving_;
   receive_next();  // before the hashing: the wire need not wait for it
-  if (outcome) segments->scatter();
+  if (outcome && !straight) segments->scatter();
+  const Errc lost = no_place ? Errc::unavailable : Errc::peer_lost;
+  std::byte* at = straight ? straight->data : nullptr;
   for (std::uint32_t tag = first_tag; tag != kNoTag; tag = courses_[tag].next) {
-    if (outcome) {
-      landed(tag);
+    if (!outcome) {
+      end(tag, fail(stopped_ ? why_stopped_ : lost, "the bytes broke off"));
+    } else if (straight) {
+      landed_straight(tag, at);
+      at += targets_[tag].length;
     } else {
-      end(tag, fail(stopped_ ? why_stopped_ : Errc::peer_lost, "the bytes broke off"));
+      landed(tag);
     }
   }
   signal_.raise();
@@ -178,6 +214,16 @@ void FetchExchange::landed(std::uint32_t tag) {
   log(LogLevel::warn, "a block from node {} failed its checksum", terms_.node.value);
   suspect(target.at);
   end(tag, fail(Errc::corrupt, "the checksum of what arrived"));
+}
+
+void FetchExchange::landed_straight(std::uint32_t tag, const std::byte* at) {
+  const FetchTarget& target = targets_[tag];
+  DeviceSpot& spot = *target.spot;
+  spot.landed = true;
+  spot.at = spot.room->offset_of(at);
+  spot.wanted = target.at.checksum;
+  spot.lane = lane_;
+  end(tag, {});
 }
 
 void FetchExchange::suspect(const Location& at) {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "base/ring.h"
 #include "cache/client/node_links.h"
 #include "cache/memory/place.h"
+#include "cache/memory/straight.h"
 #include "membrain/block.h"
 #include "membrain/client.h"
 #include "membrain/result.h"
@@ -31,6 +33,8 @@ struct FetchTarget {
   std::uint32_t length = 0;  ///< bytes
   bool verify = false;       ///< the whole part is fetched: compare with `at.checksum`
   Place into;                ///< the caller's, untouched until the item has ended
+  Tier tier = Tier::host;
+  DeviceSpot* spot = nullptr;  ///< where it may land instead of `into`; then nothing verifies it
 };
 
 /// What a Fetch needs besides its items.
@@ -55,6 +59,7 @@ class FetchListener {
 /// Connects if need be, asks, receives straight into the targets, verifies. Each target ends once,
 /// when no byte can land in it any more:
 ///  - its Data came (whole, or with the reason why not);
+///    What may land in a GPU's memory, and comes by a connection that brings it there, does;
 ///  - the connection was lost, and what was being received has been ended by the fabric;
 ///  - at the deadline, or on `stop`: at once if nothing of it is being received; else it has
 ///    kDrain more, then the connection is closed and the receive awaited.
@@ -103,8 +108,13 @@ class FetchExchange final : public Exchange {
   [[nodiscard]] bool fits(const wire::Data& message, std::uint64_t payload_bytes);
   [[nodiscard]] bool fits(const wire::DataItem& item) const;
   void receive_next();
+  [[nodiscard]] bool all_have_spots(std::uint32_t first_tag) const noexcept;
+  /// Whether what comes now lies on a GPU: it does if it can, once that was asked for.
+  [[nodiscard]] bool from_device(std::uint32_t first_tag) const noexcept;
+  [[nodiscard]] std::optional<Segment> room_for(std::uint32_t first_tag, const Payload& payload);
   Task<> receive(std::uint32_t first_tag, Payload payload);
   void landed(std::uint32_t tag);
+  void landed_straight(std::uint32_t tag, const std::byte* at);
   void suspect(const Location& at);
   void end(std::uint32_t tag, const Result<>& outcome);
   void end_idle(Errc why, std::string_view context);
@@ -126,6 +136,7 @@ class FetchExchange final : public Exchange {
   TimePoint drained_by_{};
   std::size_t open_ = 0;         ///< targets that have not ended
   std::uint32_t receiving_ = 0;  ///< payloads being received
+  bool into_device_ = false;     ///< that was asked for
   bool lost_ = false;
   bool stopped_ = false;
   bool closing_ = false;

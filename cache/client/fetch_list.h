@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cache/memory/place.h"
+#include "cache/memory/straight.h"
 #include "membrain/client.h"
 #include "membrain/layout.h"
 #include "membrain/result.h"
@@ -22,6 +23,7 @@ struct WantedRange {
   std::uint32_t offset = 0;  ///< bytes into the part
   std::uint32_t length = 0;  ///< bytes; 0: to the end of the part
   Place into;
+  DeviceSpot* spot = nullptr;  ///< where it may land instead, unverified; the caller's, or null
 };
 
 /// A copy of what the caller asked for, flat: two allocations, however many items and pieces.
@@ -40,6 +42,8 @@ class FetchList {
   [[nodiscard]] FetchList picked(std::span<const std::uint32_t> items) const;
   /// `count` of its items from `first` on, that come into `memory` instead, one behind the other.
   [[nodiscard]] FetchList staged(std::size_t first, std::size_t count, std::byte* memory) const;
+  /// Lets an item land on a GPU; `spot` outlives the fetch.
+  void allow(std::size_t item, DeviceSpot& spot) noexcept { ranges_[item].spot = &spot; }
   FetchList(FetchList&&) noexcept = default;
   FetchList& operator=(FetchList&&) noexcept = default;
 

@@ -149,12 +149,12 @@ StoreList StoreList::take(const std::vector<std::size_t>& numbers) {
   return taken;
 }
 
-StoreList StoreList::staged(std::size_t first, std::size_t count, const std::byte* memory) const {
+StoreList StoreList::staged(std::span<const std::uint32_t> numbers, const std::byte* memory) const {
   StoreList list;
-  list.items.reserve(count);
-  for (std::size_t i = first; i < first + count; ++i) {
-    const StoreItem& of = items[i];
-    const auto size = static_cast<std::size_t>(bytes(i));
+  list.items.reserve(numbers.size());
+  for (const std::uint32_t number : numbers) {
+    const StoreItem& of = items[number];
+    const auto size = static_cast<std::size_t>(bytes(number));
     StoreItem& item = list.items.emplace_back();
     item.hash = of.hash;
     item.parent = of.parent;

@@ -6,6 +6,7 @@
 
 #include "base/checksum.h"
 #include "cache/client/block_meta.h"
+#include "cache/memory/straight.h"
 #include "transport/next_turn.h"
 
 namespace membrain {
@@ -98,6 +99,7 @@ Result<> Storing::plan() {
   places_.reserve(job_.list.items.size());
   for (std::size_t i = 0; i < job_.list.items.size(); ++i) places_.push_back(job_.list.place(i));
   sums_.resize(job_.list.items.size());
+  if (job_.list.device) sums_.assign(job_.list.device->sums.begin(), job_.list.device->sums.end());
   moved_.resize(job_.list.items.size());
   known_.resize(job_.list.items.size());
   report_.items.resize(job_.list.items.size());
@@ -192,7 +194,7 @@ void Storing::launch(const std::vector<std::size_t>& items, NodeId avoid) {
 Task<> Storing::open_lane(NodeId node, std::vector<std::size_t> items) {
   const auto lane = std::make_shared<Lane>();
   lane->node = node;
-  if (job_.writable) {
+  if (job_.writable && !job_.list.device) {
     Task<std::shared_ptr<const WritableArena>> opening = job_.writable(node);
     lane->arena = co_await opening;
   }
@@ -212,7 +214,7 @@ std::deque<Storing::Batch> Storing::batches_of(const std::vector<std::size_t>& i
   std::uint64_t bytes = 0;
   bool open = false;  // the last batch takes more
   for (const std::size_t item : items) {
-    const bool alone = sent && length(item) >= kAloneBytes;
+    const bool alone = sent && (length(item) >= kAloneBytes || job_.list.device);
     if (alone || !open || bytes + length(item) > most_bytes ||
         batches.back().size() == most_items) {
       batches.emplace_back();
@@ -263,11 +265,18 @@ Task<> Storing::store_batch(NodeId node, Batch batch) {
     co_return;
   }
   SegmentList payload;
-  for (const std::size_t item : batch) payload.add(places_[item]);
+  for (const std::size_t item : batch) add_to(payload, item);
   StoreExchange exchange(links_, node, message_of(batch), std::move(payload), job_.deadline);
   Task<StoreAnswer> exchanged = exchange_with(exchange);
   const StoreAnswer answer = co_await exchanged;
   settle(node, batch, answer);
+}
+
+void Storing::add_to(SegmentList& payload, std::size_t item) const {
+  if (!job_.list.device) return payload.add(places_[item]);
+  places_[item].for_each_piece([&](std::byte* data, std::size_t size) {
+    payload.add(Segment{data, size, job_.list.device->region, MemoryKind::cuda});
+  });
 }
 
 /// The exchange can be taken back meanwhile.
@@ -299,7 +308,8 @@ void Storing::settle(NodeId node, const Batch& batch, const StoreAnswer& answer)
     const ItemOutcome outcome = outcome_of(answer.statuses[i]);
     if (outcome.ok && !outcome.duplicate) {
       report_.bytes += length(batch[i]);
-      report_.lane_bytes[std::string(answer.lane)] += length(batch[i]);
+      const std::string lane(answer.lane);
+      report_.lane_bytes[job_.list.device ? straight_lane(lane) : lane] += length(batch[i]);
     }
     end(batch[i], outcome);
   }

@@ -51,6 +51,9 @@ struct StoreJob {
 /// kBatchBytes; kWindow messages are under way to a node at once. A node that cannot be reached,
 /// or is lost on the way, is replaced by another one, once.
 ///
+/// Blocks that lie in a GPU's memory go from there, each alone, to nodes whose connection allows
+/// it; for another node they are `unavailable`.
+///
 /// A node whose arena can be written to (`writable`) lends slots for up to kInPlaceBytes at a time;
 /// the blocks are copied into them, hashed on the way, and sealed. What the node does not lend, or
 /// takes for lost, is sent.
@@ -110,6 +113,7 @@ class Storing {
   Task<> hash_batch(const Batch& batch);
   void settle(NodeId node, const Batch& batch, const StoreAnswer& answer);
   [[nodiscard]] std::deque<Batch> batches_of(const std::vector<std::size_t>& items, Way way) const;
+  void add_to(SegmentList& payload, std::size_t item) const;
   [[nodiscard]] wire::Store message_of(const Batch& batch) const;
   [[nodiscard]] BlockKey key_of(std::size_t item) const;
   [[nodiscard]] std::uint32_t length(std::size_t item) const noexcept {  ///< bytes

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "cache/client/fetch_exchange.h"
+#include "cache/memory/straight.h"
 
 namespace membrain {
 
@@ -58,6 +59,9 @@ void StoreExchange::try_to_begin() {
 void StoreExchange::begin(PeerId peer) {
   peer_ = peer;
   answer_.lane = fabric_.lane(peer);
+  if (payload_.on_device() && !may_leave(fabric_.device_payloads(peer), false)) {
+    return give_up(Errc::unavailable, "no way from a GPU's memory to that node");
+  }
   op_ = links_.calls().next_op();
   std::vector<std::byte> frame;
   std::visit(

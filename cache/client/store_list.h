@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
+#include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include "membrain/client.h"
 #include "membrain/layout.h"
 #include "membrain/result.h"
+#include "transport/fabric.h"
 
 namespace membrain {
 
@@ -41,12 +44,19 @@ struct StoreList {
   [[nodiscard]] StoreList take(std::size_t first, std::size_t count);
 
   /// The same of items whose bytes have come to `memory`, one behind the other.
-  [[nodiscard]] StoreList staged(std::size_t first, std::size_t count,
+  [[nodiscard]] StoreList staged(std::span<const std::uint32_t> numbers,
                                  const std::byte* memory) const;
+
+  /// Of blocks that lie in a GPU's memory: nothing here touches their bytes.
+  struct OnDevice {
+    const Region* region = nullptr;  ///< covers them; may be null
+    std::vector<Checksum> sums;      ///< by item
+  };
 
   std::vector<StoreItem> items;
   std::shared_ptr<const LayoutGeometry> layout;
   std::vector<std::uint32_t> ids;  ///< by item, in `layout`
+  std::optional<OnDevice> device;  ///< each item is one run of a GPU's memory
 };
 
 }  // namespace membrain

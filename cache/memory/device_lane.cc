@@ -75,6 +75,23 @@ Result<std::size_t> DeviceLane::chunks_of(const Place& block) const {
   return chunks;
 }
 
+void DeviceLane::go_straight(Fabric& fabric) {
+  straight_ = true;
+  std::vector<cuda::StagingSlot*> taken;
+  while (cuda::StagingSlot* const slot = staging_->take()) {
+    taken.push_back(slot);
+    Result<std::unique_ptr<Region>> region =
+        fabric.register_memory(slot->device(), MemoryKind::cuda);
+    if (region) regions_[slot] = std::move(*region);
+  }
+  for (cuda::StagingSlot* const slot : taken) staging_->give_back(slot);
+}
+
+const Region* DeviceLane::region_of(const cuda::StagingSlot* slot) const noexcept {
+  const auto found = regions_.find(slot);
+  return found == regions_.end() ? nullptr : found->second.get();
+}
+
 // ---- slots
 
 Task<Result<DeviceLane::Slot>> DeviceLane::take(TimePoint deadline, Stopped stopped) {
@@ -171,7 +188,7 @@ Task<Result<std::vector<Checksum>>> DeviceLane::hash(Slot& slot,
   Task<Result<>> landing = landed(slot);
   const Result<> over = co_await landing;
   if (!over) co_return fail(over.error());
-  co_return slot.slot_->sums();
+  co_return blocks.empty() ? std::vector<Checksum>{} : slot.slot_->sums();
 }
 
 Task<Result<>> DeviceLane::spread(Slot& slot, std::span<const cuda::DevicePiece> to) {

@@ -15,6 +15,7 @@
 #include "cache/memory/place.h"
 #include "membrain/result.h"
 #include "transport/cuda/staging.h"
+#include "transport/fabric.h"
 #include "transport/loop.h"
 #include "transport/signal.h"
 #include "transport/task.h"
@@ -54,6 +55,13 @@ class DeviceLane {
   /// are taken on trust. About 2 us.
   [[nodiscard]] Result<> check_memory(const Place& place) const;
 
+  /// Registers the slots' memory on the GPU with the fabric that will move it: from now on
+  /// transfers may go straight (`straight`). Before the loop runs, with the GPU's context current,
+  /// as it has to be on the thread that turns the loop. What a fabric does not register, it
+  /// registers by itself when it is used.
+  void go_straight(Fabric& fabric);
+  [[nodiscard]] bool straight() const noexcept { return straight_; }
+
   /// A slot that its holder has alone. Empty when it was moved from.
   class Slot {
    public:
@@ -64,6 +72,11 @@ class DeviceLane {
       if (slot_ != nullptr) lane_->give_back(slot_);
     }
     [[nodiscard]] std::span<std::byte> host() const noexcept { return slot_->host(); }
+    /// Its memory on the GPU, for a fabric, while nothing else is done with the slot.
+    [[nodiscard]] Segment device() const noexcept {
+      return {slot_->device().data(), slot_->device().size(), lane_->region_of(slot_),
+              MemoryKind::cuda};
+    }
 
    private:
     friend class DeviceLane;
@@ -87,9 +100,10 @@ class DeviceLane {
   /// every run, made there.
   Task<Result<std::vector<Checksum>>> pull(Slot& slot, std::span<const cuda::HostRun> from,
                                            bool sums);
-  /// What was pulled -> pieces of the GPU's memory.
+  /// What lies in the slot's memory on the GPU -> pieces of the GPU's memory.
   Task<Result<>> spread(Slot& slot, std::span<const cuda::DevicePiece> to);
   /// Pieces of the GPU's memory -> the slot's memory there, and the checksums of blocks in it.
+  /// Without pieces: of what lies there. Without blocks: none.
   Task<Result<std::vector<Checksum>>> hash(Slot& slot, std::span<const cuda::DevicePiece> from,
                                            std::span<const cuda::StagedBlock> blocks);
 
@@ -97,6 +111,8 @@ class DeviceLane {
   DeviceLane(Loop& loop, std::shared_ptr<const cuda::Device> device,
              std::unique_ptr<cuda::Staging> staging);
   void give_back(cuda::StagingSlot* slot) noexcept;
+  /// Null if the fabric has not registered it.
+  [[nodiscard]] const Region* region_of(const cuda::StagingSlot* slot) const noexcept;
   void wake_next() noexcept;
   [[nodiscard]] Bell& bell_of(const Slot& slot) { return *bells_.at(slot.slot_); }
   Task<Result<>> landed(Slot& slot);
@@ -106,7 +122,9 @@ class DeviceLane {
   /// One a slot, made when it is first used. The driver holds pointers to them: they go last.
   std::map<const cuda::StagingSlot*, std::shared_ptr<Bell>> bells_;
   std::unique_ptr<cuda::Staging> staging_;
+  std::map<const cuda::StagingSlot*, std::unique_ptr<Region>> regions_;  ///< go before the slots
   const std::size_t slots_;
+  bool straight_ = false;
   std::list<Signal*> waiting_;  ///< for a slot
 };
 

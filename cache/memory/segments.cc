@@ -14,6 +14,11 @@ void SegmentList::add(std::byte* at, std::size_t size) {
   }
 }
 
+void SegmentList::add(const Segment& run) {
+  size_ += run.size;
+  segments_.push_back(run);
+}
+
 void SegmentList::add(const Place& place) {
   place.for_each_piece([this](std::byte* at, std::size_t size) { add(at, size); });
 }

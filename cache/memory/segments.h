@@ -24,12 +24,18 @@ class SegmentList {
 
   void add(const Place& place);
   void add(std::byte* at, std::size_t size);
+  /// A run of a GPU's memory, which is the whole payload.
+  void add(const Segment& run);
   /// Begins anew.
   void clear() noexcept;
 
   /// To receive into; `scatter` after the bytes have landed.
   [[nodiscard]] std::span<const Segment> to_receive();
   void scatter() const noexcept;
+  /// True if the payload lies in a GPU's memory.
+  [[nodiscard]] bool on_device() const noexcept {
+    return !segments_.empty() && segments_.front().kind != MemoryKind::host;
+  }
   /// To send from: gathers first, if need be.
   [[nodiscard]] std::span<const Segment> to_send();
 

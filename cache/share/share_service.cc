@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "cache/memory/straight.h"
 #include "cache/node/fetch_answer.h"
 #include "transport/completion.h"
 #include "transport/signal.h"
@@ -52,18 +53,18 @@ ShareService::Active* ShareService::find(PeerId peer, OpId op) const noexcept {
   return found == active_.end() ? nullptr : *found;
 }
 
-void ShareService::on_fetch(PeerId peer, OpId op, wire::Fetch request) {
+void ShareService::on_fetch(PeerId peer, OpId op, wire::Fetch request, bool into_device) {
   if (find(peer, op) != nullptr) return;  // repeated
   NodeCounters::add(place_.counters.fetches);
   ItemStatus verdict = place_.authority.check(request.proof);
   const bool shed = stopped_ || active_.size() >= kMaxFetches;
   if (verdict == ItemStatus::ok && shed) verdict = ItemStatus::unavailable;
   if (verdict != ItemStatus::ok) return answer(peer, op, request.items, verdict);
-  place_.loop().spawn(serve(peer, op, std::move(request)));
+  place_.loop().spawn(serve(peer, op, std::move(request), into_device));
 }
 
 /// Slots are the bound on what is under way: the next group is copied while the last one is sent.
-Task<> ShareService::serve(PeerId peer, OpId op, wire::Fetch request) {
+Task<> ShareService::serve(PeerId peer, OpId op, wire::Fetch request, bool into_device) {
   Active fetch(*this, peer, op);
   const Duration asked = std::chrono::milliseconds(request.deadline_ms);
   const TimePoint deadline = place_.loop().now() + std::min(asked, kLongest);
@@ -80,10 +81,12 @@ Task<> ShareService::serve(PeerId peer, OpId op, wire::Fetch request) {
     Result<DeviceLane::Slot> slot = co_await taking;
     if (!slot) break;
     Group group = open(rest, *lane);
+    const bool straight =
+        lane->straight() && may_leave(place_.fabric.device_payloads(peer), into_device);
     Result<> copied;
     if (group.bytes != 0) {
-      Task<Result<>> gathering = lane->gather(*slot, group.pieces);
-      copied = co_await gathering;
+      Task<Result<>> copying = copy(group, *lane, *slot, straight);
+      copied = co_await copying;
     }
     close_reads(group);
     if (!copied) {
@@ -97,7 +100,9 @@ Task<> ShareService::serve(PeerId peer, OpId op, wire::Fetch request) {
     }
     if (copied && group.bytes != 0) {
       ++fetch.sending;
-      place_.loop().spawn(send(fetch, std::move(*slot), std::move(group.message), group.bytes));
+      Segment payload = straight ? slot->device() : Segment{slot->host().data()};
+      payload.size = static_cast<std::size_t>(group.bytes);
+      place_.loop().spawn(send(fetch, std::move(*slot), std::move(group.message), payload));
     } else {
       send_frame(peer, op, group.message);
     }
@@ -106,20 +111,31 @@ Task<> ShareService::serve(PeerId peer, OpId op, wire::Fetch request) {
   while (fetch.sending != 0) co_await fetch.sent;
 }
 
+Task<Result<>> ShareService::copy(const Group& group, DeviceLane& lane, DeviceLane::Slot& slot,
+                                  bool straight) {
+  if (!straight) {
+    Task<Result<>> gathering = lane.gather(slot, group.pieces);
+    co_return co_await gathering;
+  }
+  Task<Result<std::vector<Checksum>>> collecting = lane.hash(slot, group.pieces, {});
+  const Result<std::vector<Checksum>> collected = co_await collecting;
+  if (!collected) co_return fail(collected.error());
+  co_return Result<>{};
+}
+
 Task<> ShareService::send(Active& fetch, DeviceLane::Slot slot, wire::Data message,
-                          std::uint64_t bytes) {
+                          Segment payload) {
   {
     const DeviceLane::Slot held = std::move(slot);
     Timer hung(place_.loop(), [this, peer = fetch.peer] { place_.peers.close(peer); });
     hung.arm(place_.loop().now() + kHung);
     std::vector<std::byte> frame;
     wire::write_frame(frame, place_.header(fetch.op), message);
-    const Segment payload{held.host().data(), static_cast<std::size_t>(bytes), nullptr};
     Completion sent(place_.loop().ready());
     place_.fabric.send(fetch.peer, frame, {&payload, 1}, sent);
     const Result<> outcome = co_await sent;
     if (outcome) {
-      NodeCounters::add(place_.counters.bytes_out, bytes);
+      NodeCounters::add(place_.counters.bytes_out, payload.size);
     } else {
       fetch.cancelled = true;
     }

@@ -41,8 +41,9 @@ struct SharePlace {
 
 /// One coroutine per Fetch. Items go in groups, as many as a staging slot holds. Each is checked
 /// when its slot is there, and from then until the GPU has copied it into the slot its engine's
-/// block is being read, and no longer: what peers receive is the copy. So a peer that hangs never
-/// holds an engine's block, only a slot, and that for kHung at most: then its connection is closed.
+/// block is being read, and no longer: what peers receive is the copy, from the slot's memory on
+/// the GPU if they can, else from the host's. So a peer that hangs never holds an engine's block,
+/// only a slot, and that for kHung at most: then its connection is closed.
 ///
 /// Threads  The data loop's.
 class ShareService {
@@ -57,7 +58,8 @@ class ShareService {
   ShareService(const ShareService&) = delete;
   ShareService& operator=(const ShareService&) = delete;
 
-  void on_fetch(PeerId peer, OpId op, wire::Fetch request);
+  /// `into_device`: the reader receives what comes from a GPU's memory into one.
+  void on_fetch(PeerId peer, OpId op, wire::Fetch request, bool into_device);
   void on_cancel(PeerId peer, OpId fetch);
   void on_lost(PeerId peer);
   /// New fetches are `unavailable`; what is unsent of the others is `cancelled`.
@@ -76,8 +78,11 @@ class ShareService {
     std::size_t chunks = 0;
   };
 
-  Task<> serve(PeerId peer, OpId op, wire::Fetch request);
-  Task<> send(Active& fetch, DeviceLane::Slot slot, wire::Data message, std::uint64_t bytes);
+  Task<> serve(PeerId peer, OpId op, wire::Fetch request, bool into_device);
+  /// Copies a group into a slot: into its memory on the GPU if it goes straight from there.
+  static Task<Result<>> copy(const Group& group, DeviceLane& lane, DeviceLane::Slot& slot,
+                             bool straight);
+  Task<> send(Active& fetch, DeviceLane::Slot slot, wire::Data message, Segment payload);
   [[nodiscard]] DeviceLane* lane_of(const wire::FetchItem& item) const noexcept;
   /// Takes items from `rest` that `lane` can copy together; those that are not there any more, too.
   Group open(std::span<const wire::FetchItem>& rest, const DeviceLane& lane);

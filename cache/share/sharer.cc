@@ -118,7 +118,8 @@ bool Sharer::dispatch(PeerId peer, const wire::Frame& frame) {
   switch (frame.header.type) {
     case wire::Type::fetch: {
       auto fetch = wire::read_body<wire::Fetch>(frame.body);
-      if (fetch) service_.on_fetch(peer, op, std::move(*fetch));
+      const bool into_device = (frame.header.flags & wire::kIntoDevice) != 0;
+      if (fetch) service_.on_fetch(peer, op, std::move(*fetch), into_device);
       return fetch.has_value();
     }
     case wire::Type::cancel_fetch: {

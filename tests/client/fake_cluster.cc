@@ -361,8 +361,7 @@ wire::FoundSection FakeShard::find_section(const wire::LookupSection& section,
     const bool pinned = unbroken || section.rule == wire::LookupRule::all;
     if (mode == wire::LookupMode::probe || !pinned) continue;
     for (std::uint16_t part = 0; part < section.parts; ++part) {
-      for (const Location& at : block->second[part])
-        found.locations.push_back({i, part, Tier::host, at});
+      for (const Location& at : block->second[part]) found.locations.push_back({i, part, tier, at});
     }
   }
   return found;

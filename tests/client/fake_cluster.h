@@ -156,6 +156,7 @@ class FakeShard final : public FakeProcess {
   std::uint32_t ttl_ms = 3000;
   std::uint32_t max_keys = 4096;
   std::uint32_t era = 7;
+  Tier tier = Tier::host;          ///< of every replica
   bool silent = false;             ///< answers nothing but Hello, Nodes and Open
   bool deny = false;               ///< refuses Hello
   std::size_t deaf_to_unpins = 0;  ///< so many Unpins are not answered

@@ -115,6 +115,9 @@ void break_down() {
 void repair() {
   gpu().repair();
 }
+bool is_device(const void* memory) {
+  return gpu().is_device(reinterpret_cast<Address>(memory));
+}
 std::size_t owned() {
   return gpu().owned() + retained;
 }

@@ -22,6 +22,8 @@ void settle();
 void break_down();
 /// A new driver in a new process, so to say.
 void repair();
+/// Whether it is in memory that the driver gave out on a device.
+bool is_device(const void* memory);
 /// Streams, events, contexts, modules and memory that were not given back.
 std::size_t owned();
 

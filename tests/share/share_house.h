@@ -52,9 +52,11 @@ inline BlockHash hash_of(unsigned number) {
 }
 
 using Lanes = std::vector<std::unique_ptr<DeviceLane>>;
-inline Lanes lanes_on(Loop& loop, const std::shared_ptr<const cuda::Device>& gpu) {
+inline Lanes lanes_on(Fabric& fabric, const std::shared_ptr<const cuda::Device>& gpu) {
   Lanes lanes;
-  if (gpu) lanes.push_back(DeviceLane::open(loop, gpu, kSlots, kSlotBytes).value());
+  if (!gpu) return lanes;
+  lanes.push_back(DeviceLane::open(fabric.loop(), gpu, kSlots, kSlotBytes).value());
+  lanes.back()->go_straight(fabric);  // where the network takes that
   return lanes;
 }
 
@@ -68,7 +70,7 @@ struct Engine {
         data_loop(clock),
         control(network.make_fabric(control_loop, name)),
         data(network.make_fabric(data_loop, name)),
-        core(*control, *data, config(verify), {}, nullptr, lanes_on(data_loop, gpu)) {}
+        core(*control, *data, config(verify), {}, nullptr, lanes_on(*data, gpu)) {}
 
   static ClientConfig config(bool verify) {
     ClientConfig config;
@@ -104,8 +106,8 @@ class ShareHouse : public testing::Test {
     SharerConfig config;
     config.server = "server";
     config.listen = "owner:share";
-    sharer_ = std::make_unique<Sharer>(*share_control_, *share_data_,
-                                       lanes_on(owner_data_loop_, gpu_), config);
+    sharer_ = std::make_unique<Sharer>(*share_control_, *share_data_, lanes_on(*share_data_, gpu_),
+                                       config);
     ASSERT_TRUE(sharer_->start());
     owner_ = engine("owner", true, true);
     reader_ = engine("reader", verify_);
@@ -126,6 +128,14 @@ class ShareHouse : public testing::Test {
     cache_.reset(), gpu_.reset();
     fake::repair();
     EXPECT_EQ(fake::owned(), 0U) << "something was not given back to the driver";
+  }
+
+  /// What the network does with GPUs' memory.
+  void allow(DevicePayloads payloads) {
+    SimDevices devices;
+    devices.payloads = payloads;
+    devices.is_device = [](const std::byte* at) { return fake::is_device(at); };
+    network_.set_devices(std::move(devices));
   }
 
   // ---- processes
@@ -231,6 +241,35 @@ class ShareHouse : public testing::Test {
       items.push_back(std::move(item));
     }
     return items;
+  }
+  /// Where engine's block `id` ends the room behind it begins: the readers' blocks.
+  [[nodiscard]] FetchItem paged_into(std::uint32_t block, std::uint32_t id) const {
+    FetchItem item;
+    item.block = block;
+    for (std::size_t plane = 0; plane < kPlanes; ++plane) {
+      std::byte* const data =
+          at(plane * 2 * kIds * kPieceBytes + id * 2 * kPieceBytes + kPieceBytes);
+      item.into.push_back({data, kPieceBytes});
+    }
+    return item;
+  }
+  static std::vector<std::byte> bytes_of(const FetchItem& item) {
+    std::vector<std::byte> bytes;
+    for (const Piece& piece : item.into) {
+      const auto* const data = static_cast<const std::byte*>(piece.data);
+      bytes.insert(bytes.end(), data, data + piece.size);
+    }
+    return bytes;
+  }
+  static TransferOptions into_gpu() {
+    TransferOptions options;
+    options.memory.device = kGpu;
+    return options;
+  }
+  Result<TransferReport> fetch_into_gpu(Engine& engine, const Match& match,
+                                        const std::vector<FetchItem>& items) {
+    return await(engine.data_loop, engine.core.fetch(match.state(), items, into_gpu(),
+                                                     std::make_shared<CancelToken>()));
   }
   Result<TransferReport> fetch(Engine& engine, const Match& match,
                                std::vector<std::vector<std::byte>>& places) {

@@ -91,9 +91,16 @@ Result<> StagingSlot::pull(std::span<const HostRun> from, bool sums, HostCall ca
 
 Result<> StagingSlot::hash(std::span<const DevicePiece> from, std::span<const StagedBlock> blocks,
                            HostCall call, void* data) {
-  if (const Result<> planned = plan(from, Way::collect); !planned) return planned;
-  Result<> queued = queue(Way::collect, nullptr);
-  if (queued) queued = queue_hash(blocks);
+  if (from.empty() && blocks.empty()) return fail(Errc::invalid_argument, "no bytes to move");
+  for (const StagedBlock& block : blocks) {
+    if (block.staged_at > device_.size() || block.bytes > device_.size() - block.staged_at) {
+      return fail(Errc::invalid_argument, "more bytes than a staging slot has");
+    }
+  }
+  Result<> queued = from.empty() ? Result<>{} : plan(from, Way::collect);
+  if (!queued) return queued;
+  if (!from.empty()) queued = queue(Way::collect, nullptr);
+  if (queued && !blocks.empty()) queued = queue_hash(blocks);
   return finish(queued, call, data);
 }
 

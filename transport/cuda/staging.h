@@ -55,6 +55,10 @@ class StagingSlot {
                                                      std::size_t bytes);
 
   [[nodiscard]] std::span<std::byte> host() const noexcept { return host_.bytes(); }
+  /// The slot's memory on the device: for others (a network) while nothing of ours is queued.
+  [[nodiscard]] std::span<std::byte> device() const noexcept {
+    return {reinterpret_cast<std::byte*>(device_.address()), device_.size()};
+  }
 
   /// Queues: device pieces -> `host()`. With `after`, not before that event: the engine's stream is
   /// not held up. `call(data)` as Stream::then. `invalid_argument` for more than fits. After any
@@ -67,12 +71,13 @@ class StagingSlot {
   /// hasher wants it (DeviceHasher).
   Result<> pull(std::span<const HostRun> from, bool sums, HostCall call, void* data);
   /// Queues: device pieces -> the slot's memory on the device, and the hashing of `blocks` there,
-  /// which are as the hasher wants them. Nothing comes to the host but the checksums.
+  /// which are as the hasher wants them. Nothing comes to the host but the checksums. Without
+  /// pieces, what lies there already is hashed; without blocks, nothing is.
   Result<> hash(std::span<const DevicePiece> from, std::span<const StagedBlock> blocks,
                 HostCall call, void* data);
   /// Of what was pulled or hashed, in its order, once that has landed.
   [[nodiscard]] std::vector<Checksum> sums() const { return hasher_.finish(); }
-  /// Queues: what was pulled -> device pieces.
+  /// Queues: what lies in the slot's memory on the device -> device pieces.
   Result<> spread(std::span<const DevicePiece> to, HostCall call, void* data);
   /// True when what was queued is over; a failure when the device has failed. Then, too, nothing is
   /// under way.
