@@ -118,7 +118,13 @@ void examine_ports(const MachineFacts& facts, Findings& say) {
 void examine_gpu_direct(const MachineFacts& facts, Findings& say) {
   if (facts.gpus.empty() || !has_hardware_rdma(facts)) return;
   const verbs::GpuDirect& direct = facts.hardware.gpu_direct;
-  if (direct.possible()) {
+  if (direct.possible() && facts.ucx_cuda && !facts.ucx_gpu_direct) {
+    say.warn("gpu-direct",
+             fmt::format("network cards could reach GPU memory ({}), but not by this UCX: blocks "
+                         "to other hosts go through pinned host memory",
+                         direct.peermem ? "nvidia_peermem" : "dmabuf"),
+             "modprobe nvidia_peermem, so that /sys/kernel/mm/memory_peers/nv_mem is there");
+  } else if (direct.possible()) {
     say.ok("gpu-direct", fmt::format("network cards can reach GPU memory ({})",
                                      direct.peermem ? "nvidia_peermem" : "dmabuf"));
   } else {
@@ -142,6 +148,24 @@ void examine_affinity(const MachineFacts& facts, Findings& say) {
 
 // ---- GPUs
 
+/// How blocks get between this host's GPUs and elsewhere.
+void examine_gpu_ways(const MachineFacts& facts, Findings& say) {
+  if (!facts.ucx_cuda) {
+    say.warn("gpu-ucx",
+             fmt::format("UCX {} knows no GPU memory: blocks between GPUs and other processes go "
+                         "through pinned host memory",
+                         facts.ucx_version),
+             "tools/build_ucx_cuda.sh, then build with -DMEMBRAIN_UCX_PREFIX (and no UCX_TLS "
+             "without cuda)");
+  } else {
+    say.ok("gpu-ucx",
+           fmt::format(
+               "UCX knows GPU memory: blocks go straight between GPUs of this "
+               "host{}",
+               facts.ucx_gpu_direct ? ", and by RDMA" : "; by RDMA and TCP through pinned memory"));
+  }
+}
+
 void examine_gpus(const MachineFacts& facts, Findings& say) {
   if (facts.cuda_reason.empty() && facts.cuda_version != 0) {
     say.ok("cuda", fmt::format("NVIDIA's driver speaks CUDA {}.{}", facts.cuda_version / 1000,
@@ -155,15 +179,16 @@ void examine_gpus(const MachineFacts& facts, Findings& say) {
     say.ok("cuda", "no GPU: blocks are kept in host memory");
   }
   for (const cuda::DeviceFacts& gpu : facts.gpus) {
-    say.ok("gpu", fmt::format("{} at {}: {}, compute capability {}.{}; blocks go through pinned "
-                              "host memory; arenas of this host {}",
+    say.ok("gpu", fmt::format("{} at {}: {}, compute capability {}.{}; blocks in arenas of this "
+                              "host go through pinned memory{}",
                               gpu.name, gpu.pci, format_size(gpu.memory_bytes), gpu.compute / 10,
                               gpu.compute % 10,
-                              gpu.read_only_registration ? "too, or straight (pin_arenas)"
-                                                         : "too: it cannot lock what it may not "
+                              gpu.read_only_registration ? ", or straight (pin_arenas)"
+                                                         : ": it cannot lock what it may not "
                                                            "write to"));
   }
   if (facts.gpus.empty()) return;
+  examine_gpu_ways(facts, say);
   if (facts.nccl_version != 0) {
     say.ok("nccl", fmt::format("NCCL {}.{}.{}: groups may bring blocks from GPU to GPU by it "
                                "(nccl_device)",

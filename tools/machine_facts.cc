@@ -129,6 +129,8 @@ void observe_ucx(MachineFacts& facts) {
   const auto context = UcxContext::create(config);
   if (context) {
     facts.ucx_transports = (*context)->transports();
+    facts.ucx_cuda = (*context)->devices().cuda;
+    facts.ucx_gpu_direct = (*context)->devices().nics;
   } else {
     facts.ucx_reason = context.error().context;
   }

@@ -42,6 +42,8 @@ struct MachineFacts {
   std::string ucx_version;
   std::string ucx_reason;                              ///< why UCX cannot be used; empty: it can
   std::vector<std::string> ucx_transports;             ///< "tcp/eth0"
+  bool ucx_cuda = false;                               ///< it knows GPU memory
+  bool ucx_gpu_direct = false;                         ///< and network cards may reach that
   std::map<std::string, std::string> ucx_environment;  ///< UCX_* that somebody has set
 };
 

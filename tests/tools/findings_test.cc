@@ -51,6 +51,8 @@ MachineFacts gpu_host() {
   facts.cuda_reason.clear();
   facts.cuda_version = 12040;
   facts.gpus.emplace_back().name = "a GPU";
+  facts.ucx_cuda = true;
+  facts.ucx_gpu_direct = true;
   facts.ucx_transports = {"tcp/lo", "rc_mlx5/mlx5_0:1", "cuda_ipc/cuda"};
   return facts;
 }
@@ -90,6 +92,14 @@ TEST(Findings, SayWhetherGroupsHaveNccl) {
   EXPECT_NE(found(facts, "nccl", Health::ok)->text.find("NCCL 2.28.9"), std::string::npos);
 }
 
+TEST(Findings, SayHowGpuMemoryTravels) {
+  EXPECT_NE(found(gpu_host(), "gpu-ucx", Health::ok)->text.find("and by RDMA"), std::string::npos);
+  MachineFacts facts = gpu_host();
+  facts.ucx_gpu_direct = false;
+  EXPECT_NE(found(facts, "gpu-ucx", Health::ok)->text.find("through pinned"), std::string::npos);
+  EXPECT_FALSE(found(laptop(), "gpu-ucx", Health::warn)) << "there is no GPU";
+}
+
 TEST(Findings, WhatIsWrongHasACure) {
   struct Case {
     const char* id;
@@ -114,6 +124,8 @@ TEST(Findings, WhatIsWrongHasACure) {
       {"affinity", Health::warn,
        [](MachineFacts& f) { f.hardware.devices[0].ports[0].state = "DOWN"; }},
       {"gpu-direct", Health::warn, [](MachineFacts& f) { f.hardware.gpu_direct.peermem = false; }},
+      {"gpu-direct", Health::warn, [](MachineFacts& f) { f.ucx_gpu_direct = false; }},
+      {"gpu-ucx", Health::warn, [](MachineFacts& f) { f.ucx_cuda = f.ucx_gpu_direct = false; }},
       {"locked-memory", Health::warn, [](MachineFacts& f) { f.locked_memory_bytes = 8 << 20; }},
       {"shared-memory", Health::warn, [](MachineFacts& f) { f.shared_memory_bytes = 64 << 20; }},
       {"shared-memory", Health::warn, [](MachineFacts& f) { f.shared_memory_bytes.reset(); }},
