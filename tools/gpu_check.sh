@@ -42,8 +42,13 @@ if [[ $driver == libcuda.so.1 ]]; then  # a client takes no other
   build/release/tests/client/client_gpu_test --gtest_brief=1 2>/dev/null || status=1
   (unset MEMBRAIN_TEST_CUDA && build/release/tests/nccl/nccl_gpu_test --gtest_brief=1) || status=1
 fi
-if command -v compute-sanitizer >/dev/null; then
-  compute-sanitizer --error-exitcode 1 build/release/tests/cuda/gpu_test --gtest_brief=1 || status=1
+if [[ $driver != libcuda.so.1 ]]; then
+  echo "gpu_check: compute-sanitizer looks at NVIDIA's driver alone"
+elif command -v compute-sanitizer >/dev/null; then
+  # The kernels alone, and as clients use them: on pages, in slots, at every size.
+  for program in cuda/gpu_test client/client_gpu_test; do
+    compute-sanitizer --error-exitcode 1 "build/release/tests/$program" --gtest_brief=1 || status=1
+  done
 else
   echo "gpu_check: no compute-sanitizer here: memory accesses of the kernels are not checked"
 fi

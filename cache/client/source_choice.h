@@ -20,10 +20,12 @@ struct FoundReplica {
 /// Replicas that were tried already, as bits by index. A part has at most wire::kMaxReplicas.
 using TriedReplicas = std::uint8_t;
 
-/// Index of the replica to try next: on this host before elsewhere, a faster tier before a slower
-/// one, else spread over the nodes by weight; another `salt`, another choice. Never one that was
-/// tried, or whose node is unknown or has failed; nothing if none is left. `views[i]` is the node
-/// of `replicas[i]`.
+/// Index of the replica to try next: on this host before elsewhere, a node's memory before a GPU's,
+/// else spread over the nodes by weight; another `salt`, another choice. So: this host's memory
+/// (mapped, one copy over the bus), a peer's GPU by NVLink, memory elsewhere, GPUs elsewhere: these
+/// go by the same network as memory does, cost their engines a copy, and may go at any time. Never
+/// one that was tried, or whose node is unknown or has failed; nothing if none is left. `views[i]`
+/// is the node of `replicas[i]`.
 [[nodiscard]] std::optional<std::size_t> choose_source(std::span<const FoundReplica> replicas,
                                                        std::span<const NodeView> views,
                                                        TriedReplicas tried, const BlockKey& key,

@@ -121,6 +121,22 @@ TEST(SourceChoice, AvoidsFailedNodesAndPrefersTheFasterTier) {
   EXPECT_FALSE(choose_source(replicas, views, 0, key(1), 0));
 }
 
+TEST(SourceChoice, PrefersItsOwnHostsMemoryThenItsGpusThenMemoryElsewhere) {
+  std::vector<FoundReplica> replicas = replicas_on({1, 2, 3, 4});
+  std::vector<NodeView> views = nodes(4);
+  replicas[0].tier = replicas[2].tier = Tier::device;
+  views[2].same_host = views[3].same_host = true;  // 2: a peer's GPU by NVLink; 3: a mapped arena
+  for (std::uint64_t i = 0; i < 50; ++i) {
+    TriedReplicas tried = 0;
+    std::vector<std::size_t> order;
+    while (const auto next = choose_source(replicas, views, tried, key(i))) {
+      order.push_back(*next);
+      tried = static_cast<TriedReplicas>(tried | 1U << *next);
+    }
+    EXPECT_EQ(order, (std::vector<std::size_t>{3, 2, 1, 0})) << "a GPU elsewhere comes last";
+  }
+}
+
 TEST(SourceChoice, SpreadsKeysOverEqualReplicas) {
   const std::vector<FoundReplica> replicas = replicas_on({1, 2});
   const std::vector<NodeView> views = nodes(2);
