@@ -1,7 +1,9 @@
 // The public port: who may come in, and what becomes of all others.
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -89,6 +91,20 @@ TEST_F(UcxContact, NamesBrokenAddresses) {
     EXPECT_EQ(connect(a_, address, {}).error().code, Errc::invalid_argument) << address;
     EXPECT_EQ(a_.fabric().listen(address).error().code, Errc::invalid_argument) << address;
   }
+}
+
+TEST_F(UcxContact, TurnsCallersAwayBeforeDescriptorsRunOut) {
+  listen();
+  rlimit many{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &many), 0);
+  const Descriptor next(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  rlimit few = many;
+  few.rlim_cur = static_cast<rlim_t>(next.fd() + Contacts::kSpareDescriptors / 2);
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+  const Result<PeerId> peer = connect(a_, address_, {&b_});
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &many), 0);
+  EXPECT_EQ(peer.error().code, Errc::unavailable);
+  expect_service();
 }
 
 TEST_F(UcxContact, SaysThatAPortIsInUse) {

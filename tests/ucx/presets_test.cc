@@ -35,6 +35,10 @@ class Presets : public testing::Test {
       fs::path(testing::TempDir()) / testing::UnitTest::GetInstance()->current_test_info()->name();
 };
 
+TEST_F(Presets, KeepEndpointsFromWaitingForAConnection) {
+  EXPECT_EQ(presets().at("UCX_TCP_CONN_NB"), "y");
+}
+
 TEST_F(Presets, WithoutAnRdmaDeviceLeaveRdmaAlone) {
   const auto without = presets();
   EXPECT_EQ(without.at("UCX_TCP_TX_SEG_SIZE"), "512k");

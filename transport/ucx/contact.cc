@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -12,6 +13,16 @@
 #include <utility>
 
 namespace membrain {
+
+namespace {
+
+/// The process may have so many; the lowest that is free is taken first.
+rlim_t descriptor_limit() noexcept {
+  rlimit limit{};
+  return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : RLIM_INFINITY;
+}
+
+}  // namespace
 
 // --- Contact. ---
 
@@ -176,6 +187,7 @@ void Contacts::on_ready(std::uint32_t) {
       if (errno == EMFILE || errno == ENFILE) turn_away();
       return;
     }
+    if (static_cast<rlim_t>(socket.fd() + kSpareDescriptors) > descriptor_limit()) continue;
     const int on = 1;
     ::setsockopt(socket.fd(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     answer(std::move(socket));

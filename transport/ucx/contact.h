@@ -58,10 +58,14 @@ class Contact final : private FdHandler {
 ///
 /// Threads  The loop's.
 /// Bounds   kMaxHalfOpen contacts that have not agreed (the oldest is dropped for a newer one),
-///          kPatience for each, and kProvenPatience more for a proven one.
+///          kPatience for each, and kProvenPatience more for a proven one; none that would take one
+///          of the last kSpareDescriptors.
 class Contacts final : private FdHandler {
  public:
   static constexpr std::size_t kMaxHalfOpen = 256;
+  /// Callers are turned away while so many descriptors are left. UCX takes its own in the same
+  /// process, and when it lacks one for a caller it stops listening, for ever.
+  static constexpr int kSpareDescriptors = 64;
   static constexpr Duration kPatience = std::chrono::seconds(2);
   /// With a caller that is proven and opens its endpoint: on RoCE the kernel may have to ask for
   /// the peer's hardware address first, which was seen to take 1.3 s inside UCX.

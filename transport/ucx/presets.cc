@@ -8,6 +8,9 @@ namespace membrain {
 namespace {
 
 constexpr std::array kEverywhere = {
+    // By default a new endpoint waits inside connect(), and the whole loop with it: for minutes, if
+    // the other host fell silent or a firewall stands before it.
+    UcxPreset{"UCX_TCP_CONN_NB", "y"},
     UcxPreset{"UCX_POSIX_ERROR_HANDLING", "y"},   // else peer error handling drops shared memory
     UcxPreset{"UCX_SYSV_ERROR_HANDLING", "y"},    // likewise
     UcxPreset{"UCX_CMA_MEMORY_INVALIDATE", "y"},  // likewise
