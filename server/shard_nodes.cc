@@ -11,6 +11,9 @@ using wire::ItemStatus;
 
 namespace {
 
+/// A node whose connection broke is back within this time, or its process has died.
+constexpr Duration kReturnPatience = std::chrono::milliseconds(500);
+
 const BlockKey& key_of(const wire::SlotEntry& item) noexcept {
   return item.meta.key;
 }
@@ -74,9 +77,12 @@ Result<wire::Accepted> Shard::register_node(const wire::RegisterNode& request, T
 }
 
 void Shard::disconnected(NodeId id) {
-  if (const NodeIndex node = nodes_.find(id); node != Nodes::kNoNode) {
-    nodes_[node].connected = false;
-  }
+  const NodeIndex index = nodes_.find(id);
+  if (index == Nodes::kNoNode) return;
+  Node& node = nodes_[index];
+  node.connected = false;
+  // It counts as silent for so long that this much of its time to live is left.
+  node.heard = std::min(node.heard, last_tick_ + kReturnPatience - params_.node_ttl);
 }
 
 /// Forgets every replica of the node. What was pinned stays as a ghost.

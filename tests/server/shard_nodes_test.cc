@@ -216,6 +216,20 @@ TEST_F(ShardNodesTest, ASilentNodesBlocksLeaveAllAnswers) {
   EXPECT_FALSE(shard_->list_nodes(session_, now_)->nodes.at(0).alive);
 }
 
+TEST_F(ShardNodesTest, ANodeWhoseConnectionBrokeHasAMomentToComeBack) {
+  publish_prompt(1, 2);
+  shard_->tick(now_);
+  shard_->disconnected(NodeId{1});
+  shard_->tick(now_ += milliseconds(400));
+  EXPECT_EQ(look(session_, 0, {1, 2}).prefix_blocks, 2u);
+  shard_->tick(now_ += milliseconds(250));
+  EXPECT_EQ(look(session_, 0, {1, 2}).prefix_blocks, 0u);
+  register_node(1, 1, false);
+  EXPECT_EQ(report_all(1, {entry(2, 1, 1), entry(1)}),
+            (std::vector{ItemStatus::ok, ItemStatus::ok}));
+  EXPECT_EQ(look(session_, 0, {1, 2}).prefix_blocks, 2u);
+}
+
 TEST_F(ShardNodesTest, ANodeThatComesBackBringsPinnedBlocksBack) {
   publish_prompt(1, 2);
   look(session_, 9, {1, 2});
