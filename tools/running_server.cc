@@ -111,6 +111,10 @@ Outcome<> RunningServer::join(const ServerOptions& options) {
   const TimePoint deadline = SteadyClock().now() + kCoordinationPatience;
   Result<std::string> id = std::string();
   control_.run(find_id(control_.loop(), *coordination_, member.cluster, deadline, id));
+  if (!id && options.etcd.alone()) {
+    return complain("the state directory {} cannot be written: {}; is its disk full?",
+                    options.state_dir, in_words(id.error()));
+  }
   if (!id) return complain("the cluster cannot be joined: {}", in_words(id.error()));
   if (!options.etcd.alone() && !options.temporary) {
     if (Outcome<> same = same_cluster(options.state_dir, *id); !same) return same;
