@@ -37,6 +37,8 @@ test=(
   python3-pytest      # tests of the Python package
   clang-16            # compiles the GPU kernels, and is the second compiler of --all
   etcd-server         # tests of clusters start three members
+  iproute2 nftables   # their networks, and what those lose
+  libfaketime         # their wall clocks, which jump
   redis-server        # peer_bench starts one of its own to compare with
 )
 # What the virtual machines of the rdma tests need; without them those are skipped.

@@ -3,7 +3,6 @@ byte."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -15,20 +14,16 @@ import sys
 import tempfile
 import time
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from membrain_process import SKIPPED, Process
+from cluster_engine import BUILT, PATIENCE, Engine, FarEngine
+from membrain_process import SKIPPED, Process, clean_environment
+from network import Here, Host, Network, lacking
 
-BLOCK_BYTES = 64 * 1024
-PATIENCE = 60.0  # a bound against hangs, not against slowness
 LEASE = 3.0  # seconds, what `membrain server` asks for by itself
-
-try:
-    import membrain  # of the build tree
-except ImportError:
-    membrain = None  # type: ignore[assignment]
+SECRET = "known to all of the cluster"
 
 
 def own_port() -> int:
@@ -56,23 +51,24 @@ def wait_for(what: str, done: Callable[[], Any], patience: float = PATIENCE) -> 
 class Etcd:
     """Members of one etcd; each can be killed, stopped and started again on its data."""
 
-    def __init__(self, folder: str, members: int = 3) -> None:
+    def __init__(self, folder: str, places: Sequence[Host | Here]) -> None:
         self.folder = folder
-        self._clients = [own_port() for _ in range(members)]
-        self._peers = [own_port() for _ in range(members)]
-        self._processes: list[subprocess.Popen[bytes] | None] = [None] * members
-        for index in range(members):
+        self._places = places
+        self._clients = [f"http://{place.address}:{own_port()}" for place in places]
+        self._peers = [f"http://{place.address}:{own_port()}" for place in places]
+        self._processes: list[subprocess.Popen[bytes] | None] = [None] * len(places)
+        for index in range(len(places)):
             self.start(index)
 
     @property
     def urls(self) -> str:
-        return ",".join(f"http://127.0.0.1:{port}" for port in self._clients)
+        return ",".join(self._clients)
 
     def start(self, index: int) -> None:
-        client = f"http://127.0.0.1:{self._clients[index]}"
-        peer = f"http://127.0.0.1:{self._peers[index]}"
-        everyone = [f"m{i}=http://127.0.0.1:{port}" for i, port in enumerate(self._peers)]
-        words = ["etcd", "--name", f"m{index}", "--data-dir", f"{self.folder}/m{index}"]
+        client, peer = self._clients[index], self._peers[index]
+        everyone = [f"m{i}={url}" for i, url in enumerate(self._peers)]
+        words = [*self._places[index].at, "etcd", "--name", f"m{index}"]
+        words += ["--data-dir", f"{self.folder}/m{index}"]
         words += ["--listen-client-urls", client, "--advertise-client-urls", client]
         words += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
         words += ["--initial-cluster", ",".join(everyone), "--log-level", "error"]
@@ -80,6 +76,11 @@ class Etcd:
         self._processes[index] = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
+
+    def send(self, index: int, number: signal.Signals) -> None:
+        process = self._processes[index]
+        if process is not None:
+            process.send_signal(number)
 
     def kill(self, index: int) -> None:
         process = self._processes[index]
@@ -100,16 +101,25 @@ class Etcd:
 
 
 class Server:
-    def __init__(self, house: ClusterHouse, name: str) -> None:
+    """With etcd one of several, without it alone."""
+
+    def __init__(self, house: ClusterHouse, name: str, place: Host | Here, *words: str) -> None:
         self._house = house
+        self._words = words
         self.name = name
-        self.address = f"127.0.0.1:{own_port()}"
+        self.place = place
+        self.address = f"{place.address}:{own_port()}"
+        self.state = f"{house.folder}/{name}"
         self.process: Process
         self.start()
 
     def start(self) -> None:
-        words = ["server", "--listen", self.address, "--no-admin", "--etcd", self._house.etcd.urls]
-        self.process = Process(*words, "--state-dir", f"{self._house.folder}/{self.name}")
+        words = ["server", "--listen", self.address, "--no-admin", "--state-dir", self.state]
+        if self._house.etcd is not None:
+            words += ["--etcd", self._house.etcd.urls]
+        words += self._words
+        at = [*self.place.at, *self._house.before]
+        self.process = Process(*words, at=at, env=self._house.environment)
         self.process.wait_for_line("membrain server ready")
 
     def leads(self) -> bool:
@@ -129,73 +139,76 @@ class Server:
         self.process.send(signal.SIGCONT)
 
 
-def hash_of(number: int) -> bytes:
-    return hashlib.sha256(f"block {number}".encode()).digest()
+class Node:
+    """Its arena outlives it, if it has a host of its own or is `lasting`."""
 
+    def __init__(
+        self, house: ClusterHouse, place: Host | Here, capacity: str, lasting: bool
+    ) -> None:
+        self._house = house
+        self._words = ["--capacity", capacity]
+        if isinstance(place, Here) and not lasting:
+            self._words.append("--temporary")
+        self.place = place
+        self.name = f"cluster-{os.getpid()}-{len(house.nodes)}"
+        self.arena = place.root / f"dev/shm/membrain-{self.name}"
+        self.process: Process
+        self.start()
 
-def content_of(number: int) -> bytes:
-    return hashlib.shake_128(hash_of(number)).digest(BLOCK_BYTES)
+    def start(self) -> None:
+        self.begin()
+        self.process.wait_for_line("membrain node ready")
 
+    def begin(self) -> None:
+        words = ["node", "--server", self._house.addresses, "--name", self.name]
+        words += ["--listen", f"{self.place.address}:0", *self._words]
+        at = [*self.place.at, *self._house.before]
+        self.process = Process(*words, at=at, env=self._house.environment)
 
-class Engine:
-    """Stores and fetches blocks whose bytes follow from their number."""
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
-    def __init__(self, servers: str) -> None:
-        self.client = membrain.SyncClient.open(servers, connect_timeout=PATIENCE, label="engine")
-        self.space = self.client.open_namespace(model="a model", block_tokens=16)
-
-    def store(self, first: int, count: int) -> int:
-        numbers = range(first, first + count)
-        blocks = [membrain.Block(hash_of(n), content_of(n)) for n in numbers]
-        return int(self.client.store(self.space, blocks, timeout=2.0).ok)
-
-    def hold(self, first: int, count: int) -> Any:
-        """A match of all of them, which pins."""
-        match = self.client.lookup(self.space, [hash_of(n) for n in range(first, first + count)])
-        assert match.prefix == count, match.prefix
-        return match
-
-    def fetch(self, match: Any, first: int) -> int:
-        """How many came, right; none that came is wrong."""
-        into = [bytearray(BLOCK_BYTES) for _ in range(match.prefix)]
-        report = self.client.fetch(match, into)
-        for number, (got, status) in enumerate(zip(into, report.items, strict=True), first):
-            if status.ok:
-                assert got == content_of(number), f"wrong bytes of block {number}"
-        return int(report.ok)
-
-    def good_lookup(self, first: int, count: int) -> bool:
-        """Every block is found, and right."""
-        try:
-            hashes = [hash_of(n) for n in range(first, first + count)]
-            with self.client.lookup(self.space, hashes, timeout=0.5) as match:
-                if match.prefix < count:
-                    return False
-                return self.fetch(match, first) == count
-        except membrain.MembrainError:
-            return False
-
-    def epoch(self) -> int:
-        return int(self.client.server_stats()["epoch"])
-
-    def close(self) -> None:
-        self.client.close()
+    def end(self) -> None:
+        self.process.send(signal.SIGCONT)
+        self.process.end()
+        self.arena.unlink(missing_ok=True)
 
 
 class ClusterHouse:
-    """Everything of one cluster, ended in order."""
+    """Everything of one cluster, ended in order. With a network each process that is named here has
+    a host of its own: `members` of etcd (none: one server alone) on those of the servers."""
 
-    def __init__(self, members: int = 3) -> None:
+    def __init__(self, members: int = 3, network: Network | None = None) -> None:
         self.folder = tempfile.mkdtemp(prefix="membrain-cluster-")
-        self.etcd = Etcd(self.folder, members)
+        self.network = network
+        secret = {"MEMBRAIN_SECRET": SECRET} if network else {}
+        self.environment = clean_environment(**secret)
+        self.before: list[str] = []  # words that run servers and nodes, on their hosts
+        self._server_places = [self.place(f"server{i}") for i in range(max(members, 1))]
+        self.etcd = Etcd(self.folder, self._server_places[:members]) if members else None
         self.servers: list[Server] = []
-        self.nodes: list[Process] = []
+        self.nodes: list[Node] = []
         self.engines: list[Engine] = []
+        self.far_engines: list[FarEngine] = []
+
+    def place(self, name: str) -> Host | Here:
+        return self.network.host(name) if self.network else Here()
 
     def start(self, servers: int) -> None:
         for number in range(servers):
-            self.servers.append(Server(self, f"server{number}"))
-        wait_for("a leader", self.leader)
+            place = self._server_places[number % len(self._server_places)]
+            self.servers.append(Server(self, f"server{number}", place))
+        if self.etcd is not None:
+            wait_for("a leader", self.leader)
+
+    def server_hosts(self) -> list[Host]:
+        return [place for place in self._server_places if isinstance(place, Host)]
+
+    @property
+    def members(self) -> Etcd:
+        assert self.etcd is not None
+        return self.etcd
 
     @property
     def addresses(self) -> str:
@@ -209,10 +222,8 @@ class ClusterHouse:
         leader = self.leader()
         return next(one for one in self.servers if one is not leader)
 
-    def node(self) -> Process:
-        words = ["node", "--server", self.addresses, "--capacity", "64MiB", "--temporary"]
-        node = Process(*words, "--name", f"cluster-{os.getpid()}-{len(self.nodes)}")
-        node.wait_for_line("registered with", where="err")
+    def node(self, capacity: str = "64MiB", lasting: bool = False) -> Node:
+        node = Node(self, self.place(f"node{len(self.nodes)}"), capacity, lasting)
         self.nodes.append(node)
         return node
 
@@ -221,15 +232,26 @@ class ClusterHouse:
         self.engines.append(engine)
         return engine
 
+    def far_engine(self, host: Host | Here | None = None) -> FarEngine:
+        """On a host of its own, unless one is named."""
+        place = host or self.place(f"engine{len(self.far_engines)}")
+        secret = SECRET if self.network else ""
+        engine = FarEngine(place, dict(os.environ), self.addresses, secret)
+        self.far_engines.append(engine)
+        return engine
+
     def end(self) -> None:
         for engine in self.engines:
             engine.close()
-        for process in self.nodes:
-            process.end()
+        for far in self.far_engines:
+            far.close()
+        for node in self.nodes:
+            node.end()
         for server in self.servers:
             server.go_on()
             server.process.end()
-        self.etcd.end()
+        if self.etcd is not None:
+            self.etcd.end()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -241,12 +263,28 @@ class ClusterTest(unittest.TestCase):
         return made
 
 
+class NetworkTest(unittest.TestCase):
+    """Skipped, with the reason, where there can be no network of hosts."""
+
+    def setUp(self) -> None:
+        if why := lacking():
+            self.skipTest(why)
+
+    def house(self, servers: int = 1, members: int = 0) -> ClusterHouse:
+        network = Network()
+        self.addCleanup(network.end)
+        made = ClusterHouse(members, network)
+        self.addCleanup(made.end)
+        made.start(servers)
+        return made
+
+
 def main() -> None:
     """One test, as ctest asks for it."""
     if shutil.which("etcd") is None:
         print("skipped: no etcd: apt-get install etcd-server")
         sys.exit(SKIPPED)
-    if membrain is None:
+    if not BUILT:
         print("skipped: the Python package is not built")
         sys.exit(SKIPPED)
     probe = subprocess.run(
@@ -259,7 +297,11 @@ def main() -> None:
     if "has no etcd" in probe.stderr:
         print("skipped: built without gRPC")
         sys.exit(SKIPPED)
-    unittest.main()
+    result = unittest.main(verbosity=2, exit=False).result
+    if not result.wasSuccessful():
+        sys.exit(1)
+    if result.testsRun == len(result.skipped):
+        sys.exit(SKIPPED)
 
 
 def tell(**figures: object) -> None:

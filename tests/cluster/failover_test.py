@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import time
 
-from cluster_house import (
-    LEASE,
-    ClusterHouse,
-    ClusterTest,
-    Engine,
-    main,
-    tell,
-    wait_for,
-)
+from cluster_engine import Engine
+from cluster_house import LEASE, ClusterHouse, ClusterTest, main, tell, wait_for
 from membrain_process import Process, run
 
 COUNT = 40  # blocks
@@ -115,23 +109,32 @@ class EtcdFails(ClusterTest):
         engine = filled(house)
         epoch = engine.epoch()
         for member in range(3):  # each in turn, whichever leads etcd
-            house.etcd.kill(member)
+            house.members.kill(member)
             time.sleep(1.2 * LEASE)
             self.assertTrue(engine.good_lookup(0, COUNT))
-            house.etcd.start(member)
+            house.members.start(member)
             time.sleep(0.5)
         tell(terms=engine.epoch() != epoch)
+
+    def test_a_stopped_member_is_not_missed(self) -> None:
+        house = self.house()
+        engine = filled(house)
+        for member in range(3):  # each in turn, whichever leads etcd
+            house.members.send(member, signal.SIGSTOP)
+            time.sleep(1.2 * LEASE)
+            wait_for("a good lookup", lambda: engine.good_lookup(0, COUNT), 3 * LEASE)
+            house.members.send(member, signal.SIGCONT)
 
     def test_without_a_quorum_fetches_go_on_and_lookups_come_back_with_it(self) -> None:
         house = self.house()
         engine = filled(house)
         held = engine.hold(0, 10)
-        house.etcd.kill(0)
-        house.etcd.kill(1)
+        house.members.kill(0)
+        house.members.kill(1)
         wait_for("nobody leads", lambda: not any(one.leads() for one in house.servers))
         self.assertEqual(engine.fetch(held, 0), 10)
         self.assertFalse(engine.good_lookup(0, 1), "a miss, at once")
-        house.etcd.start(0)
+        house.members.start(0)
         wait_for("a good lookup", lambda: engine.good_lookup(0, COUNT))
         self.assertEqual(engine.fetch(held, 0), 10)
 
@@ -139,9 +142,9 @@ class EtcdFails(ClusterTest):
         house = self.house(servers=1, members=1)
         server = house.servers[0]
         server.process.end()
-        house.etcd.wipe()
-        house.etcd.start(0)
-        words = ["server", "--listen", server.address, "--no-admin", "--etcd", house.etcd.urls]
+        house.members.wipe()
+        house.members.start(0)
+        words = ["server", "--listen", server.address, "--no-admin", "--etcd", house.members.urls]
         state = f"{house.folder}/server0"
         status, _, err = run(*words, "--state-dir", state)
         self.assertEqual(status, 1)

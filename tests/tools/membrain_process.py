@@ -32,15 +32,18 @@ def clean_environment(**extra: str) -> dict[str, str]:
 
 
 class Process:
-    """One process; its output is kept line by line while it runs."""
+    """One process; its output is kept line by line while it runs. `at` are words before the
+    binary's, of a command that becomes it."""
 
-    def __init__(self, *words: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *words: str, env: dict[str, str] | None = None, at: Sequence[str] = ()
+    ) -> None:
         self.words = words
         self.out: list[str] = []
         self.err: list[str] = []
         self._rest = {"out": b"", "err": b""}
         self._process = subprocess.Popen(
-            [BINARY, *words],
+            [*at, BINARY, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
