@@ -19,8 +19,8 @@
 #include <vector>
 
 #include "base/log.h"
-#include "bench/free_port.h"
 #include "membrain/client.h"
+#include "tools/free_port.h"
 #include "tools/running_node.h"
 #include "tools/running_server.h"
 #include "tools/signals.h"

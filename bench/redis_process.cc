@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include "bench/free_port.h"
+#include "tools/free_port.h"
 
 namespace membrain {
 namespace {

@@ -12,8 +12,8 @@
 #include <thread>
 #include <vector>
 
-#include "bench/free_port.h"
 #include "tests/client/mapped_house.h"
+#include "tools/free_port.h"
 #include "transport/cuda/memory.h"
 #include "transport/cuda/stream.h"
 

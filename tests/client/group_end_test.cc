@@ -4,8 +4,8 @@
 #include <array>
 #include <thread>
 
-#include "bench/free_port.h"
 #include "tests/client/mapped_house.h"
+#include "tools/free_port.h"
 
 namespace membrain {
 namespace {

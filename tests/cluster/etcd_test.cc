@@ -15,8 +15,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "bench/free_port.h"
 #include "tools/child.h"
+#include "tools/free_port.h"
 
 namespace membrain {
 namespace {

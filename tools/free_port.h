@@ -1,4 +1,4 @@
-// A port for a server that a benchmark or a test starts.
+// A port for a server that a command, a benchmark or a test starts.
 #pragma once
 
 #include <cstdint>

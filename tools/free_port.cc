@@ -1,4 +1,4 @@
-#include "bench/free_port.h"
+#include "tools/free_port.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
