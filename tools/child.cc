@@ -58,6 +58,10 @@ int spawn(pid_t& pid, const ChildConfig& config, int socket) {
   posix_spawn_file_actions_adddup2(&files, socket, STDIN_FILENO);
   posix_spawn_file_actions_adddup2(&files, socket, STDOUT_FILENO);
   if (config.errors_too) posix_spawn_file_actions_adddup2(&files, socket, STDERR_FILENO);
+  if (!config.errors_file.empty()) {
+    posix_spawn_file_actions_addopen(&files, STDERR_FILENO, config.errors_file.c_str(),
+                                     O_WRONLY | O_CREAT | O_APPEND, 0600);
+  }
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
   sigset_t none;

@@ -22,6 +22,7 @@ struct ChildConfig {
   std::string program;             ///< the file to run; empty: this same program
   std::string secret;              ///< travels in the environment; empty for none
   bool errors_too = false;         ///< its standard error comes in as lines as well
+  std::string errors_file;         ///< or is appended to this file; empty: it is ours
 };
 
 /// One child. Its standard input and output are one socket to us; its standard error is ours. It

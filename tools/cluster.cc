@@ -17,14 +17,6 @@ namespace {
 
 constexpr std::uint64_t kSpareBytes = std::uint64_t{64} << 20;
 
-std::string random_secret() {
-  std::array<std::byte, 16> bytes{};
-  random_bytes(bytes);
-  std::string text;
-  for (const std::byte byte : bytes) text += fmt::format("{:02x}", std::to_integer<int>(byte));
-  return text;
-}
-
 TimePoint in(std::chrono::seconds time) {
   return SteadyClock().now() + time;
 }
@@ -41,6 +33,14 @@ Outcome<std::string> address_in(const std::string& ready_line) {
 }
 
 }  // namespace
+
+std::string random_secret() {
+  std::array<std::byte, 16> bytes{};
+  random_bytes(bytes);
+  std::string text;
+  for (const std::byte byte : bytes) text += fmt::format("{:02x}", std::to_integer<int>(byte));
+  return text;
+}
 
 std::uint64_t capacity_for(std::uint64_t blocks, std::uint64_t block_bytes) {
   const auto size_class = size_class_of(static_cast<std::uint32_t>(block_bytes));

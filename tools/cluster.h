@@ -21,6 +21,9 @@ struct ClusterConfig {
   std::string program;  ///< the membrain binary; empty: this same program
 };
 
+/// Made up, for one cluster alone.
+[[nodiscard]] std::string random_secret();
+
 /// Bytes that nodes need so that `blocks` blocks of `block_bytes` stay without eviction: slots are
 /// a little larger than blocks, and a node asks for victims when less than a tenth is free.
 [[nodiscard]] std::uint64_t capacity_for(std::uint64_t blocks, std::uint64_t block_bytes);

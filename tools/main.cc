@@ -13,6 +13,7 @@
 #include "tools/command_line.h"
 #include "tools/output.h"
 #include "tools/program.h"
+#include "tools/torture_commands.h"
 
 namespace membrain {
 namespace {
@@ -31,9 +32,10 @@ Environment environment_of_process() {
 
 std::vector<Command> all_commands(Program& program) {
   std::vector<Command> commands{
-      server_command(program), node_command(program),   status_command(program),
-      ctl_command(program),    replay_command(program), demo_command(program),
-      bench_command(program),  doctor_command(program), engine_command(program)};
+      server_command(program),  node_command(program),          status_command(program),
+      ctl_command(program),     replay_command(program),        demo_command(program),
+      bench_command(program),   doctor_command(program),        engine_command(program),
+      torture_command(program), torture_engine_command(program)};
   for (Command& command : commands) program.common.bind(command);
   return commands;
 }

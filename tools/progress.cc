@@ -26,7 +26,15 @@ double per_second(const ProgressState& state) {
   return seconds > 0 ? static_cast<double>(state.done) / seconds : 0;
 }
 
+/// "  600 of 1,200": as wide at the beginning as at the end.
+std::string amount(const ProgressState& state) {
+  const std::string total = format_count(state.total);
+  std::string text = fmt::format("{:>{}} of {}", format_count(state.done), total.size(), total);
+  return state.unit == ProgressUnit::seconds ? text + " s" : text;
+}
+
 std::string rate(const ProgressState& state) {
+  if (state.unit == ProgressUnit::seconds) return {};
   const double each_second = per_second(state);
   if (each_second < 10) return fmt::format("{:.1f}/s", each_second);
   return format_count(static_cast<std::uint64_t>(each_second)) + "/s";
@@ -54,10 +62,7 @@ std::string progress_bar(const ProgressState& state, std::size_t columns) {
   const auto filled = static_cast<std::size_t>(share * static_cast<double>(kBarColumns));
   std::string line = fmt::format("{:>3.0f} % |{}{}|", std::floor(share * 100),
                                  std::string(filled, '#'), std::string(kBarColumns - filled, '.'));
-  const std::string total = format_count(state.total);
-  const std::string parts[] = {
-      fmt::format("{:>{}} of {}", format_count(state.done), total.size(), total), rate(state),
-      left(state), state.note};
+  const std::string parts[] = {amount(state), rate(state), left(state), state.note};
   for (const std::string& part : parts) {
     if (!part.empty() && line.size() + 2 + part.size() <= columns) line += "  " + part;
   }
@@ -65,17 +70,19 @@ std::string progress_bar(const ProgressState& state, std::size_t columns) {
 }
 
 std::string progress_text(const ProgressState& state) {
-  std::string line = fmt::format("{} of {} requests, {}", format_count(state.done),
-                                 format_count(state.total), rate(state));
-  for (const std::string& part : {left(state), state.note}) {
+  const bool timed = state.unit == ProgressUnit::seconds;
+  std::string line = fmt::format("{} of {} {}", format_count(state.done), format_count(state.total),
+                                 timed ? "s" : "requests");
+  for (const std::string& part : {rate(state), left(state), state.note}) {
     if (!part.empty()) line += ", " + part;
   }
   return line;
 }
 
-Progress::Progress(std::uint64_t total)
+Progress::Progress(std::uint64_t total, ProgressUnit unit)
     : terminal_(isatty(STDERR_FILENO) != 0),
       total_(total),
+      unit_(unit),
       began_(SteadyClock().now()),
       next_(began_ + (terminal_ ? std::chrono::milliseconds(100) : std::chrono::seconds(5))) {}
 
@@ -84,7 +91,7 @@ Progress::~Progress() {
 }
 
 void Progress::show(TimePoint now, std::uint64_t done, std::string note) {
-  const ProgressState state{done, total_, now - began_, std::move(note)};
+  const ProgressState state{done, total_, now - began_, std::move(note), unit_};
   if (terminal_) {
     const std::string line = progress_bar(state, terminal_columns() - 1);
     std::fputs(fmt::format("\r\x1b[K{}", line).c_str(), stderr);

@@ -10,11 +10,15 @@
 
 namespace membrain {
 
+/// What is counted: things, at a rate, or the seconds of a run of a given length.
+enum class ProgressUnit : std::uint8_t { requests, seconds };
+
 struct ProgressState {
   std::uint64_t done = 0;
   std::uint64_t total = 0;
   std::chrono::nanoseconds elapsed{};
   std::string note;  ///< what else is worth a glance, e.g. "36 % hit"
+  ProgressUnit unit = ProgressUnit::requests;
 };
 
 /// "  42 % |########............|  5,052 of 12,031  1,210/s  6 s left  36 % hit", at most `columns`
@@ -29,7 +33,7 @@ struct ProgressState {
 /// Threads  One. Cost: nothing between two showings.
 class Progress {
  public:
-  explicit Progress(std::uint64_t total);
+  explicit Progress(std::uint64_t total, ProgressUnit unit = ProgressUnit::requests);
   /// Clears the bar.
   ~Progress();
   Progress(const Progress&) = delete;
@@ -45,6 +49,7 @@ class Progress {
   bool terminal_ = false;
   bool drawn_ = false;
   std::uint64_t total_ = 0;
+  ProgressUnit unit_;
   TimePoint began_;
   TimePoint next_;
 };

@@ -15,7 +15,8 @@ GOOD_LINE = '{"timestamp": 0, "input_length": 512, "output_length": 1, "hash_ids
 
 class Usage(ProcessTest):
     def test_every_command_has_help_and_unknown_flags_are_named(self) -> None:
-        for command in ("server", "node", "status", "replay", "demo", "bench", "doctor"):
+        commands = ("server", "node", "status", "replay", "demo", "bench", "doctor", "torture")
+        for command in commands:
             status, out, err = run(command, "--help")
             self.assertEqual((status, err), (0, ""), command)
             self.assertIn("--config", out)

@@ -30,6 +30,13 @@ TEST(ProgressBar, BearsTheBeginningAndTheEnd) {
   EXPECT_NE(progress_bar({0, 0, {}, {}}, 80).find("100 %"), std::string::npos);
 }
 
+TEST(ProgressBar, OfARunOfAGivenLengthLeavesTheRateToTheNote) {
+  const ProgressState state{15, 60, seconds(15), "350/s", ProgressUnit::seconds};
+  EXPECT_EQ(progress_bar(state, 120),
+            " 25 % |#######.....................|  15 of 60 s  45 s left  350/s");
+  EXPECT_EQ(progress_text(state), "15 of 60 s, 45 s left, 350/s");
+}
+
 TEST(ProgressText, IsASentenceForALog) {
   EXPECT_EQ(progress_text({.done = 1200, .total = 12031, .elapsed = seconds(1), .note = ""}),
             "1,200 of 12,031 requests, 1,200/s, 10 s left");

@@ -1,0 +1,104 @@
+#include "tools/history_book.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdint>
+
+namespace membrain {
+namespace {
+
+constexpr std::array<std::uint64_t, 3> kBlocks{11, 12, 13};
+
+HistoryCall by(std::uint32_t client, HistoryTime call, HistoryTime ret, std::uint32_t era = 1) {
+  return {call, ret, client, 0, era};
+}
+
+/// Client 1 has stored three blocks and client 2 pins the first two of them.
+HistoryBook pinned_book() {
+  HistoryBook book;
+  for (const std::uint64_t block : kBlocks) {
+    book.stored(by(1, 0, 1), block, HistoryBook::Stored::stored);
+  }
+  book.looked_up(by(2, 2, 3), kBlocks, {true, true, true}, 2, 7);
+  return book;
+}
+
+TEST(HistoryBook, JudgesEachBlockOfALookupByItself) {
+  HistoryBook book;
+  book.stored(by(1, 0, 1), 11, HistoryBook::Stored::stored);
+  book.looked_up(by(2, 2, 3), kBlocks, {true, true, false}, 0, 0);
+  const Judgement judgement = book.judge_all();
+  EXPECT_EQ(judgement.blocks, 3u);
+  EXPECT_EQ(judgement.events, 4u);
+  EXPECT_EQ(judgement.anomalies, 1u);
+  ASSERT_EQ(judgement.told.size(), 1u);
+  EXPECT_NE(judgement.told.front().find("block 12"), std::string::npos);
+}
+
+TEST(HistoryBook, APinHoldsUntilItsMatchIsReleased) {
+  HistoryBook held = pinned_book();
+  held.looked_up(by(3, 5, 6), kBlocks, {false, false, false}, 0, 0);
+  EXPECT_EQ(held.judge_all().anomalies, 2u) << "the third block was not pinned";
+  HistoryBook released = pinned_book();
+  released.released(2, 7, 4);
+  released.looked_up(by(3, 5, 6), kBlocks, {false, false, false}, 0, 0);
+  EXPECT_EQ(released.judge_all().anomalies, 0u);
+  HistoryBook another = pinned_book();
+  another.released(2, 8, 4);
+  another.released(3, 7, 4);
+  another.looked_up(by(3, 5, 6), kBlocks, {false, true, true}, 0, 0);
+  EXPECT_EQ(another.judge_all().anomalies, 1u) << "another match was released";
+}
+
+TEST(HistoryBook, PinsEndWithTheirClient) {
+  HistoryBook book = pinned_book();
+  book.released_all(2, 4);
+  book.looked_up(by(3, 5, 6), kBlocks, {false, false, false}, 0, 0);
+  EXPECT_EQ(book.judge_all().anomalies, 0u);
+}
+
+TEST(HistoryBook, AFetchThatLosesAPinnedBlockIsAnAnomalyWhateverIsReleasedLater) {
+  HistoryBook book = pinned_book();
+  book.lost(by(2, 5, 6), 7, 11);
+  book.released(2, 7, 10);
+  EXPECT_EQ(book.judge_all().anomalies, 1u);
+  HistoryBook spoiled = pinned_book();
+  spoiled.lost(by(2, 5, 6), 7, 11);
+  spoiled.disturbed(0, 11, {4, kNever, true});
+  EXPECT_EQ(spoiled.judge_all().anomalies, 0u);
+  HistoryBook other = pinned_book();
+  other.lost(by(2, 5, 6), 7, 11);
+  other.disturbed(0, 12, {4, kNever, true});
+  EXPECT_EQ(other.judge_all().anomalies, 1u) << "another block was spoiled";
+}
+
+TEST(HistoryBook, AClearEndsTheErasOfAllBlocksOfItsNamespace) {
+  HistoryBook book = pinned_book();
+  book.cleared(by(1, 4, 5), 2);
+  book.looked_up(by(3, 6, 7, 2), kBlocks, {true, false, false}, 0, 0);
+  book.opened(by(4, 8, 9, 1));
+  const Judgement judgement = book.judge_all();
+  EXPECT_EQ(judgement.anomalies, 2u) << "a block was found, and the namespace in its former era";
+}
+
+TEST(HistoryBook, AFailedStoreAndAFailedClearMayHaveComeAbout) {
+  HistoryBook book;
+  book.stored(by(1, 0, 1), 11, HistoryBook::Stored::unknown);
+  book.looked_up(by(2, 2, 3), kBlocks, {true, false, false}, 0, 0);
+  book.cleared(by(1, 4, 5), std::nullopt);
+  book.looked_up(by(2, 6, 7, 2), kBlocks, {false, false, false}, 0, 0);
+  EXPECT_EQ(book.judge_all().anomalies, 0u);
+}
+
+TEST(HistoryBook, WithEnoughMemoryWhatWasStoredIsFound) {
+  HistoryBook book = pinned_book();
+  book.enough_memory();
+  book.looked_up(by(3, 5, 6), kBlocks, {true, true, false}, 0, 0);
+  EXPECT_EQ(book.judge_all().anomalies, 1u);
+  book.disturbed({4, 5, false});
+  EXPECT_EQ(book.judge_all().anomalies, 0u);
+}
+
+}  // namespace
+}  // namespace membrain
