@@ -216,7 +216,7 @@ Result<> TwoThreads::open() {
   if (ready) ready = server_.connect(client_);
   if (ready) ready = client_.connect(server_);
   if (!ready) return ready;
-  lane_ = lane_of(client_.endpoint);
+  lane_ = lane_of(describe_endpoint(client_.endpoint));
   thread_ = std::thread([this] {
     turn_while(server_.worker->handle(), [this] {
       answering_.swap(wanted_);

@@ -170,15 +170,17 @@ class Fabric {
   virtual Task<> close(PeerId peer) = 0;
 
   /// Registers memory. `out_of_capacity` when the memory lock limit is hit.
-  virtual Result<std::unique_ptr<Region>> register_memory(std::span<std::byte> memory,
-                                                          MemoryKind kind) = 0;
-  Result<std::unique_ptr<Region>> register_memory(std::span<std::byte> memory) {
-    return register_memory(memory, MemoryKind::host);
+  virtual Result<std::unique_ptr<Region>> register_memory(std::span<std::byte> memory) = 0;
+  /// The same of a GPU's memory. `unavailable` where no payload ever lies there.
+  virtual Result<std::unique_ptr<Region>> register_device_memory(std::span<std::byte>) {
+    return fail(Errc::unavailable, "a fabric that knows no GPU memory");
   }
 
   /// What may be sent from, and received into, device memory over this connection. It never changes
   /// while that lasts; `none` for an unknown peer.
-  [[nodiscard]] virtual DevicePayloads device_payloads(PeerId peer) const noexcept = 0;
+  [[nodiscard]] virtual DevicePayloads device_payloads(PeerId) const noexcept {
+    return DevicePayloads::none;
+  }
 
   /// Which lane carries bulk bytes to and from `peer`: "tcp", "shm", "rdma", "sim". Static storage.
   [[nodiscard]] virtual std::string_view lane(PeerId peer) const noexcept = 0;

@@ -100,10 +100,13 @@ Task<> SimFabric::close(PeerId peer) {
   check(closed.has_value(), "closing cannot fail");
 }
 
-Result<std::unique_ptr<Region>> SimFabric::register_memory(std::span<std::byte> memory,
-                                                           MemoryKind) {
+Result<std::unique_ptr<Region>> SimFabric::register_memory(std::span<std::byte> memory) {
   if (memory.empty()) return fail(Errc::invalid_argument, "an empty region");
   return std::make_unique<SimRegion>(memory);
+}
+
+Result<std::unique_ptr<Region>> SimFabric::register_device_memory(std::span<std::byte> memory) {
+  return register_memory(memory);
 }
 
 DevicePayloads SimFabric::device_payloads(PeerId peer) const noexcept {

@@ -80,8 +80,7 @@ void DeviceLane::go_straight(Fabric& fabric) {
   std::vector<cuda::StagingSlot*> taken;
   while (cuda::StagingSlot* const slot = staging_->take()) {
     taken.push_back(slot);
-    Result<std::unique_ptr<Region>> region =
-        fabric.register_memory(slot->device(), MemoryKind::cuda);
+    Result<std::unique_ptr<Region>> region = fabric.register_device_memory(slot->device());
     if (region) regions_[slot] = std::move(*region);
   }
   for (cuda::StagingSlot* const slot : taken) staging_->give_back(slot);

@@ -72,7 +72,7 @@ TEST(DeviceMemory, IsRefusedByAUcxThatKnowsNone) {
   EXPECT_EQ(pair.a.fabric().device_payloads(pair.to_b), DevicePayloads::none);
   EXPECT_EQ(pair.a.fabric().device_payloads(PeerId{}), DevicePayloads::none);
   std::vector<std::byte> memory(4096);
-  const auto region = pair.a.fabric().register_memory(memory, MemoryKind::cuda);
+  const auto region = pair.a.fabric().register_device_memory(memory);
   ASSERT_FALSE(region);
   EXPECT_EQ(region.error().code, Errc::unavailable);
 }

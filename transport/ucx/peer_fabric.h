@@ -60,9 +60,8 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
             Completion& done) override;
   void receive(Payload payload, std::span<const Segment> into, Completion& done) override;
   Task<> close(PeerId peer) override;
-  using Fabric::register_memory;
-  Result<std::unique_ptr<Region>> register_memory(std::span<std::byte> memory,
-                                                  MemoryKind kind) override;
+  Result<std::unique_ptr<Region>> register_memory(std::span<std::byte> memory) override;
+  Result<std::unique_ptr<Region>> register_device_memory(std::span<std::byte> memory) override;
   [[nodiscard]] DevicePayloads device_payloads(PeerId peer) const noexcept override;
   [[nodiscard]] std::string_view lane(PeerId peer) const noexcept override;
   [[nodiscard]] std::string route(PeerId peer) const override;

@@ -114,9 +114,12 @@ std::array<std::byte, 32> UcxFabric::binding(PeerId peer) const noexcept {
   return connection == nullptr ? std::array<std::byte, 32>{} : connection->binding;
 }
 
-Result<std::unique_ptr<Region>> UcxFabric::register_memory(std::span<std::byte> memory,
-                                                           MemoryKind kind) {
-  return UcxRegion::create(context_, memory, kind);
+Result<std::unique_ptr<Region>> UcxFabric::register_memory(std::span<std::byte> memory) {
+  return UcxRegion::create(context_, memory, MemoryKind::host);
+}
+
+Result<std::unique_ptr<Region>> UcxFabric::register_device_memory(std::span<std::byte> memory) {
+  return UcxRegion::create(context_, memory, MemoryKind::cuda);
 }
 
 DevicePayloads UcxFabric::device_payloads(PeerId peer) const noexcept {
