@@ -1,4 +1,4 @@
-"""What a thousand sessions cost one server, and how they come back after a change of leaders.
+"""What many sessions cost one server, and how they come back after a change of leaders.
 
 usage: sessions_bench.py [--build build/release] [--sessions N] [--seconds S] [--json]
 
@@ -64,7 +64,7 @@ def measure(program: Path, sessions: int, seconds: int) -> dict[str, float]:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--build", type=Path, default=ROOT / "build" / "release")
-    options.add_argument("--sessions", type=int, default=1000)
+    options.add_argument("--sessions", type=int, default=250)
     options.add_argument("--seconds", type=int, default=20)
     options.add_argument("--json", action="store_true")
     chosen = options.parse_args()
