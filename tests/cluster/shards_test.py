@@ -6,33 +6,15 @@ import json
 import os
 import subprocess
 import threading
-import unittest
 from typing import Any
 
-from cluster_house import (
-    PATIENCE,
-    ClusterHouse,
-    ClusterTest,
-    Engine,
-    Server,
-    hash_of,
-    main,
-    wait_for,
-)
-from membrain_process import Process
+from cluster_engine import Engine, hash_of
+from cluster_house import ClusterHouse, ClusterTest, Server, main, wait_for
+from membrain_process import PATIENCE
+from network import Here
 
 SHARDS = 4
 BLOCKS = 200
-
-
-class ShardServer(Server):
-    """One of several that stand for all shards."""
-
-    def start(self) -> None:
-        words = ["server", "--listen", self.address, "--no-admin", "--etcd", self._house.etcd.urls]
-        words += ["--name", self.name, "--shards", str(SHARDS)]
-        self.process = Process(*words, "--state-dir", f"{self._house.folder}/{self.name}")
-        self.process.wait_for_line("membrain server ready")
 
 
 class Reader(threading.Thread):
@@ -62,11 +44,14 @@ class Shards(ClusterTest):
         house = ClusterHouse()
         self.addCleanup(house.end)
         for number in range(servers):
-            house.servers.append(ShardServer(house, f"server{number}"))
+            name = f"server{number}"
+            words = ("--name", name, "--shards", str(SHARDS))
+            house.servers.append(Server(house, name, Here(), *words))
         return house
 
     def ctl(self, house: ClusterHouse, *words: str) -> dict[str, Any]:
-        command = [os.environ["MEMBRAIN_TEST_BINARY"], "ctl", "--etcd", house.etcd.urls, "--json"]
+        command = [os.environ["MEMBRAIN_TEST_BINARY"], "ctl", "--json"]
+        command += ["--etcd", house.members.urls]
         done = subprocess.run(
             [*command, *words], capture_output=True, text=True, check=False, timeout=PATIENCE
         )
@@ -155,8 +140,8 @@ class Shards(ClusterTest):
     def test_ctl_says_what_is_wrong(self) -> None:
         house = self.shard_house(1)
         binary = os.environ["MEMBRAIN_TEST_BINARY"]
-        etcd = ["--etcd", house.etcd.urls]
-        for words, said in (
+        etcd = ["--etcd", house.members.urls]
+        wrong: list[tuple[list[str], str]] = [
             (["--move", "0"], "--move and --to go together"),
             ([], "--etcd is missing"),
             ([*etcd, "--move", "9", "--to", "server0"], "there is no shard 9"),
@@ -165,7 +150,8 @@ class Shards(ClusterTest):
             ([*etcd, "--drain", "server0"], "nobody is left to lead"),
             ([*etcd, "--split", "0", "--rebalance"], "at a time"),
             ([*etcd, "--cluster", "other"], "cannot be seen"),
-        ):
+        ]
+        for words, said in wrong:
             done = subprocess.run(
                 [binary, "ctl", *words], capture_output=True, text=True, check=False, timeout=60
             )
