@@ -129,7 +129,7 @@ TEST(SourceChoice, PrefersItsOwnHostsMemoryThenItsGpusThenMemoryElsewhere) {
   for (std::uint64_t i = 0; i < 50; ++i) {
     TriedReplicas tried = 0;
     std::vector<std::size_t> order;
-    while (const auto next = choose_source(replicas, views, tried, key(i))) {
+    while (const auto next = choose_source(replicas, views, tried, key(i), i)) {
       order.push_back(*next);
       tried = static_cast<TriedReplicas>(tried | 1U << *next);
     }

@@ -42,6 +42,7 @@ class Told final : public ShardSide {
     gone.emplace_back(link, std::move(slots));
   }
   void corrupt(LinkId link, wire::SlotRef) override { spoiled.push_back(link); }
+  void copied(LinkId, std::vector<wire::CopyEnd>) override {}
   void slots_quiet() override {}
 
   std::vector<std::pair<LinkId, std::vector<wire::SlotEntry>>> portions;
