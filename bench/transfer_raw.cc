@@ -43,7 +43,8 @@ struct Side {
     if (!made) return fail(made.error());
     worker = std::move(*made);
     memory.resize(bytes);
-    Result<std::unique_ptr<Region>> registered = UcxRegion::create(std::move(context), memory);
+    Result<std::unique_ptr<Region>> registered =
+        UcxRegion::create(std::move(context), memory, MemoryKind::host);
     if (!registered) return fail(registered.error());
     region = std::move(*registered);
     return {};
