@@ -58,9 +58,12 @@ class Publisher final : public Receiver {
     for (std::uint64_t i = 0; i < kPublishers; ++i) fabric_.loop().spawn(publish(i, published));
     const Result<> outcome = co_await published;
     check(outcome.has_value(), "the bench's blocks were not published");
+    done_ = true;
+  }
+
+  Task<> leave() {
     Task<> closed = fabric_.close(peer_);
     co_await closed;
-    done_ = true;
   }
 
   void on_message(PeerId peer, std::span<const std::byte> bytes, Payload) override {
@@ -125,7 +128,7 @@ FilledServer::FilledServer(std::shared_ptr<UcxContext> context, std::uint64_t bl
   ShardConfig config;
   config.secret = kSecret;
   config.expected_blocks = blocks_;
-  // The publisher goes when it has published; nothing may expire while rows run.
+  // The node that has published sends no heartbeats; nothing may expire while rows run.
   config.node_ttl = config.session_ttl = std::chrono::hours(1);
   service_ = std::make_unique<ShardService>(*fabric_, config);
   check(service_->listen("127.0.0.1:0").has_value(), "the bench's server could not start");
@@ -137,19 +140,34 @@ FilledServer::FilledServer(std::shared_ptr<UcxContext> context, std::uint64_t bl
   fill();
 }
 
+struct FilledServer::Filler {
+  Filler(const Clock& clock, const std::shared_ptr<UcxContext>& context, const std::string& server,
+         std::uint64_t blocks)
+      : loop(clock), fabric(fabric_of(context, loop)), publisher(*fabric, server, blocks) {}
+  ~Filler() {
+    loop.spawn(publisher.leave());
+    while (loop.running_tasks() > 0) loop.turn();
+  }
+  Filler(const Filler&) = delete;
+  Filler& operator=(const Filler&) = delete;
+
+  Loop loop;
+  std::unique_ptr<Fabric> fabric;
+  Publisher publisher;
+};
+
 FilledServer::~FilledServer() {
+  filler_.reset();
   loop_.stop();
   thread_.join();
   service_.reset();
 }
 
 void FilledServer::fill() {
-  Loop loop(clock_);
-  const std::unique_ptr<Fabric> fabric = fabric_of(context_, loop);
-  Publisher publisher(*fabric, service_->address(), blocks_);
-  loop.spawn(publisher.run());
-  while (!publisher.done()) loop.turn();
-  while (loop.running_tasks() > 0) loop.turn();
+  filler_ = std::make_unique<Filler>(clock_, context_, service_->address(), blocks_);
+  filler_->loop.spawn(filler_->publisher.run());
+  while (!filler_->publisher.done()) filler_->loop.turn();
+  while (filler_->loop.running_tasks() > 0) filler_->loop.turn();
 }
 
 Duration FilledServer::cpu() {

@@ -37,6 +37,7 @@ class FilledServer {
   [[nodiscard]] Duration cpu();
 
  private:
+  struct Filler;  // the node, whose blocks stay for as long as its connection does
   void fill();
 
   SteadyClock clock_;
@@ -47,6 +48,7 @@ class FilledServer {
   std::unique_ptr<Fabric> fabric_;
   std::unique_ptr<ShardService> service_;
   std::thread thread_;
+  std::unique_ptr<Filler> filler_;
 };
 
 }  // namespace membrain

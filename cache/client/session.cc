@@ -80,6 +80,8 @@ void ShardSession::keep() {
 }
 
 void ShardSession::inherit(const ShardSession& from) {
+  // A session that resumes another may pin what no node has reported yet.
+  proof_.session = from.proof_.session;
   opened_ = from.opened_;
   nodes_ = from.nodes_;
   lives_ = from.lives_;

@@ -57,7 +57,7 @@ class Doctor(ProcessTest):
         fake = os.environ["MEMBRAIN_TEST_FAKE_CUDA"]
         report = ask(LD_LIBRARY_PATH=fake)
         self.assertEqual(check_of(report, "gpu")["health"], "ok")
-        self.assertIn("host memory", check_of(report, "gpu")["text"])
+        self.assertIn("pinned memory", check_of(report, "gpu")["text"])
         gpu = [lane for lane in report["lanes"] if lane["lane"] == "gpu0"]
         self.assertEqual([lane["memory"] for lane in gpu], ["device"])
         self.assertGreater(gpu[0]["bytes_per_second"], 0, gpu)
