@@ -46,6 +46,7 @@ void Refused::encode(Writer& out) const {
 }
 void Refused::decode(Reader& in) {
   in.get(code, Errc::cancelled), in.get(reason, kMaxReasonBytes);
+  if (code < Errc::invalid_argument) in.spoil();
 }
 
 void Hello::encode(Writer& out) const {

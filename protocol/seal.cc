@@ -78,6 +78,7 @@ std::optional<SealContent> read_seal(const Seal& seal, SlotId slot) noexcept {
   if (seal.state.load(std::memory_order_acquire) != Seal::sealed) return std::nullopt;
   if (seal.self_check != self_check_of(seal, slot)) return std::nullopt;
   if (seal.intent > static_cast<std::uint8_t>(wire::StoreIntent::replica)) return std::nullopt;
+  if (seal.writer != 0) return std::nullopt;  // such a seal is never written
   SealContent content;
   wire::SlotEntry& entry = content.entry;
   entry.meta.space = NamespaceId{seal.space};

@@ -12,8 +12,10 @@ namespace membrain {
 
 namespace {
 
-/// An arena's three parts lie in a file of `size` bytes, one behind the other.
+/// An arena's three parts lie in a file of `size` bytes, one behind the other, and every slot has a
+/// seal.
 bool lies_within(const ArenaHeader& header, std::uint64_t size) noexcept {
+  if (header.capacity_bytes % kPageBytes != 0) return false;
   if (header.capacity_bytes > size || header.slots_offset > size - header.capacity_bytes) {
     return false;
   }

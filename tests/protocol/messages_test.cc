@@ -4,281 +4,15 @@
 
 #include <random>
 
-#include "protocol/copy_messages.h"
-#include "protocol/group_messages.h"
-#include "protocol/shard_messages.h"
+#include "tests/protocol/samples.h"
 
 namespace membrain::wire {
 namespace {
 
-Location location(std::uint64_t n) {
-  return {NodeId{1}, Incarnation{2}, SlotId{3}, 4, Generation{n}, Checksum{n + 1, n + 2}};
-}
-
-BlockMeta meta() {
-  BlockMeta made;
-  made.space = NamespaceId{1};
-  made.era = Era{2};
-  made.key = BlockKey{3, 4};
-  made.parent = BlockKey{5, 6};
-  made.depth = 7;
-  made.part = 8;
-  made.priority = 9;
-  made.intent = StoreIntent::replica;
-  return made;
-}
-
-SlotEntry entry() {
-  return {meta(), SlotId{1}, Generation{2}, 3, 4096, Checksum{5, 6}};
-}
-
-SessionProof proof() {
-  SessionProof made{SessionId{1}, Epoch{2}, LookupId{3}, 4, {}};
-  made.mac.fill(std::byte{5});
-  return made;
-}
-
-/// One of each message, every list with two things in it.
-template <class Message>
-Message sample();
-template <>
-Refused sample() {
-  return {Errc::denied, "why"};
-}
-template <>
-Hello sample() {
-  return {"tenant", Digest{}, SessionId{3}, "label"};
-}
-template <>
-Welcome sample() {
-  return {proof(), 5, 6, 7};
-}
-template <>
-OpenNamespace sample() {
-  return {Digest{}, Digest{}, "label", 2, ZoneRule::spread};
-}
-template <>
-NamespaceOpened sample() {
-  return {NamespaceId{1}, Era{2}, true};
-}
-template <>
-Heartbeat sample() {
-  return {SessionId{1}};
-}
-template <>
-Alive sample() {
-  return {3};
-}
-template <>
-Lookup sample() {
-  const LookupSection section{NamespaceId{1}, LookupRule::window, 5, 2, {{1, 2}, {3, 4}}};
-  return {SessionId{1}, LookupId{2}, LookupMode::pin, {section, section}};
-}
-template <>
-Found sample() {
-  const FoundSection section{
-      Era{1}, 2, {0xff, 1}, {{0, 0, Tier::host, location(1)}, {1, 1, Tier::device, location(2)}}};
-  return {LookupId{2}, {section, section}};
-}
-template <>
-Unpin sample() {
-  return {SessionId{1},
-          {{LookupId{1}, NamespaceId{2}, {{1, 2}}}, {LookupId{3}, NamespaceId{}, {}}}};
-}
-template <>
-Grant sample() {
-  return {SessionId{1}, LookupId{2}, 3};
-}
-template <>
-Granted sample() {
-  return {proof()};
-}
-template <>
-Clear sample() {
-  return {SessionId{1}, NamespaceId{2}, Era{3}};
-}
-template <>
-Cleared sample() {
-  return {Era{3}};
-}
-template <>
-ProbeParts sample() {
-  return {SessionId{1}, NamespaceId{2}, Era{3}, {{{4, 5}, 6}, {{7, 8}, 9}}};
-}
-template <>
-ProbedParts sample() {
-  return {{0x5a, 1}};
-}
-template <>
-StatsReply sample() {
-  return {{{"a", 1}, {"b", 2}}};
-}
-template <>
-NodeList sample() {
-  const NodeEntry node{NodeId{1}, Incarnation{2}, true,         "127.0.0.1:1", "host", 3,
-                       4,         "door",         Tier::device, "zone",        5};
-  return {{node, node}};
-}
-template <>
-Fetch sample() {
-  const FetchItem item{NamespaceId{1}, {2, 3}, 4, SlotId{5}, Generation{6}, 7, 8, 9};
-  return {proof(), 10, {item, item}};
-}
-template <>
-Data sample() {
-  return {{{1, ItemStatus::ok, 5}, {2, ItemStatus::stale, 0}}};
-}
-template <>
-CancelFetch sample() {
-  return {OpId{1}};
-}
-template <>
-Store sample() {
-  return {proof(), 1, {{meta(), 2, {4, 5}}, {meta(), 3, {6, 7}}}};
-}
-template <>
-Stored sample() {
-  return {{ItemStatus::ok, ItemStatus::full}};
-}
-template <>
-ReserveSlots sample() {
-  return {proof(), 1, WriterId{2}, {{meta(), 3}, {meta(), 4}}};
-}
-template <>
-ReservedSlots sample() {
-  return {{{ItemStatus::ok, {SlotId{1}, Generation{2}}}, {ItemStatus::full, {}}},
-          {{SlotId{3}, Generation{4}}, {SlotId{5}, Generation{6}}}};
-}
-template <>
-SealSlots sample() {
-  return {proof(),
-          1,
-          WriterId{2},
-          {{{SlotId{1}, Generation{2}}, {3, 4}}, {{SlotId{5}, Generation{6}}, {7, 8}}}};
-}
-template <>
-GiveBackSlots sample() {
-  return {WriterId{1}, {{SlotId{2}, Generation{3}}, {SlotId{4}, Generation{5}}}};
-}
-template <>
-OpenWindow sample() {
-  return {proof()};
-}
-template <>
-WindowOpened sample() {
-  return {Incarnation{3}, 1 << 20, 4096, 1 << 19, {std::byte{1}, std::byte{2}, std::byte{3}}};
-}
-template <>
-Suspect sample() {
-  return {SlotId{1}, Generation{2}};
-}
-template <>
-RegisterNode sample() {
-  return {NodeId{1}, Incarnation{2}, 3, "address", "host", Digest{}, "door", Tier::device, "zone"};
-}
-template <>
-Accepted sample() {
-  return {Epoch{1}, Digest{}, 3, 4};
-}
-template <>
-Publish sample() {
-  return {NodeId{1}, Incarnation{2}, {entry(), entry()}};
-}
-template <>
-Published sample() {
-  return {{ItemStatus::duplicate, ItemStatus::refused}};
-}
-template <>
-NeedSlots sample() {
-  return {NodeId{1}, Incarnation{2}, 4096, 3, {{SlotId{1}, Generation{2}}}};
-}
-template <>
-FreeSlots sample() {
-  return {NodeId{1}, Incarnation{2}, Epoch{3}, {{SlotId{1}, Generation{2}}}};
-}
-template <>
-Freed sample() {
-  return {NodeId{1}, Incarnation{2}, {{SlotId{1}, Generation{2}}}};
-}
-template <>
-Report sample() {
-  return {NodeId{1}, Incarnation{2}, 3, true, {entry()}};
-}
-template <>
-Reported sample() {
-  return {{ItemStatus::ok}};
-}
-template <>
-Corrupt sample() {
-  return {NodeId{1}, Incarnation{2}, {SlotId{3}, Generation{4}}};
-}
-template <>
-NodeHeartbeat sample() {
-  return {NodeId{1}, Incarnation{2}, 3, 4};
-}
-
-template <>
-ShardList sample() {
-  return {3, {{ShardId{0}, 0, "leader"}, {ShardId{7}, UINT64_MAX / 2, ""}}};
-}
-
-template <>
-GroupHello sample() {
-  return {"group", 1, 2, Digest{}};
-}
-template <>
-GroupOffer sample() {
-  return {1, 2, TreeShape::binomial, 3, 4, 5, Checksum{6, 7}};
-}
-template <>
-GroupBlocks sample() {
-  return {1, 2, {{ItemStatus::ok, Checksum{3, 4}}, {ItemStatus::corrupt, Checksum{}}}};
-}
-template <>
-GroupDone sample() {
-  return {1, {0x5a, 1}};
-}
-template <>
-GroupPropose sample() {
-  return {1, 2, 3, 4, 5, Checksum{6, 7}, CollectiveId{std::byte{8}}};
-}
-template <>
-GroupAnswer sample() {
-  return {1, GroupVote::ended, {0x5a, 1}};
-}
-template <>
-GroupGo sample() {
-  return {1, GroupStep::finish, CollectiveId{std::byte{2}}, 3};
-}
-template <>
-CopyBlocks sample() {
-  const SlotEntry from = entry();
-  const CopyItem item{CopyId{1}, from.meta, {from.slot, from.generation}, 2, from.checksum};
-  return {NodeId{1}, Incarnation{2}, Epoch{3}, proof(), 4, NodeId{5}, "address", {item, item}};
-}
-template <>
-CopiesEnded sample() {
-  return {NodeId{1}, Incarnation{2}, {{CopyId{3}, ItemStatus::full}}};
-}
-
-template <class Message>
-std::vector<std::byte> encoded(const Message& message) {
-  std::vector<std::byte> bytes;
-  Writer out(bytes);
-  message.encode(out);
-  return bytes;
-}
-
 template <class Message>
 class EveryMessage : public ::testing::Test {};
 
-using All = ::testing::Types<
-    Refused, Hello, Welcome, OpenNamespace, NamespaceOpened, Heartbeat, Alive, Lookup, Found, Unpin,
-    Grant, Granted, Clear, Cleared, ProbeParts, ProbedParts, StatsReply, NodeList, Fetch, Data,
-    CancelFetch, Store, Stored, ReserveSlots, ReservedSlots, SealSlots, GiveBackSlots, OpenWindow,
-    WindowOpened, Suspect, RegisterNode, Accepted, Publish, Published, NeedSlots, FreeSlots, Freed,
-    Report, Reported, Corrupt, NodeHeartbeat, ShardList, GroupHello, GroupOffer, GroupBlocks,
-    GroupDone, GroupPropose, GroupAnswer, GroupGo, CopyBlocks, CopiesEnded>;
+using All = EveryMessageIn<::testing::Types>;
 TYPED_TEST_SUITE(EveryMessage, All);
 
 TYPED_TEST(EveryMessage, EncodesToTheSameBytesAfterDecoding) {
@@ -332,6 +66,14 @@ TEST(Messages, ListsAboveTheirBoundAreCorrupt) {
   Lookup lookup = sample<Lookup>();
   lookup.sections[0].keys.assign(kMaxKeys - 1, BlockKey{1, 1});
   EXPECT_FALSE(read_body<Lookup>(encoded(lookup)));  // 4095 + 2 keys over two sections
+}
+
+TEST(Messages, ARefusalWithACodeThatDoesNotExistIsCorrupt) {
+  std::vector<std::byte> body = encoded(sample<Refused>());
+  for (const std::byte code : {std::byte{0}, std::byte{11}}) {
+    body[0] = code;
+    EXPECT_FALSE(read_body<Refused>(body)) << static_cast<int>(code);
+  }
 }
 
 TEST(Messages, ALookupForNoPartsIsCorrupt) {
