@@ -49,7 +49,10 @@ machines=(
   iproute2 procps util-linux # its network and processes
   ibverbs-providers   # Soft-RoCE
 )
-extra=(clang-tidy-16 libclang-rt-16-dev mypy)
+extra=(
+  clang-tidy-16 mypy
+  libclang-rt-16-dev  # clang's sanitizers, and libFuzzer for tools/fuzz.sh
+)
 
 wanted=("${build[@]}")
 optional=("${machines[@]}")

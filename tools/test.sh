@@ -10,8 +10,8 @@ usage: tools/test.sh [--fast | --all] [--no-setup] [LABEL...]
   --fast      style and the dev build only
   --all       also tsan, clang, release, clang-tidy and mypy
   --no-setup  does not look for missing packages
-  LABEL       tests to run: unit, sim, ucx, cluster, mutants, rdma, gpu (the default is all; the
-              long ones among them only with --all, or when their label is named)
+  LABEL       tests to run: unit, sim, ucx, fuzz, cluster, mutants, rdma, gpu (the default is all;
+              the long ones among them only with --all, or when their label is named)
 The last line is "N passed, N failed, N skipped"; the status is 0 only if something passed and
 nothing failed.
 TEXT
@@ -32,7 +32,7 @@ for argument in "$@"; do
 done
 left_out=()
 if ((${#labels[@]} == 0)); then
-  labels=(unit sim ucx cluster mutants rdma gpu)
+  labels=(unit sim ucx fuzz cluster mutants rdma gpu)
   [[ $mode == all ]] || left_out=(-LE '^long$')
 fi
 
@@ -76,11 +76,13 @@ sanitizer_environment() {
   export UBSAN_OPTIONS=print_stacktrace=1
 }
 
-# Which of the labels a preset's tests have: machines, GPUs and clusters run one build, as it is.
+# Which of the labels a preset's tests have: machines, GPUs and clusters run one build, as it is;
+# corpora are replayed with and without a sanitizer.
 labels_of() {
   local label
   for label in "${labels[@]}"; do
-    [[ $label =~ ^(cluster|mutants|rdma|gpu)$ && $1 != dev ]] || echo "$label"
+    [[ $label =~ ^(cluster|mutants|rdma|gpu)$ && $1 != dev ]] && continue
+    [[ $label == fuzz && $1 != dev && $1 != asan ]] || echo "$label"
   done
 }
 
@@ -116,7 +118,8 @@ check_types() {
   (cd tests && MYPYPATH=tools:../tools mypy --strict --cache-dir=../build/mypy ./*.py tools/*.py &&
     MYPYPATH=tools:cluster:../python mypy --strict --python-executable /usr/bin/python3 \
       --cache-dir=../build/mypy-c cluster/*.py &&
-    MYPYPATH=rdma mypy --strict --cache-dir=../build/mypy rdma/*.py mutants/*.py)
+    MYPYPATH=rdma mypy --strict --cache-dir=../build/mypy rdma/*.py mutants/*.py &&
+    MYPYPATH=fuzz mypy --strict --cache-dir=../build/mypy fuzz/*.py)
   local python=(mypy --strict --python-executable /usr/bin/python3 --cache-dir="$PWD/build/mypy")
   "${python[@]}" python/membrain && (
     cd python/tests && MYPYPATH=.. "${python[@]}" ./*.py contract/*.py) && (
