@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import threading
+from pathlib import Path
 from typing import Any
 
 from cluster_engine import Engine, hash_of
@@ -37,6 +38,13 @@ class Reader(threading.Thread):
     def end(self) -> None:
         self._over.set()
         self.join(PATIENCE)
+
+
+def stopped(pid: int) -> bool:
+    """Every thread of the process: a signal's way to them takes a moment."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    states = [(one / "stat").read_text().rsplit(")", 1)[1].split()[0] for one in threads]
+    return set(states) == {"T"}
 
 
 class Shards(ClusterTest):
@@ -119,6 +127,7 @@ class Shards(ClusterTest):
         self.ctl(house, "--rebalance")
         wait_for("all is found", lambda: engine.good_lookup(0, BLOCKS))
         house.servers[0].stop()
+        wait_for("it has stopped", lambda: stopped(house.servers[0].process.pid))
         hashes = [hash_of(number) for number in range(BLOCKS)]
         with engine.client.lookup(engine.space, hashes, rule="all", timeout=0.5) as match:
             there = sum(match.has(number) for number in range(BLOCKS))
