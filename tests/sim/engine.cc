@@ -98,7 +98,7 @@ Task<> Engine::live() {
 }
 
 Task<> Engine::prompt() {
-  const std::uint64_t conversation = draw(kConversations);
+  const std::uint64_t conversation = topic_ + draw(kConversations);
   const auto length = static_cast<std::uint32_t>(1 + draw(kLongest));
   std::vector<BlockHash> hashes;
   for (std::uint32_t depth = 0; depth < length; ++depth) {

@@ -24,6 +24,9 @@ namespace membrain::sim {
 /// arena is too small for all, and blocks are evicted while others hold pins.
 class Engine {
  public:
+  /// Speaks of what nobody has stored yet.
+  void change_topic() noexcept { topic_ = kNewTopic; }
+
   Engine(Cluster& cluster, std::shared_ptr<ClientLife> life, Ledger& ledger, double clear) noexcept;
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -53,6 +56,9 @@ class Engine {
   [[nodiscard]] static std::size_t size_of(std::uint64_t block);
 
  private:
+  static constexpr std::uint64_t kNewTopic = 1000;
+  std::uint64_t topic_ = 0;
+
   Task<Result<>> open();
   Task<Result<>> enter();
   Task<> prompt();

@@ -302,7 +302,11 @@ void Schedule::check_life_goes_on() {
   }
   const std::uint64_t stored = ledger_.counts.stored;
   const std::uint64_t fetched = ledger_.counts.fetched;
+  // Where everything has been stored already, nothing would be: there is new work. And an engine
+  // whose first connection failed comes again, as engines do.
   const auto both_grew = [&] {
+    engage_idle_clients();
+    for (const auto& engine : engines_) engine->change_topic();
     return ledger_.counts.stored > stored && ledger_.counts.fetched > fetched;
   };
   if (!pass_until(both_grew, kSettle, "nothing was stored and fetched after healing")) return;
