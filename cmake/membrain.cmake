@@ -47,7 +47,7 @@ function(membrain_component name)
 endfunction()
 
 # membrain_test(NAME LABEL unit SOURCES ... LIBS ... [TIMEOUT seconds]): one GoogleTest program,
-# each TEST a ctest. Tests that need a machine to themselves (ports, shared memory) name SERIAL.
+# each TEST a ctest. Those that start processes or measure their own name SERIAL: one at a time.
 include(GoogleTest)
 function(membrain_test name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "SERIAL" "LABEL;TIMEOUT" "LIBS;SOURCES")
@@ -59,7 +59,7 @@ function(membrain_test name)
   membrain_habits(${name})
   set(properties LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
   if(arg_SERIAL)
-    list(APPEND properties RUN_SERIAL ON)
+    list(APPEND properties RESOURCE_LOCK processes)
   endif()
   if("thread" IN_LIST MEMBRAIN_SANITIZE)
     # UCX's hook of madvise runs in glibc's last steps of a thread, when TSan has forgotten it.
