@@ -64,7 +64,7 @@ class OneMachine(Rdma):
                     f"--gtest_filter='Ports.*' --gtest_output=json:$OUT/verbs_test.json")
         outcome = self.boot(1, 420, " && ".join(runs))[0]
         self.expect_passed("verbs_test.json", 2, outcome)
-        self.expect_passed("ucx_test.json", 29, outcome)
+        self.expect_passed("ucx_test.json", 32, outcome)
         self.expect_passed("ucx_process_test.json", 6, outcome)
 
 

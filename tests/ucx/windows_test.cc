@@ -208,6 +208,77 @@ TEST_P(UcxWindowsTest, CloseBeforeTheFirstRead) {
   EXPECT_TRUE(read(0, {{into.data(), into.size()}}));
 }
 
+/// Keys that are not good any more, where hardware looks at them: shared memory does not.
+class UcxWindowKeys : public UcxWindowsTest {
+ protected:
+  struct Parts {
+    std::vector<std::byte> head, address, key;
+  };
+  /// What a window's bytes are made of: 24 bytes, of which the second four say how long the
+  /// address is; that; the key.
+  static Parts parts_of(const std::vector<std::byte>& window) {
+    std::uint32_t address_bytes = 0;
+    std::memcpy(&address_bytes, window.data() + 4, sizeof address_bytes);
+    const auto address = window.begin() + 24;
+    const auto key = address + address_bytes;
+    return {{window.begin(), address}, {address, key}, {key, window.end()}};
+  }
+  static std::vector<std::byte> window_of(const Parts& parts) {
+    std::vector<std::byte> window = parts.head;
+    window.insert(window.end(), parts.address.begin(), parts.address.end());
+    window.insert(window.end(), parts.key.begin(), parts.key.end());
+    return window;
+  }
+  /// Reads, and expects an error and not one byte.
+  void expect_nothing() {
+    std::vector<std::byte> into(100'000, std::byte{0x55});
+    const Result<> refused = read(4096, {{into.data(), into.size()}});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Errc::peer_lost);
+    EXPECT_EQ(into, std::vector<std::byte>(into.size(), std::byte{0x55}));
+    EXPECT_FALSE(remote_->usable());
+  }
+};
+
+TEST_P(UcxWindowKeys, AreWorthNothingOnceTheirOwnerHasClosedTheWindow) {
+  enter();
+  std::vector<std::byte> into(1000);
+  ASSERT_TRUE(read(0, {{into.data(), into.size()}}));
+  owner_.reset();
+  std::ranges::fill(memory_, std::byte{0xee});
+  expect_nothing();
+}
+
+TEST_P(UcxWindowKeys, OfAnEarlierLifeReadNothingOfTheNext) {
+  const Parts before = parts_of(window_);
+  owner_.reset();  // its keys are revoked; the memory is opened once more, by another life
+  owner_ = make(owner_loop_, GetParam().devices);
+  const std::vector<std::byte> now = owner_->open(memory_).value();
+  Parts mixed = parts_of(now);
+  mixed.head = before.head;
+  std::memcpy(mixed.head.data() + 4, now.data() + 4, 4);  // the next life's address is that long
+  mixed.key = before.key;
+  window_ = window_of(mixed);
+  enter();
+  expect_nothing();
+  close();
+  window_ = now;
+  enter();
+  std::vector<std::byte> into(1000);
+  ASSERT_TRUE(read(5000, {{into.data(), into.size()}})) << "the right key opens it";
+  EXPECT_EQ(into, wanted(5000, 1000));
+}
+
+TEST_P(UcxWindowKeys, OpenTheirOwnMemoryAlone) {
+  std::vector<std::byte> other = noise(kBytes, 7);
+  const std::vector<std::byte> next = owner_->open(other).value();
+  Parts mixed = parts_of(next);  // of one worker: the addresses are the same
+  mixed.key = parts_of(window_).key;
+  window_ = window_of(mixed);
+  enter();
+  expect_nothing();
+}
+
 std::vector<Lane> window_lanes() {
   std::vector<Lane> lanes = {shm_lane()};
   for (Lane& lane : rdma_lanes()) {
@@ -217,6 +288,17 @@ std::vector<Lane> window_lanes() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Lanes, UcxWindowsTest, testing::ValuesIn(window_lanes()),
+                         [](const auto& lane) { return lane.param.name; });
+
+std::vector<Lane> hardware_lanes() {
+  std::vector<Lane> lanes = window_lanes();
+  std::erase_if(lanes, [](const Lane& lane) { return lane.kind == "shm"; });
+  return lanes;
+}
+
+/// In the rdma ring, which counts them (tests/rdma).
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(UcxWindowKeys);
+INSTANTIATE_TEST_SUITE_P(Lanes, UcxWindowKeys, testing::ValuesIn(hardware_lanes()),
                          [](const auto& lane) { return lane.param.name; });
 
 TEST(UcxWindowsWithout, HardwareThereAreNone) {
