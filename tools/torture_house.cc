@@ -200,7 +200,9 @@ void TortureHouse::add_nodes() {
 }
 
 std::string TortureHouse::servers_list() const {
-  return fmt::format("{}", fmt::join(addresses_, ","));
+  std::string list;
+  for (const std::string& address : addresses_) list += (list.empty() ? "" : ",") + address;
+  return list;
 }
 
 std::optional<LeaderStatus> TortureHouse::leader() const {
