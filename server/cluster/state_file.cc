@@ -144,6 +144,10 @@ Result<> StateFile::save(const CoordinationView& view) {
   if (view.entries.size() > kMaxEntries) {
     return fail(Errc::out_of_capacity, "the server's state is full");
   }
+  for (const CoordinationEntry& entry : view.entries) {
+    if (entry.key.size() <= kMaxTextBytes && entry.value.size() <= kMaxTextBytes) continue;
+    return fail(Errc::invalid_argument, "a key or a value that the server's state cannot hold");
+  }
   std::vector<std::byte> bytes;
   Writer out(bytes);
   out.put(kMagic), out.put(kFormat), out.put(view.revision);
@@ -154,6 +158,8 @@ Result<> StateFile::save(const CoordinationView& view) {
   }
   const Checksum sum = checksum(bytes);
   out.put(sum);
+  if (bytes.size() > kMaxFileBytes)
+    return fail(Errc::out_of_capacity, "the server's state is full");
   const Result<> written = write_file("state.new", bytes);
   if (!written) {
     ::unlinkat(directory_fd_, "state.new", 0);

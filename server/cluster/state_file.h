@@ -31,7 +31,8 @@ class StateFile {
 
   /// What was there when it was opened. Once.
   [[nodiscard]] CoordinationView take_loaded() noexcept { return std::move(loaded_); }
-  /// Is on disk when it returns without an error; with one, the file is as it was.
+  /// Is on disk when it returns without an error; with one, the file is as it was:
+  /// `invalid_argument` for a longer key or value, `out_of_capacity` for too many.
   Result<> save(const CoordinationView& view);
 
  private:

@@ -50,6 +50,24 @@ TEST_F(StateFileTest, WhatWasSavedIsThereAfterARestart) {
   EXPECT_EQ(era->modified, 8U);
 }
 
+TEST_F(StateFileTest, WhatCouldNotBeLoadedAgainIsNotSaved) {
+  {
+    const auto file = open();
+    ASSERT_TRUE((*file)->save(some()));
+    CoordinationView long_one = some();
+    long_one.entries[0].value.assign(StateFile::kMaxTextBytes + 1, 'x');
+    const Result<> saved = (*file)->save(long_one);
+    ASSERT_FALSE(saved);
+    EXPECT_EQ(saved.error().code, Errc::invalid_argument);
+    CoordinationView large = some();
+    large.entries.assign(20'000, {"key", std::string(StateFile::kMaxTextBytes, 'x'), 1, 1, {}});
+    EXPECT_EQ((*file)->save(large).error().code, Errc::out_of_capacity);
+  }
+  const auto file = open();
+  ASSERT_TRUE(file) << file.error().context;
+  EXPECT_EQ((*file)->take_loaded().entries.size(), 2U);
+}
+
 TEST_F(StateFileTest, TheDirectoryIsItsOwnersAlone) {
   const auto store = open();
   ASSERT_TRUE((*store)->save(some()));
