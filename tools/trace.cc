@@ -17,6 +17,13 @@ using nlohmann::json;
 /// A hostile line must not ask for any amount of memory: a prompt of 2^31 tokens.
 constexpr std::size_t kMaxBlocksPerRequest = std::size_t{1} << 22;
 
+/// What stands where something else should. Lists and objects are named only: they may be nested
+/// deeper than the stack is when they are spelled out.
+std::string shown(const json& value) {
+  if (value.is_structured()) return value.type_name();
+  return value.dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 40);
+}
+
 /// A number of the trace: whole, not negative. Timestamps of some traces carry decimals.
 Outcome<std::uint64_t> whole_number(const json& value, std::string_view name) {
   if (value.is_number_unsigned()) return value.get<std::uint64_t>();
@@ -24,8 +31,7 @@ Outcome<std::uint64_t> whole_number(const json& value, std::string_view name) {
     const double number = value.get<double>();
     if (number >= 0 && number < 1.8e19) return static_cast<std::uint64_t>(number);
   }
-  return complain("\"{}\" must be a number that is not negative, not {}", name,
-                  value.dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 40));
+  return complain("\"{}\" must be a number that is not negative, not {}", name, shown(value));
 }
 
 Outcome<std::uint64_t> field(const json& object, const char* name) {
@@ -47,7 +53,7 @@ Outcome<std::vector<std::uint64_t>> hash_ids_of(const json& object) {
   for (const json& value : *found) {
     if (!value.is_number_unsigned()) {
       return complain("\"hash_ids\" must hold whole numbers from 0 to 2^64-1 only, not {}",
-                      value.dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 40));
+                      shown(value));
     }
     ids.push_back(value.get<std::uint64_t>());
   }

@@ -61,6 +61,18 @@ TEST(TraceLine, SaysWhatIsWrongWithIt) {
   }
 }
 
+/// Spelling it out would need more stack than there is.
+TEST(TraceLine, ANestedValueIsNamedHoweverDeepItIs) {
+  const std::string deep = std::string(1'000'000, '[') + std::string(1'000'000, ']');
+  const std::string_view rest = R"(,"input_length":1,"output_length":1,"hash_ids":)";
+  const auto time = parse_trace_line("{\"timestamp\":" + deep + std::string(rest) + "[]}");
+  ASSERT_FALSE(time);
+  EXPECT_NE(time.error().text.find("not array"), std::string::npos) << time.error().text;
+  const auto ids = parse_trace_line("{\"timestamp\":0" + std::string(rest) + "[" + deep + "]}");
+  ASSERT_FALSE(ids);
+  EXPECT_NE(ids.error().text.find("not array"), std::string::npos) << ids.error().text;
+}
+
 TEST_F(TraceFile, ComplaintsNameFileAndLine) {
   const std::string good(kGood);
   const auto trace = read_trace(holding(good + "\n\n" + good + "\nbroken\n"), 0);
