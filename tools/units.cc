@@ -110,7 +110,8 @@ Outcome<std::string> parse_address(std::string_view text) {
   const std::string_view host = text.substr(0, colon);
   const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
   const bool plain = !host.empty() && host.find_first_of(":[] \t") == std::string_view::npos;
-  if (colon == std::string_view::npos || !(bracketed || plain)) {
+  const bool one = text.find(',') == std::string_view::npos;
+  if (colon == std::string_view::npos || !one || !(bracketed || plain)) {
     return complain("\"{}\" is not an address: write host:port, for example 127.0.0.1:9201", text);
   }
   const Outcome<std::uint64_t> port = parse_whole(text.substr(colon + 1));

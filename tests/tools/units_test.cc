@@ -46,8 +46,8 @@ TEST(Addresses, HaveAHostAndAPort) {
   EXPECT_EQ(parse_address("127.0.0.1:9201").value(), "127.0.0.1:9201");
   EXPECT_EQ(parse_address("[::1]:0").value(), "[::1]:0");
   EXPECT_EQ(parse_address("kv-server.example:65535").value(), "kv-server.example:65535");
-  for (const char* text :
-       {"", "9201", ":9201", "host:", "host:65536", "host:-1", "::1:9201", "a b:1", "host:12x"}) {
+  for (const char* text : {"", "9201", ":9201", "host:", "host:65536", "host:-1", "::1:9201",
+                           "a b:1", "host:12x", "a,b:1", "[a,b]:1"}) {
     EXPECT_FALSE(parse_address(text)) << text;
   }
 }
