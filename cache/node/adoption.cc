@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/checksum.h"
+#include "cache/node/generations.h"
 
 namespace membrain {
 
@@ -28,7 +29,7 @@ std::size_t Adoption::take(SlotId slot) {
   if (seal.state.load(std::memory_order_relaxed) == Seal::free) return 0;
   if (take_lent(slot)) return 0;
   const std::optional<SealContent> content = read_seal(seal, slot);
-  if (!content) {
+  if (!content || content->entry.generation.value > kMaxGeneration) {
     ++torn_;
     clear_seal(seal, arena.next_generation());
     return 0;
@@ -52,7 +53,8 @@ std::size_t Adoption::take(SlotId slot) {
 bool Adoption::take_lent(SlotId slot) {
   Arena& arena = table_.arena();
   const std::optional<LentContent> content = read_lent(arena.seal(slot), slot);
-  if (!content || !arena.writer_alive(content->writer)) return false;
+  if (!content || content->generation.value > kMaxGeneration) return false;
+  if (!arena.writer_alive(content->writer)) return false;
   arena.know(content->generation);
   const Result<SlotClaim> claim = table_.adopt_lent(*content);
   if (!claim) return false;

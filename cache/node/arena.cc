@@ -19,6 +19,7 @@
 #include "base/checksum.h"
 #include "base/log.h"
 #include "base/mac.h"
+#include "cache/node/generations.h"
 
 namespace membrain {
 
@@ -254,7 +255,9 @@ void Arena::format(const Layout& layout, NodeId node) noexcept {
 
 Result<> Arena::adopt(const Layout& layout, const std::string& path) {
   const bool sound = header_->sound() && header_->capacity_bytes == layout.capacity_bytes &&
-                     header_->slots_offset == layout.slots_offset;
+                     header_->slots_offset == layout.slots_offset &&
+                     header_->generations.load() <= kMaxGeneration &&
+                     header_->incarnation.load() != UINT32_MAX;
   if (!sound) {
     log(LogLevel::error, "arena {}: its header is damaged; start with --fresh", path);
     return fail(Errc::corrupt, "the arena's header is damaged: start with --fresh");

@@ -12,12 +12,14 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/checksum.h"
 #include "cache/node/adoption.h"
 #include "cache/node/block_table.h"
 #include "protocol/seal.h"
+#include "tests/fuzz/repair.h"
 
 namespace membrain {
 namespace {
@@ -112,6 +114,20 @@ TEST_F(ArenaTest, NamesFreshWhenTheCapacityDiffersOrTheHeaderIsDamaged) {
   EXPECT_FALSE((*renewed)->adopted());
 }
 
+TEST_F(ArenaTest, WithCountersThatNoLifeReachesIsDamaged) {
+  for (const auto& [at, size] : {std::pair{offsetof(ArenaHeader, generations), 8},
+                                 std::pair{offsetof(ArenaHeader, incarnation), 4}}) {
+    ArenaConfig fresh = config();
+    fresh.fresh = true;
+    ASSERT_TRUE(Arena::open(fresh));
+    std::fstream file(path(), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(at));
+    file.write("\xff\xff\xff\xff\xff\xff\xff\xff", size);
+    file.close();
+    EXPECT_EQ(Arena::open(config()).error().code, Errc::corrupt) << at;
+  }
+}
+
 TEST_F(ArenaTest, StartsAnewWhenItsMakerDiedBeforeItHadFinished) {
   std::ofstream(path()) << std::string(100, '\0');
   const auto arena = Arena::open(config());
@@ -193,6 +209,16 @@ TEST(Seal, IsTornUntilItIsComplete) {
   EXPECT_FALSE(read_seal(seal, SlotId{4}));
 }
 
+TEST(Seal, OfASealedSlotWithAWriterIsNoneThoughItsCheckHolds) {
+  Seal seal{};
+  SealContent content;
+  content.entry = {meta_of(9), SlotId{4}, Generation{11}, 5000, 8192, {1, 2}};
+  write_seal(seal, content);
+  seal.writer = 7;
+  fuzz::mend(seal, SlotId{4});
+  EXPECT_FALSE(read_seal(seal, SlotId{4})) << "a sealed slot is lent to nobody";
+}
+
 wire::SlotRef put(BlockTable& table, std::uint64_t key, std::uint32_t length) {
   const Result<SlotClaim> claim = table.claim(length);
   EXPECT_TRUE(claim);
@@ -265,6 +291,25 @@ TEST(Adoption, NeverRepeatsAGenerationEvenIfTheCounterWasDamaged) {
   while (!adoption.step(1 << 20)) {
   }
   EXPECT_GT(table.claim(16384)->slot.generation.value, 5u);
+}
+
+/// Counting on from there would end at generation 0, which a free slot has.
+TEST(Adoption, FreesASealWhoseGenerationNobodyCanHaveGiven) {
+  auto arena = *Arena::anonymous(kMiB);
+  NodeCounters counters;
+  wire::SlotRef at;
+  {
+    BlockTable table(*arena, counters);
+    at = put(table, 1, 16384);
+  }
+  Seal& seal = arena->seal(at.slot);
+  seal.generation.store(UINT64_MAX);
+  fuzz::mend(seal, at.slot);
+  BlockTable table(*arena, counters);
+  Adoption adoption(table, counters, nobody);
+  EXPECT_TRUE(adoption.step(kMiB));
+  EXPECT_EQ(adoption.torn(), 1u);
+  EXPECT_EQ(table.claim(16384)->slot.generation.value, 3u);
 }
 
 TEST(BlockTable, FreesASlotThatIsReadOnlyWhenItHasDrained) {
