@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <string>
+
+#include "server/cluster/etcd/lease_time.h"
 
 namespace membrain {
 namespace {
@@ -124,6 +127,14 @@ TEST_F(KvStateTest, OnlyWhatHasNoLeaseIsKept) {
   EXPECT_EQ(next.revision(), 2U) << "revisions go on";
   EXPECT_EQ(next.commit(put("a", "1"))->revision, 3U);
   EXPECT_NE(next.read("").find("lasting"), nullptr);
+}
+
+TEST(EtcdLease, LastsNoLongerThanAnybodyAsksForWhateverEtcdSays) {
+  EXPECT_EQ(lease_time(3), seconds(3));
+  EXPECT_EQ(lease_time(0), Duration::zero());
+  EXPECT_EQ(lease_time(INT64_MIN), Duration::zero());
+  EXPECT_EQ(lease_time(INT64_MAX), kLongestLease);  // in nanoseconds it would have been negative
+  EXPECT_EQ(lease_time(10'000'000'000), kLongestLease);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "server/cluster/etcd/lease_time.h"
 
 namespace membrain {
 
@@ -159,9 +160,10 @@ Task<Result<Lease>> EtcdCoordination::grant(Duration ttl, TimePoint deadline) {
       });
   const Result<> asked = co_await asking;
   if (!asked) co_return fail(asked.error());
-  if (response.id() == 0) co_return fail(Errc::corrupt, "etcd granted a lease without a name");
-  co_return Lease{LeaseId{static_cast<std::uint64_t>(response.id())},
-                  std::chrono::seconds(response.ttl())};
+  const Lease lease{LeaseId{static_cast<std::uint64_t>(response.id())}, lease_time(response.ttl())};
+  if (!lease.id) co_return fail(Errc::corrupt, "etcd granted a lease without a name");
+  if (lease.lasts == Duration::zero()) co_return fail(Errc::corrupt, "etcd granted no time");
+  co_return lease;
 }
 
 Task<Result<>> EtcdCoordination::revoke(LeaseId lease, TimePoint deadline) {
@@ -240,8 +242,9 @@ Task<Result<Duration>> EtcdCoordination::keep_alive(LeaseId lease, TimePoint dea
   if (const Result<> fine = check_cluster(exchange.response.header()); !fine) {
     co_return fail(fine.error());
   }
-  if (exchange.response.ttl() <= 0) co_return fail(Errc::not_found, "this lease is over");
-  co_return std::chrono::seconds(exchange.response.ttl());
+  const Duration lasts = lease_time(exchange.response.ttl());
+  if (lasts == Duration::zero()) co_return fail(Errc::not_found, "this lease is over");
+  co_return lasts;
 }
 
 Task<> EtcdCoordination::changed(std::string prefix, Revision after, TimePoint deadline) {
