@@ -26,5 +26,6 @@ class Seeds {
 void seed_messages(Seeds& seeds);  ///< messages, frames, door_packets, handshake
 void seed_memory(Seeds& seeds);    ///< seals, mapped_arena
 void seed_files(Seeds& seeds);     ///< grants, state_file
+void seed_texts(Seeds& seeds);     ///< what people and other programs write
 
 }  // namespace membrain::fuzz
