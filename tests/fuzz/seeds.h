@@ -24,7 +24,7 @@ class Seeds {
 };
 
 void seed_messages(Seeds& seeds);  ///< messages, frames, door_packets, handshake
-void seed_memory(Seeds& seeds);    ///< seals, mapped_arena
+void seed_memory(Seeds& seeds);    ///< seals, arena_file, mapped_arena
 void seed_files(Seeds& seeds);     ///< grants, state_file
 void seed_texts(Seeds& seeds);     ///< what people and other programs write
 

@@ -59,6 +59,18 @@ void append(Bytes& to, std::span<const std::byte> bytes) {
   to.insert(to.end(), bytes.begin(), bytes.end());
 }
 
+/// What is to be put right, the counters, then some seals.
+Bytes arena(std::uint8_t mending, const std::vector<std::pair<std::uint8_t, const Seal*>>& seals) {
+  Bytes bytes;
+  Writer out(bytes);
+  out.put(mending), out.put(std::uint64_t{100}), out.put(std::uint32_t{2});
+  for (const auto& [slot, seal] : seals) {
+    out.put(slot);
+    append(bytes, bytes_of_seal(*seal));
+  }
+  return bytes;
+}
+
 void seed_mapped(Seeds& seeds, const Seal& seal) {
   alignas(ArenaHeader) std::array<std::byte, sizeof(ArenaHeader)> raw{};
   auto& header = *reinterpret_cast<ArenaHeader*>(raw.data());
@@ -138,6 +150,10 @@ void seed_memory(Seeds& seeds) {
   };
   one("sealed", 0, seals[0]), one("full", 3, seals[1]), one("lent", 5, seals[2]);
   one("free", 0, seals[3]), one("elsewhere", 4, seals[0]);
+  seeds.put("arena_file", "empty", arena(0, {}));
+  seeds.put("arena_file", "sealed", arena(0, {{0, &seals[0]}, {3, &seals[1]}}));
+  seeds.put("arena_file", "mended", arena(6, {{0, &seals[0]}, {3, &seals[1]}}));
+  seeds.put("arena_file", "lent", arena(10, {{0, &seals[0]}, {5, &seals[2]}}));
   seed_mapped(seeds, seals[0]);
 }
 
