@@ -37,6 +37,7 @@ int main(int argc, char** argv) {
   seed_messages(seeds);
   seed_memory(seeds);
   seed_files(seeds);
+  seed_services(seeds);
   seed_texts(seeds);
   std::printf("%zu seeds\n", seeds.count());
   return 0;

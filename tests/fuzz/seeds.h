@@ -26,6 +26,7 @@ class Seeds {
 void seed_messages(Seeds& seeds);  ///< messages, frames, door_packets, handshake
 void seed_memory(Seeds& seeds);    ///< seals, arena_file, mapped_arena
 void seed_files(Seeds& seeds);     ///< grants, state_file
+void seed_services(Seeds& seeds);  ///< node_service, shard_service
 void seed_texts(Seeds& seeds);     ///< what people and other programs write
 
 }  // namespace membrain::fuzz
