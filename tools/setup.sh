@@ -32,6 +32,7 @@ build=(
   python3-numpy       # its users' arrays
 )
 test=(
+  python3-yaml        # reads what deploy/ says
   patch               # bugs that the simulator must find
   clang-format-16
   python3-pytest      # tests of the Python package
