@@ -3,13 +3,12 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <new>
 #include <span>
 #include <string>
 #include <string_view>
@@ -63,19 +62,20 @@ class Folder {
 /// Memory of exactly this size that begins on a page, all zeros: what lies behind it is not ours.
 class PageMemory {
  public:
-  explicit PageMemory(std::size_t size)
-      : memory_(static_cast<std::byte*>(::operator new(size, kAlignment))), size_(size) {
-    std::fill_n(memory_, size_, std::byte{0});
+  explicit PageMemory(std::size_t size) : size_(size) {
+    check(::posix_memalign(&memory_, 4096, size) == 0, "no memory");
+    std::memset(memory_, 0, size);
   }
-  ~PageMemory() { ::operator delete(memory_, kAlignment); }
+  ~PageMemory() { std::free(memory_); }
   PageMemory(const PageMemory&) = delete;
   PageMemory& operator=(const PageMemory&) = delete;
 
-  [[nodiscard]] std::span<std::byte> bytes() const noexcept { return {memory_, size_}; }
+  [[nodiscard]] std::span<std::byte> bytes() const noexcept {
+    return {static_cast<std::byte*>(memory_), size_};
+  }
 
  private:
-  static constexpr std::align_val_t kAlignment{4096};
-  std::byte* memory_;
+  void* memory_ = nullptr;
   std::size_t size_;
 };
 
