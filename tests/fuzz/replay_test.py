@@ -3,6 +3,8 @@ purpose (planted.cc), and of what tools/fuzz.sh says."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -11,6 +13,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import run
 
@@ -97,7 +100,7 @@ class Script(unittest.TestCase):
         good = run.Outcome("a", executions=1_000, seconds=1.0, edges=10, inputs=3, added=1)
         bad = run.Outcome("b", executions=3_000, seconds=1.0, edges=5, crashes=["x"])
         lines = run.table([good, bad]).splitlines()
-        self.assertEqual(lines[-1].split(), ["total", "4,000", "2,000", "15", "3", "1", "1"])
+        self.assertEqual(lines[-1].split(), ["total", "2", "4,000", "2,000", "15", "3", "1", "1"])
         told = json.loads(run.as_json([good, bad]))
         self.assertEqual((told["executions"], told["crashes"]), (4_000, 1))
         self.assertEqual(told["targets"][0]["exec_per_second"], 1_000)
@@ -112,14 +115,31 @@ class Script(unittest.TestCase):
     def test_wrong_words_are_refused(self) -> None:
         for words, why in (
             (["--minutes", "0"], "not above 0"),
-            (["--minutes", "soon"], "invalid"),
+            (["--minutes", "soon"], "soon is not a number"),
             (["--jobs", "0"], "at least one"),
-            (["nothing"], "no such target: nothing; there are door_packets"),
+            (["nothing"], "no such target: nothing; there are admin_http"),
             (["--often"], "unrecognized"),
         ):
             done = self.call(*words)
             self.assertEqual(done.returncode, 2, words)
             self.assertIn(why, done.stderr)
+
+    def test_an_interrupted_run_tells_what_ran_until_then(self) -> None:
+        def ran(outcome: run.Outcome, _seconds: float, _jobs: int) -> None:
+            outcome.executions, outcome.seconds = 50, 2.0
+            if outcome.target == "seals":
+                raise KeyboardInterrupt
+
+        told = io.StringIO()
+        with (
+            mock.patch.multiple(run, check_tools=mock.DEFAULT, build=mock.DEFAULT, run_target=ran),
+            mock.patch("subprocess.run"),
+            contextlib.redirect_stdout(told),
+        ):
+            self.assertEqual(run.main(["frames", "seals", "frames", "grants"]), 130)
+        lines = told.getvalue().splitlines()
+        self.assertEqual([line.split()[0] for line in lines[1:]], ["frames", "seals", "total"])
+        self.assertEqual(lines[-1].split()[:4], ["total", "4", "100", "25"])
 
     def test_targets_are_listed(self) -> None:
         done = self.call("--list")

@@ -134,7 +134,11 @@ def libfuzzer(
         text=True, errors="replace",
     ) as process:
         assert process.stderr is not None
-        yield from process.stderr
+        try:
+            yield from process.stderr
+        except BaseException:  # nobody listens any more
+            process.kill()
+            raise
     if process.returncode != 0:
         yield f"exit {process.returncode}"
 
@@ -169,13 +173,12 @@ def fuzz(program: Path, outcome: Outcome, seconds: float, jobs: int, folders: li
         for line in libfuzzer(program, flags_for(seconds, jobs, crashes), folders, temporary):
             kept.write(line)
             outcome.take_line(line)
+            outcome.seconds = time.monotonic() - began
             if line.startswith("exit ") and not outcome.crashes:
                 outcome.crashes.append(str(log))
-            if (now := time.monotonic()) - last >= PROGRESS_SECONDS:
-                last = now
-                outcome.seconds = now - began
+            if began + outcome.seconds - last >= PROGRESS_SECONDS:
+                last = began + outcome.seconds
                 report_progress(outcome, seconds)
-    outcome.seconds = time.monotonic() - began
 
 
 def report_progress(outcome: Outcome, seconds: float) -> None:
@@ -201,9 +204,9 @@ def merge(program: Path, target: str, found: Path, others: list[Path]) -> int:
     return len(list(corpus.iterdir())) - before
 
 
-def run_target(target: str, seconds: float, jobs: int) -> Outcome:
+def run_target(outcome: Outcome, seconds: float, jobs: int) -> None:
+    target = outcome.target
     program = PROGRAMS / f"fuzz_{target}"
-    outcome = Outcome(target)
     found = BUILD / "corpus" / target
     found.mkdir(parents=True, exist_ok=True)
     others = [path for path in (CORPUS / target, BUILD / "seeds" / target) if path.is_dir()]
@@ -211,20 +214,20 @@ def run_target(target: str, seconds: float, jobs: int) -> Outcome:
     if not outcome.crashes:
         outcome.added = merge(program, target, found, others[-1:])
     outcome.inputs = len(list((CORPUS / target).iterdir())) if (CORPUS / target).is_dir() else 0
-    return outcome
 
 
 # ---- what is said ----
 
 
 def table(outcomes: list[Outcome]) -> str:
-    rows = [["target", "executions", "exec/s", "edges", "inputs", "new", "crashes"]]
+    rows = [["target", "seconds", "executions", "exec/s", "edges", "inputs", "new", "crashes"]]
     for one in outcomes:
-        figures = (one.executions, one.per_second, one.edges, one.inputs, one.added)
+        figures = (round(one.seconds), one.executions, one.per_second, one.edges, one.inputs,
+                   one.added)
         rows.append([one.target, *(f"{figure:,}" for figure in figures), str(len(one.crashes))])
     executions = sum(one.executions for one in outcomes)
     seconds = sum(one.seconds for one in outcomes)
-    totals = (executions, round(executions / seconds) if seconds else 0,
+    totals = (round(seconds), executions, round(executions / seconds) if seconds else 0,
               sum(one.edges for one in outcomes), sum(one.inputs for one in outcomes),
               sum(one.added for one in outcomes), sum(len(one.crashes) for one in outcomes))
     rows.append(["total", *(f"{figure:,}" for figure in totals)])
@@ -253,6 +256,7 @@ def as_json(outcomes: list[Outcome]) -> str:
     return json.dumps(
         {
             "targets": [asdict(one) | {"exec_per_second": one.per_second} for one in outcomes],
+            "seconds": sum(one.seconds for one in outcomes),
             "executions": sum(one.executions for one in outcomes),
             "crashes": sum(len(one.crashes) for one in outcomes),
         },
@@ -261,7 +265,10 @@ def as_json(outcomes: list[Outcome]) -> str:
 
 
 def positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a number") from None
     if not 0 < value < 1e6:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
@@ -293,24 +300,29 @@ def main(arguments: list[str]) -> int:
     if options.list:
         print("\n".join(known))
         return 0
-    targets = options.targets or known
+    targets = list(dict.fromkeys(options.targets)) or known
+    outcomes: list[Outcome] = []
+    interrupted = False
     try:
         check_tools()
         print(f"building {len(targets)} targets", file=sys.stderr, flush=True)
         build(targets, options.jobs)
         seeds = [str(PROGRAMS / "fuzz_seeds"), str(BUILD / "seeds")]
         subprocess.run(seeds, check=True, stdout=subprocess.DEVNULL)
-        outcomes = []
         for number, target in enumerate(targets, 1):
             print(f"{number} of {len(targets)}: {target}", file=sys.stderr, flush=True)
-            outcomes.append(run_target(target, options.minutes * 60, options.jobs))
+            outcomes.append(Outcome(target))
+            run_target(outcomes[-1], options.minutes * 60, options.jobs)
     except CannotRun as missing:
         print(f"fuzz: {missing}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        interrupted = True
+        print("fuzz: interrupted; what ran until now:", file=sys.stderr)
     if crashed := crashes_in_words(outcomes):
         print(crashed, file=sys.stderr)
     print(as_json(outcomes) if options.json else table(outcomes))
-    return 1 if crashed else 0
+    return 1 if crashed else 130 if interrupted else 0
 
 
 if __name__ == "__main__":
