@@ -14,9 +14,8 @@ class GroupLoad:
 
     group: int
     grant: bytes  # with which a worker may fetch
-    blocks: tuple[int, ...]  # of the grant's
+    blocks: tuple[int, ...]  # of the prompt, and of the grant's
     ids: tuple[int, ...]  # of the engine's blocks, as many
-    tokens: tuple[int, ...]  # where each ends in the prompt, as many
 
 
 @dataclass(frozen=True)

@@ -267,7 +267,7 @@ class WorkerSide:
         """The blocks of a group from the `first` on. With windows, of which only the last blocks
         are loaded, nothing before it is of use."""
         size = self.settings.groups[group.group].block_tokens
-        begins = 0 if self.settings.windows else group.tokens[first] - size
+        begins = 0 if self.settings.windows else group.blocks[first] * size
         loading.bad = begins if loading.bad is None else min(loading.bad, begins)
         self.counters.add(load_failures=len(group.ids) - first)
 
@@ -281,8 +281,9 @@ class WorkerSide:
         bad = loading.bad
         if bad is not None:
             for group in loading.load.groups:
-                ends = zip(group.ids, group.tokens, strict=True)
-                self._errors.update(id for id, end in ends if end > bad)
+                size = self.settings.groups[group.group].block_tokens
+                places = zip(group.ids, group.blocks, strict=True)
+                self._errors.update(id for id, block in places if (block + 1) * size > bad)
 
     # ---- saves
 
