@@ -36,4 +36,18 @@ void CopiesEnded::decode(Reader& in) {
            [&](CopyEnd& end) { in.get(end.copy), in.get(end.status, kLastItemStatus); });
 }
 
+void Leave::encode(Writer& out) const {
+  out.put(node), out.put(incarnation);
+}
+void Leave::decode(Reader& in) {
+  in.get(node), in.get(incarnation);
+}
+
+void Leaving::encode(Writer& out) const {
+  out.put(alone);
+}
+void Leaving::decode(Reader& in) {
+  in.get(alone);
+}
+
 }  // namespace membrain::wire

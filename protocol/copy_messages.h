@@ -63,4 +63,22 @@ struct CopiesEnded {
 };
 using CopiesNoted = Empty<Type::copies_noted>;
 
+/// The node is about to go: what it alone has is to be copied to others, and it gets nothing new.
+/// Told again and again, to hear how much is left; lasts until the node registers anew.
+struct Leave {
+  static constexpr Type kType = Type::leave;
+  NodeId node;
+  Incarnation incarnation;
+  void encode(Writer& out) const;
+  void decode(Reader& in);
+};
+
+struct Leaving {
+  static constexpr Type kType = Type::leaving;
+  static constexpr std::uint64_t kNotCounted = UINT64_MAX;  ///< not known yet
+  std::uint64_t alone = kNotCounted;  ///< block parts of it that only nodes which leave have
+  void encode(Writer& out) const;
+  void decode(Reader& in);
+};
+
 }  // namespace membrain::wire

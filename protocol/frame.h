@@ -73,6 +73,8 @@ enum class Type : std::uint8_t {
   copy_blocks = 80,  ///< comes unasked (op 0)
   copies_ended = 81,
   copies_noted = 82,
+  leave = 83,
+  leaving = 84,
 
   group_hello = 96,  ///< not answered
   group_offer = 97,

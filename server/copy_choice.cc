@@ -9,7 +9,8 @@ namespace membrain {
 namespace {
 
 bool takes_blocks(const Node& node) noexcept {
-  return node.registered && node.connected && node.reported && node.tier == Tier::host;
+  return node.registered && node.connected && node.reported && !node.leaving &&
+         node.tier == Tier::host;
 }
 
 template <class Property>

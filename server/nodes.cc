@@ -72,8 +72,8 @@ wire::NodeList Nodes::list(std::size_t max_bytes) const {
       entry.alive = living && node.connected;
       entry.address = node.address;
       entry.host = node.host;
-      entry.capacity_bytes = node.capacity_bytes;
-      entry.free_bytes = node.free_bytes;
+      entry.capacity_bytes = node.leaving ? 0 : node.capacity_bytes;
+      entry.free_bytes = node.leaving ? 0 : node.free_bytes;
       entry.door = node.door;
       entry.tier = node.tier;
       entry.zone = node.zone;

@@ -33,6 +33,7 @@ struct Node {
   TimePoint heard;
   bool registered = false;         ///< false: lost; nothing is kept of it
   bool connected = false;          ///< false while it is registered: it may come back in time
+  bool leaving = false;            ///< until it registers anew: it gets nothing any more
   bool reported = false;           ///< its report is complete: slots of it may be freed
   std::uint32_t next_portion = 0;  ///< of its report
   Condemned condemned;

@@ -15,6 +15,7 @@ ReplicaWatch::ReplicaWatch(Catalog& catalog, const Nodes& nodes, const Namespace
       spaces_(spaces),
       limits_(limits),
       budget_(limits.bytes_per_second, start),
+      leavers_(catalog, nodes, spaces),
       next_sweep_(start) {}
 
 NodeCopies& ReplicaWatch::of(NodeIndex node) {
@@ -24,21 +25,12 @@ NodeCopies& ReplicaWatch::of(NodeIndex node) {
 
 // ---- what is degraded
 
-/// Replicas that nobody takes back.
-std::size_t ReplicaWatch::kept(const Entry& entry) const noexcept {
-  std::size_t count = 0;
-  for (Ref at = catalog_.sound(entry.replicas); at != kNoRef;
-       at = catalog_.sound(catalog_.replica(at).next)) {
-    if (catalog_.replica(at).tier == Tier::host) ++count;
-  }
-  return count;
-}
-
 bool ReplicaWatch::is_degraded(const Entry& entry) const noexcept {
-  const std::uint8_t wanted = spaces_[entry.space].rule.replicas;
-  if (wanted < 2 || entry.thin || entry.replicas == kNoRef || over(entry)) return false;
-  const std::size_t count = kept(entry);
-  return count > 0 && count < wanted;
+  const std::size_t wanted = entry.thin ? 1 : spaces_[entry.space].rule.replicas;
+  if (wanted < 2 && !leavers_.any()) return false;
+  if (entry.replicas == kNoRef || over(entry)) return false;
+  const Kept count = kept(catalog_, nodes_, entry);
+  return count.all() > 0 && count.staying < wanted;
 }
 
 void ReplicaWatch::look(Ref ref) {
@@ -81,7 +73,7 @@ void ReplicaWatch::touched(std::span<const Ref> entries, TimePoint now) {
     if (count < limits_.hot_lookups || hot_.size() >= kMostHot) continue;
     Entry& entry = catalog_.entry(ref);
     const Waiting block{ref, 0, true};
-    const std::size_t replicas = kept(entry);
+    const std::size_t replicas = staying(entry);
     if (entry.queued || entry.copying || replicas == 0 || replicas >= wanted(block, now)) continue;
     entry.queued = true;
     hot_.push_back(block);
@@ -89,7 +81,8 @@ void ReplicaWatch::touched(std::span<const Ref> entries, TimePoint now) {
 }
 
 std::size_t ReplicaWatch::wanted(const Waiting& block, TimePoint now) const noexcept {
-  const std::size_t usual = spaces_[catalog_.entry(block.entry).space].rule.replicas;
+  const Entry& entry = catalog_.entry(block.entry);
+  const std::size_t usual = entry.thin ? 1 : spaces_[entry.space].rule.replicas;
   if (!block.hot) return usual;
   const std::size_t hot = 1 + heat_.count(block.entry, now) / limits_.hot_lookups;
   return std::clamp<std::size_t>(hot, usual, wire::kMaxReplicas);
@@ -126,6 +119,11 @@ bool ReplicaWatch::all_reported(TimePoint now) const noexcept {
   return true;
 }
 
+void ReplicaWatch::leavers_changed() {
+  leavers_.changed();
+  recount();
+}
+
 // ---- the passing of time
 
 void ReplicaWatch::node_reported() {
@@ -149,6 +147,7 @@ void ReplicaWatch::tick(TimePoint now) {
     recount();
   }
   if (sweeping()) sweep();
+  leavers_.tick(now);
 }
 
 void ReplicaWatch::sweep() {
@@ -246,7 +245,7 @@ Choice ReplicaWatch::begin(const Waiting& block, TimePoint now) {
   const Entry& entry = catalog_.entry(block.entry);
   const bool full = catalog_.replica_count(block.entry) >= wire::kMaxReplicas;
   if (entry.copying || over(entry) || full) return Choice::none;
-  if (kept(entry) >= wanted(block, now)) return Choice::none;
+  if (staying(entry) >= wanted(block, now)) return Choice::none;
   std::array<NodeIndex, wire::kMaxReplicas> holders{};
   std::array<Ref, wire::kMaxReplicas> at{};
   std::size_t count = 0;

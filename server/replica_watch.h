@@ -16,6 +16,7 @@
 #include "server/catalog.h"
 #include "server/copy_choice.h"
 #include "server/heat.h"
+#include "server/leavers.h"
 #include "server/namespaces.h"
 #include "server/nodes.h"
 #include "server/replica_rule.h"
@@ -37,6 +38,9 @@ struct CopyTotals {
 ///
 /// A block that the policy let a replica go of is `thin`: what is left is enough, so a full cluster
 /// does not copy for ever what it evicts. A replica that is lost, or corrupt, ends that.
+///
+/// A replica on a node that leaves does not count. What nobody else keeps is copied then, thin or
+/// not, and though its namespace wants one replica only.
 ///
 /// Bounds   Copies under way (in all and per node), bytes per second, blocks that wait. A block
 ///          costs nothing but four bits of its record, unless it waits (8 to 48 bytes): what does
@@ -81,6 +85,8 @@ class ReplicaWatch {
   void node_reported();
   /// Bytes of it were corrupt: for a while, and every time for longer, it gets no copies.
   void node_in_doubt(NodeIndex node, TimePoint now);
+  /// A node begins to leave, or does not any more.
+  void leavers_changed();
   /// A namespace wants another number of replicas, or was cleared.
   void recount();
   void ended(NodeIndex node, const wire::CopiesEnded& message, TimePoint now);
@@ -92,6 +98,10 @@ class ReplicaWatch {
   [[nodiscard]] bool sweeping() const noexcept { return sweeping_ && !crowded(); }
   /// New orders, and those that were not answered in time; without proof and epoch.
   [[nodiscard]] std::vector<wire::CopyBlocks> orders(TimePoint now);
+
+  [[nodiscard]] bool anyone_leaves() const noexcept { return leavers_.any(); }
+  /// As Leavers::alone.
+  [[nodiscard]] std::uint64_t alone(NodeIndex node) const noexcept { return leavers_.alone(node); }
 
   // For people and tests.
 
@@ -118,7 +128,9 @@ class ReplicaWatch {
   };
   using Copies = std::unordered_map<CopyId, Copy>;
 
-  [[nodiscard]] std::size_t kept(const Entry& entry) const noexcept;
+  [[nodiscard]] std::size_t staying(const Entry& entry) const noexcept {
+    return kept(catalog_, nodes_, entry).staying;
+  }
   [[nodiscard]] bool over(const Entry& entry) const noexcept {
     return entry.era != spaces_[entry.space].era;
   }
@@ -146,6 +158,7 @@ class ReplicaWatch {
   CopyLimits limits_;
   ByteBudget budget_;
   Heat heat_;
+  Leavers leavers_;
   std::vector<NodeCopies> of_node_;
   std::size_t degraded_ = 0;
   std::deque<Waiting> queue_;

@@ -186,6 +186,7 @@ void Shard::tick(TimePoint now) {
           nodes_[node].id.value);
       drop_node(node, now);
       nodes_[node].registered = nodes_[node].connected = false;
+      if (std::exchange(nodes_[node].leaving, false)) copies_.leavers_changed();
       ++totals_.nodes_lost;
     }
   }

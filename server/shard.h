@@ -108,6 +108,8 @@ class Shard {
   Result<wire::CorruptNoted> corrupt(const wire::Corrupt& request, TimePoint now);
   Result<wire::NodeAlive> node_heartbeat(const wire::NodeHeartbeat& request, TimePoint now);
   Result<wire::CopiesNoted> copies_ended(const wire::CopiesEnded& request, TimePoint now);
+  /// The node gets no new blocks; those that nobody else keeps are copied to others.
+  Result<wire::Leaving> leave(const wire::Leave& request, TimePoint now);
   void disconnected(NodeId node);
 
   /// Slots to be freed that their nodes have not been told of. One message for each node.
@@ -183,6 +185,7 @@ class Shard {
                                    const std::vector<Probed>& probed) const;
   void add_locations(const Probed& section, std::uint16_t parts, std::size_t replicas_each,
                      std::size_t& left, wire::FoundSection& into) const;
+  [[nodiscard]] std::size_t stayers_first(std::span<Ref> replicas) const;
   void count_lookup(const wire::Lookup& request, const std::vector<Probed>& probed);
 
   Result<NodeIndex> heard(NodeId node, Incarnation incarnation, TimePoint now);

@@ -1,4 +1,7 @@
 // The shard's part in copies between nodes: it orders them, and hears what became of them.
+#include <utility>
+
+#include "base/log.h"
 #include "server/shard.h"
 
 namespace membrain {
@@ -8,6 +11,17 @@ Result<wire::CopiesNoted> Shard::copies_ended(const wire::CopiesEnded& request, 
   if (!node) return fail(node.error());
   copies_.ended(*node, request, now);
   return wire::CopiesNoted{};
+}
+
+Result<wire::Leaving> Shard::leave(const wire::Leave& request, TimePoint now) {
+  const Result<NodeIndex> index = heard(request.node, request.incarnation, now);
+  if (!index) return fail(index.error());
+  Node& node = nodes_[*index];
+  if (!std::exchange(node.leaving, true)) {
+    log(LogLevel::info, "node {} leaves: what it alone has is copied to others", node.id.value);
+    copies_.leavers_changed();
+  }
+  return wire::Leaving{copies_.alone(*index)};
 }
 
 std::vector<wire::CopyBlocks> Shard::copy_orders(TimePoint now) {

@@ -262,6 +262,7 @@ void Shard::add_locations(const Probed& section, std::uint16_t parts, std::size_
            at != kNoRef && count < found.size(); at = catalog_.sound(records_.replicas[at].next)) {
         found[count++] = at;
       }
+      count = stayers_first(std::span(found).first(count));
       const std::size_t named = std::min({count, replicas_each, left});
       // Where an answer has no room for all, others get other ones.
       const std::size_t first = named < count ? totals_.lookups % count : 0;
@@ -272,6 +273,16 @@ void Shard::add_locations(const Probed& section, std::uint16_t parts, std::size_
       left -= named;
     }
   }
+}
+
+/// Nobody is sent to a node that leaves, if another one has the block: how many are to be named.
+std::size_t Shard::stayers_first(std::span<Ref> replicas) const {
+  if (!copies_.anyone_leaves()) return replicas.size();
+  const auto leaving = std::stable_partition(replicas.begin(), replicas.end(), [&](Ref replica) {
+    return !nodes_[records_.replicas[replica].node].leaving;
+  });
+  const auto stay = static_cast<std::size_t>(leaving - replicas.begin());
+  return stay > 0 ? stay : replicas.size();
 }
 
 Location Shard::location(const Replica& replica) const noexcept {

@@ -55,6 +55,8 @@ Result<wire::Accepted> Shard::register_node(const wire::RegisterNode& request, T
     return fail(Errc::stale, "a later life of this node is registered");
   }
   if (node.registered) drop_node(index, now);
+  const bool came_back = std::exchange(node.leaving, false);
+  if (came_back) copies_.leavers_changed();
   copies_.node_registered(index, now);
   node.incarnation = request.incarnation;
   node.address = request.address;

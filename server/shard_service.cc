@@ -169,6 +169,7 @@ void ShardService::dispatch(PeerId peer, const wire::Frame& frame) {
     case Type::corrupt:
     case Type::node_heartbeat:
     case Type::copies_ended:
+    case Type::leave:
       return dispatch_node(peer, frame);
     case Type::refused:
       return;  // an answer, perhaps to FreeSlots: it is repeated anyway
@@ -234,6 +235,8 @@ void ShardService::dispatch_node(PeerId peer, const wire::Frame& frame) {
       return serve_node<wire::Corrupt>(peer, frame, by(&Shard::corrupt));
     case Type::copies_ended:
       return serve_node<wire::CopiesEnded>(peer, frame, by(&Shard::copies_ended));
+    case Type::leave:
+      return serve_node<wire::Leave>(peer, frame, by(&Shard::leave));
     default:
       serve_node<wire::NodeHeartbeat>(peer, frame, by(&Shard::node_heartbeat));
       if (const auto known = peers_.find(peer.value); known != peers_.end()) {

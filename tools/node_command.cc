@@ -1,6 +1,9 @@
 // `membrain node`: keeps blocks in shared memory until it is told to stop.
 
+#include <poll.h>
+
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
@@ -17,13 +20,60 @@ namespace membrain {
 namespace {
 
 constexpr std::chrono::seconds kTellEvery(10);
+constexpr std::chrono::milliseconds kLook(50);
+/// Answers that name this node alone were given until just now: their readers get so long.
+constexpr std::chrono::seconds kLinger(2);
 
 struct NodeCommand {
   NodeOptions node;
+  std::chrono::milliseconds drain{0};
   bool until_eof = false;
 };
 
-Exit run_node(Program& program, NodeOptions options, bool until_eof) {
+/// False if a second signal came first.
+bool pass(std::chrono::nanoseconds time, Signals& signals) {
+  for (const TimePoint end = SteadyClock().now() + time; SteadyClock().now() < end;) {
+    pollfd stop{signals.fd(), POLLIN, 0};
+    ::poll(&stop, 1, static_cast<int>(kLook.count()));
+    if (signals.asked_again()) return false;
+  }
+  return true;
+}
+
+std::string left_here(const NodeStatus& status) {
+  return fmt::format(
+      "{} block parts are nowhere else, {} of {} shards have all of theirs elsewhere",
+      status.alone_blocks, status.left_shards, status.shards);
+}
+
+/// What is here alone goes to other nodes first, while this one serves on.
+void drain(RunningNode& node, const NodeCommand& command, Signals& signals) {
+  const std::string& name = command.node.name;
+  if (!node.status().connected) {
+    return log(LogLevel::warn, "node {}: no server is there to drain it; it goes at once", name);
+  }
+  log(LogLevel::info, "node {}: draining for {} s at most; one more signal ends it at once", name,
+      std::chrono::duration<double>(command.drain).count());
+  node.leave();
+  const TimePoint end = SteadyClock().now() + command.drain;
+  TimePoint next = SteadyClock().now() + kTellEvery;
+  while (!node.status().drained()) {
+    const bool in_time = SteadyClock().now() < end;
+    if (!in_time || !pass(kLook, signals)) {
+      return log(LogLevel::warn, "node {}: {}, and leaves nevertheless: {}; {}", name,
+                 left_here(node.status()), in_time ? "it was told again" : "--drain is over",
+                 "is there room on other nodes (membrain status)?");
+    }
+    if (SteadyClock().now() < next) continue;
+    next += kTellEvery;
+    log(LogLevel::info, "node {}: {}", name, left_here(node.status()));
+  }
+  log(LogLevel::info, "node {}: drained: whatever it has is elsewhere too", name);
+  static_cast<void>(pass(kLinger, signals));
+}
+
+Exit run_node(Program& program, NodeCommand command) {
+  NodeOptions& options = command.node;
   Outcome<std::string> secret = program.common.secret(program.environment);
   if (!secret) return failed("node", secret.error().text);
   options.secret = std::move(*secret);
@@ -49,7 +99,8 @@ Exit run_node(Program& program, NodeOptions options, bool until_eof) {
         status.connected_shards, status.shards, options.server);
   }
   say(fmt::format("membrain node ready {} name {}\n", (*node)->address(), options.name));
-  program.signals.wait_for_stop(until_eof);
+  program.signals.wait_for_stop(command.until_eof);
+  if (command.drain.count() > 0) drain(**node, command, program.signals);
   log(LogLevel::info, "node {}: stopping", options.name);
   return Exit::ok;
 }
@@ -58,9 +109,8 @@ Exit run_node(Program& program, NodeOptions options, bool until_eof) {
 
 Command node_command(Program& program) {
   const auto options = std::make_shared<NodeCommand>();
-  Command command(
-      "node", "Runs a node: keeps blocks in an arena in shared memory",
-      [&program, options] { return run_node(program, options->node, options->until_eof); });
+  Command command("node", "Runs a node: keeps blocks in an arena in shared memory",
+                  [&program, options] { return run_node(program, *options); });
   NodeOptions& node = options->node;
   command.servers("server", node.server, "The metadata server")
       .size("capacity", node.capacity_bytes, "Memory for blocks, reserved at once")
@@ -72,6 +122,8 @@ Command node_command(Program& program) {
       .text("directory", node.directory, "DIR", "Where the arena's file lies: a tmpfs")
       .toggle("one-sided-reads", node.one_sided_reads,
               "Let clients that ask for it read all blocks by RDMA alone, without asking")
+      .duration("drain", options->drain,
+                "When told to stop, have what no other node has copied first, for so long at most")
       .toggle("fresh", node.fresh, "Forget what an earlier life left in the arena")
       .toggle("temporary", node.temporary, "Leave no arena behind")
       .toggle("until-eof", options->until_eof, "Stop when standard input ends")

@@ -42,6 +42,8 @@ class RunningNode {
 
   /// True once the server has taken the node in; false if `deadline` or a signal came first.
   [[nodiscard]] bool wait_connected(TimePoint deadline, Signals& signals) const;
+  /// Has what this node alone has copied to others; it goes on to serve. `status` shows how far.
+  void leave() { control_.run(service_->leave()); }
   [[nodiscard]] NodeStatus status() const { return service_->status(); }
   [[nodiscard]] const std::string& address() const { return service_->address(); }
 

@@ -27,9 +27,15 @@ Signals::~Signals() {
   ::close(fd_);
 }
 
-bool Signals::stop_asked() noexcept {
+bool Signals::asked_again() noexcept {
   signalfd_siginfo info{};
-  if (::read(fd_, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) asked_ = true;
+  const bool came = ::read(fd_, &info, sizeof info) == static_cast<ssize_t>(sizeof info);
+  asked_ = asked_ || came;
+  return came;
+}
+
+bool Signals::stop_asked() noexcept {
+  static_cast<void>(asked_again());
   return asked_;
 }
 

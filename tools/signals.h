@@ -19,6 +19,8 @@ class Signals {
   [[nodiscard]] int fd() const noexcept { return fd_; }
   /// One has come. Stays true.
   [[nodiscard]] bool stop_asked() noexcept;
+  /// One more has come since this, or `stop_asked`, was asked last.
+  [[nodiscard]] bool asked_again() noexcept;
   /// Blocks until one has come or, with `stdin_too`, standard input has ended.
   void wait_for_stop(bool stdin_too) noexcept;
 

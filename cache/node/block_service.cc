@@ -247,6 +247,10 @@ void BlockService::lost(LinkId link) {
   space_.links_changed();
 }
 
+void BlockService::take_no_more() {
+  table_.close();
+}
+
 void BlockService::stop() {
   if (std::exchange(stopped_, true)) return;
   stores_.stop();

@@ -64,6 +64,7 @@ class BlockService final : public Receiver, public SlotSide {
   void need_answered(LinkId link, std::size_t slots) override;
   void copy(LinkId link, wire::CopyBlocks order) override;
   void lost(LinkId link) override;
+  void take_no_more() override;
   void stop() override;
 
   [[nodiscard]] const BlockTable& table() const noexcept { return table_; }

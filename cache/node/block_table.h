@@ -38,6 +38,8 @@ class BlockTable final : public SlotList {
 
   /// A slot for `length` bytes. `invalid_argument`: too large (or 0); `out_of_capacity`: full.
   Result<SlotClaim> claim(std::uint32_t length);
+  /// Takes nothing any more: it is full for every `claim`.
+  void close() noexcept { pool_.close(); }
   /// The block is complete: writes the seal and indexes it. Once per claim. If another slot has
   /// come to hold the same block meanwhile, this one is freed and the other one named: `fresh`
   /// false.

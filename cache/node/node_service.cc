@@ -43,6 +43,11 @@ std::string NodeService::open_door() {
   return door_.name();
 }
 
+Task<> NodeService::leave() {
+  links_.leave();
+  co_return;
+}
+
 Task<> NodeService::stop() {
   door_.close();
   Task<> stopping = links_.stop();
@@ -60,6 +65,8 @@ NodeStatus NodeService::status() const {
   status.shards = read(counters_.shards);
   status.connected_shards = read(counters_.connected);
   status.connected = status.shards > 0 && status.connected_shards == status.shards;
+  status.left_shards = read(counters_.left);
+  status.alone_blocks = read(counters_.alone);
   status.capacity_bytes = arena_.capacity_bytes();
   status.used_bytes = read(counters_.used_bytes);
   status.free_bytes = read(counters_.free_bytes);

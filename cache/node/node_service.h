@@ -49,6 +49,9 @@ class NodeService {
   /// Begins a new incarnation and listens; what an earlier life left is checked and adopted step
   /// by step, then the node registers.
   Result<> start();
+  /// Has what this node alone has copied to others, as `status` shows, and takes nothing any more;
+  /// goes on to serve. On the control loop.
+  Task<> leave();
   /// Leaves the shards, lets transfers end (a second, then their connections are closed).
   Task<> stop();
 

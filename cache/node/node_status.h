@@ -21,6 +21,8 @@ struct NodeStatus {
   bool connected = false;              ///< registered with every shard, reported and publishing
   std::uint64_t shards = 0;            ///< of the cluster, 0 before their map is known
   std::uint64_t connected_shards = 0;  ///< registered with, reported to and published to
+  std::uint64_t left_shards = 0;       ///< `leave`: of which nothing is here alone any more
+  std::uint64_t alone_blocks = 0;      ///< `leave`: parts that are, as far as shards have counted
   std::uint64_t capacity_bytes = 0;
   std::uint64_t used_bytes = 0;  ///< of slots in use
   std::uint64_t free_bytes = 0;
@@ -33,6 +35,8 @@ struct NodeStatus {
   /// FreeSlots refused: of another epoch, node or incarnation; and slots of another shard in them
   std::uint64_t fenced_frees = 0;
   std::uint64_t copied_blocks = 0;  ///< from other nodes, because a shard wanted replicas here
+  /// Every shard has said that the node may go.
+  [[nodiscard]] bool drained() const noexcept { return shards > 0 && left_shards == shards; }
   std::uint64_t corrupt_slots = 0;  ///< found by a reader's suspicion or after a restart
   std::array<std::uint64_t, kStatusCount> store_items{};  ///< by ItemStatus
   std::array<std::uint64_t, kStatusCount> fetch_items{};  ///< by ItemStatus
@@ -42,7 +46,7 @@ struct NodeStatus {
 /// any thread.
 struct NodeCounters {
   using Counter = std::atomic<std::uint64_t>;
-  Counter epoch{0}, shards{0}, connected{0}, fenced_frees{0};  // control loop
+  Counter epoch{0}, shards{0}, connected{0}, fenced_frees{0}, left{0}, alone{0};  // control loop
   Counter used_bytes{0}, free_bytes{0}, used_slots{0};
   Counter stores{0}, fetches{0}, bytes_in{0}, bytes_out{0}, freed{0}, corrupt_slots{0},
       copied_blocks{0};

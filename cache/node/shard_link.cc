@@ -29,6 +29,7 @@ ShardLink::ShardLink(ControlLoop& control, ShardId shard, KeyRange range)
       retry_(loop_),
       news_(loop_),
       heart_(loop_),
+      farewell_(loop_),
       children_(loop_),
       quiet_(loop_) {}
 
@@ -122,6 +123,7 @@ Task<Result<>> ShardLink::serve() {
     log(LogLevel::info, "node {}: registered with shard {} at {} in epoch {}", config_.node.value,
         shard_.value, leader_, epoch_.value);
     start_publishing();
+    leave();
     while (up()) {
       Task<> ended = news_.until(loop_.now() + kLongWait);
       co_await ended;
@@ -260,6 +262,7 @@ void ShardLink::take_down(const Error& why) {
   if (peer_) calls_.on_lost(peer_);
   news_.end();
   heart_.end();
+  farewell_.end();
 }
 
 void ShardLink::note_failure(const Error& why, std::uint32_t failures) {

@@ -18,6 +18,7 @@
 #include "cache/node/shard_directory.h"
 #include "cache/node/sides.h"
 #include "protocol/calls.h"
+#include "protocol/copy_messages.h"
 #include "protocol/messages.h"
 #include "transport/fabric.h"
 
@@ -32,6 +33,7 @@ struct ControlLoop {
   ShardDirectory& directory;
   std::uint64_t last_link = 0;      ///< `LinkId::number` of the latest connection
   std::map<ShardId, Epoch> epochs;  ///< the highest ever seen of each shard
+  bool leaving = false;             ///< every shard is told
 
   [[nodiscard]] Loop& loop() const noexcept { return fabric.loop(); }
 };
@@ -57,6 +59,8 @@ class ShardLink {
   void set_range(KeyRange range);
   /// Ends the connection; no other one follows.
   void begin_stop();
+  /// `leaving` has become true: says so on this connection.
+  void leave();
   /// Ends when it is quiet.
   Task<> stop();
 
@@ -105,6 +109,8 @@ class ShardLink {
   Task<> confirm_freed(std::vector<wire::SlotRef> slots);
   Task<> tell_corrupt(wire::SlotRef at);
   Task<> tell_copied(std::vector<wire::CopyEnd> ends);
+  Task<> tell_leaving();
+  void note_alone(std::uint64_t alone);
 
   [[nodiscard]] bool up() const noexcept { return up_ && !stopping_; }
   [[nodiscard]] bool is_current(LinkId link) const noexcept { return link == link_ && up(); }
@@ -133,6 +139,7 @@ class ShardLink {
   Pause retry_;     ///< between two connections
   Pause news_;      ///< of the connection: a portion, its end
   Pause heart_;     ///< between two beats
+  Pause farewell_;  ///< between two questions of how much is here alone
   Pause children_;  ///< the connection's coroutines end
   Pause quiet_;     ///< what `stop` waits for
 
@@ -145,6 +152,7 @@ class ShardLink {
   bool told_ = false;      ///< the data loop knows this connection, with its range
   bool reported_ = false;  ///< the whole report has been answered
   Error down_why_{};
+  std::uint64_t alone_ = wire::Leaving::kNotCounted;  ///< what the counters have of it
   std::size_t child_count_ = 0;
   std::size_t publishing_ = 0;
   std::optional<Portion> portion_;

@@ -7,6 +7,12 @@
 
 namespace membrain {
 
+namespace {
+
+constexpr Duration kAskAgain = std::chrono::milliseconds(200);
+
+}  // namespace
+
 void ShardLink::publish(LinkId link, std::vector<wire::SlotEntry> entries) {
   if (!is_current(link)) return;  // the next report has them
   to_publish_.insert(to_publish_.end(), entries.begin(), entries.end());
@@ -173,6 +179,39 @@ Task<> ShardLink::tell_copied(std::vector<wire::CopyEnd> ends) {
   message.items = std::move(ends);
   Task<> telling = tell<wire::CopiesNoted>(std::move(message));
   co_await telling;
+}
+
+void ShardLink::leave() {
+  if (control_.leaving && reported_ && up()) loop_.spawn(tell_leaving());
+}
+
+/// For as long as the connection lasts: what is left is less each time, if all goes well.
+Task<> ShardLink::tell_leaving() {
+  const Child child(*this);
+  wire::Leave message;
+  message.node = config_.node;
+  message.incarnation = config_.incarnation;
+  while (up()) {
+    Task<Result<wire::Leaving>> calling =
+        calls_.call<wire::Leaving>(peer_, message, answer_deadline(), header());
+    const Result<wire::Leaving> answer = co_await calling;
+    if (answer) {
+      note_alone(answer->alone);
+    } else if (!again(answer.error())) {
+      break;
+    }
+    Task<> waiting = farewell_.until(loop_.now() + kAskAgain);
+    co_await waiting;
+  }
+  note_alone(wire::Leaving::kNotCounted);
+}
+
+void ShardLink::note_alone(std::uint64_t alone) {
+  if (alone_ != wire::Leaving::kNotCounted) counters_.alone.fetch_sub(alone_);
+  if (alone != wire::Leaving::kNotCounted) counters_.alone.fetch_add(alone);
+  if (alone_ == 0) counters_.left.fetch_sub(1);
+  if (alone == 0) counters_.left.fetch_add(1);
+  alone_ = alone;
 }
 
 }  // namespace membrain

@@ -21,7 +21,7 @@ ShardLinks::ShardLinks(Fabric& fabric, NodeCounters& counters)
       counters_(counters),
       door_(fabric.loop(), *this),
       directory_(fabric, config_, [this](const ShardMap& map) { take_map(map); }),
-      control_{fabric, counters, config_, slots_, directory_, 0, {}},
+      control_{fabric, counters, config_, slots_, directory_, 0, {}, false},
       retry_(loop_),
       quiet_(loop_) {}
 
@@ -92,6 +92,12 @@ Task<> ShardLinks::retire(std::unique_ptr<ShardLink> link) {
   co_await stopping;
   std::erase(retiring_, link.get());
   quiet_.end();
+}
+
+void ShardLinks::leave() {
+  if (std::exchange(control_.leaving, true)) return;
+  static_cast<void>(slots_.post([](SlotSide& slots) { slots.take_no_more(); }));
+  for (const auto& [shard, link] : links_) link->leave();
 }
 
 Task<> ShardLinks::stop() {

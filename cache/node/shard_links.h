@@ -33,6 +33,8 @@ class ShardLinks final : public Receiver, public ShardSide {
   [[nodiscard]] const Door<ShardSide>& door() const noexcept { return door_; }
   /// Once, before `adopted` may come.
   void configure(LinkConfig config, Door<SlotSide> slots);
+  /// The node is about to go: the data loop and every shard are told. Once.
+  void leave();
   /// Ends every connection, then stops the data loop; ends when all are quiet.
   Task<> stop();
 

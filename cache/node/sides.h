@@ -52,6 +52,8 @@ class SlotSide {
   /// Its shard wants these copied here: answered by `ShardSide::copied`.
   virtual void copy(LinkId link, wire::CopyBlocks order) = 0;
   virtual void lost(LinkId link) = 0;
+  /// The node is about to go: takes no blocks any more, and serves those that it has.
+  virtual void take_no_more() = 0;
   /// Drains and shuts its door: answered by `ShardSide::slots_quiet`.
   virtual void stop() = 0;
 

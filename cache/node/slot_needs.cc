@@ -41,7 +41,7 @@ std::uint64_t SlotPool::potential(Class& of) const {
 
 bool SlotPool::low(std::uint32_t length) {
   const std::optional<std::size_t> size_class = size_class_of(length);
-  if (!size_class) return false;
+  if (!size_class || closed_) return false;
   Class& of = classes_[*size_class];
   if (of.missed > 0) return true;
   const std::uint64_t available = of.free + potential(of);
@@ -50,7 +50,7 @@ bool SlotPool::low(std::uint32_t length) {
 
 bool SlotPool::spare(std::uint32_t length) {
   const std::optional<std::size_t> size_class = size_class_of(length);
-  if (!size_class || classes_[*size_class].missed > 0) return false;
+  if (!size_class || closed_ || classes_[*size_class].missed > 0) return false;
   Class& of = classes_[*size_class];
   const std::uint64_t available = of.free + potential(of);
   return available > 0 && (available - 1) * kLowOneIn >= of.used + available;

@@ -57,6 +57,7 @@ std::uint64_t SlotPool::capacity_bytes() const noexcept {
 Result<Slot> SlotPool::allocate(std::uint32_t length) {
   const std::optional<std::size_t> size_class = size_class_of(length);
   if (!size_class) return fail(Errc::invalid_argument, "no size class holds it");
+  if (closed_) return fail(Errc::out_of_capacity, "this node leaves");
   Class& of = classes_[*size_class];
   Slab* slab = of.with_free.empty() ? open_slab(*size_class) : slabs_[of.with_free.back()].get();
   if (slab == nullptr) {

@@ -57,6 +57,8 @@ class SlotPool {
   /// A slot of the smallest class that holds `length`. `invalid_argument` if none does,
   /// `out_of_capacity` if it has no free one: the miss is remembered for `needs`.
   Result<Slot> allocate(std::uint32_t length);
+  /// From now on every `allocate` is `out_of_capacity`, and nothing is asked for.
+  void close() noexcept { closed_ = true; }
   /// False, and nothing changes, unless that slot is in use in that generation.
   bool free(SlotId slot, Generation generation);
   /// A slot that an earlier life left in use. `corrupt` if it does not fit what is known.
@@ -128,6 +130,7 @@ class SlotPool {
   std::vector<Class> classes_;
   std::uint64_t used_slots_ = 0;
   std::uint64_t used_bytes_ = 0;
+  bool closed_ = false;
   Reservation reservation_;
 };
 

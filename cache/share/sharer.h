@@ -75,6 +75,7 @@ class Sharer final : public Receiver, public SlotSide {
   void free(LinkId link, Epoch epoch, const std::vector<wire::SlotRef>& slots) override;
   void need_answered(LinkId, std::size_t) override {}
   void copy(LinkId, wire::CopyBlocks) override {}  // nobody orders that of an engine
+  void take_no_more() override {}                  // what is shared is the engine's own
   void lost(LinkId link) override;
   void stop() override;
 

@@ -143,10 +143,10 @@ class Node:
     """Its arena outlives it, if it has a host of its own or is `lasting`."""
 
     def __init__(
-        self, house: ClusterHouse, place: Host | Here, capacity: str, lasting: bool
+        self, house: ClusterHouse, place: Host | Here, words: list[str], lasting: bool
     ) -> None:
         self._house = house
-        self._words = ["--capacity", capacity]
+        self._words = words
         if isinstance(place, Here) and not lasting:
             self._words.append("--temporary")
         self.place = place
@@ -168,6 +168,9 @@ class Node:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+    def said(self) -> str:
+        return "\n".join(self.process.err)
 
     def end(self) -> None:
         self.process.send(signal.SIGCONT)
@@ -222,8 +225,9 @@ class ClusterHouse:
         leader = self.leader()
         return next(one for one in self.servers if one is not leader)
 
-    def node(self, capacity: str = "64MiB", lasting: bool = False) -> Node:
-        node = Node(self, self.place(f"node{len(self.nodes)}"), capacity, lasting)
+    def node(self, capacity: str = "64MiB", *more: str, lasting: bool = False) -> Node:
+        words = ["--capacity", capacity, *more]
+        node = Node(self, self.place(f"node{len(self.nodes)}"), words, lasting)
         self.nodes.append(node)
         return node
 

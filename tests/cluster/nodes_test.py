@@ -19,11 +19,11 @@ DEATHS = int(os.environ.get("MEMBRAIN_CLUSTER_DEATHS", "20"))  # of clients; 10,
 
 
 def filled(house: ClusterHouse, nodes: int = 2) -> FarEngine:
-    """An engine that has stored `COUNT` blocks, and finds them."""
+    """An engine that has stored `COUNT` blocks on so many more nodes, and finds them."""
     for _ in range(nodes):
         house.node()
     engine = house.far_engine()
-    wait_for("all nodes", lambda: engine.stats()["nodes"] == nodes)
+    wait_for("all nodes", lambda: engine.stats()["nodes"] == len(house.nodes))
     wait_for("a node that stores", lambda: engine.store(0, COUNT) == COUNT)
     assert engine.good_lookup(0, COUNT)
     return engine
@@ -109,6 +109,56 @@ class NodeRestarts(NetworkTest):
         node.start()
         wait_for("the others", lambda: engine.call("found", 0, COUNT) == COUNT - 2)
         self.assertEqual(engine.call("right", 0, COUNT), COUNT - 2)
+
+
+class NodeLeaves(NetworkTest):
+    """A node that is told to stop, with --drain."""
+
+    def leaving(self, drain: str, others: int) -> tuple[ClusterHouse, FarEngine]:
+        house = self.house()
+        house.node("64MiB", "--drain", drain)
+        return house, filled(house, others)
+
+    def test_under_load_it_costs_no_read_and_no_block(self) -> None:
+        house, engine = self.leaving("30s", others=2)
+        leaver = house.nodes[0]
+        self.assertGreater(engine.stats()["nodes"], 2)
+        kept = engine.call("keep", 0, COUNT)
+        leaver.process.send(signal.SIGTERM)
+        began, lookups = time.monotonic(), 0
+        while leaver.process.running():
+            leaver.process.read(0)
+            self.assertTrue(engine.good_lookup(0, COUNT))
+            self.assertLess(time.monotonic() - began, 30 + SLACK)
+            lookups += 1
+            if lookups == 1:
+                self.assertEqual(engine.call("fetch_kept", kept, 0)["ok"], COUNT)
+        took = time.monotonic() - began
+        self.assertEqual(leaver.process.wait(), 0)
+        self.assertIn("drained", leaver.said())
+        wait_for("its end", lambda: engine.stats()["nodes"] == 2)
+        tell(lookups=lookups, seconds=took)
+        self.assertEqual(engine.call("found", 0, COUNT), COUNT)
+        self.assertTrue(engine.good_lookup(0, COUNT))
+
+    def test_with_nowhere_to_put_its_blocks_it_says_so_and_goes_in_time(self) -> None:
+        house, engine = self.leaving("1s", others=0)
+        leaver = house.nodes[0]
+        began = time.monotonic()
+        leaver.process.send(signal.SIGTERM)
+        self.assertEqual(leaver.process.wait(), 0)
+        self.assertLess(time.monotonic() - began, 3 + SLACK)
+        self.assertIn(f"{COUNT} block parts are nowhere else", leaver.said())
+        wait_for("its end", lambda: engine.stats()["nodes"] == 0)
+
+    def test_a_second_signal_ends_it_at_once(self) -> None:
+        house, _ = self.leaving("60s", others=0)
+        leaver = house.nodes[0]
+        leaver.process.send(signal.SIGTERM)
+        leaver.process.wait_for_line("draining", "err")
+        leaver.process.send(signal.SIGTERM)
+        self.assertEqual(leaver.process.wait(), 0)
+        self.assertIn("it was told again", leaver.said())
 
 
 class BitsFlip(NetworkTest):

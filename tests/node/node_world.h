@@ -117,6 +117,9 @@ class FakeShard final : public Receiver {
         for (const wire::CopyEnd& end : message.items) copied[end.copy.value] = end.status;
         return reply(from, op, wire::CopiesNoted{});
       }
+      case wire::Type::leave:
+        ++farewells;
+        return reply(from, op, wire::Leaving{alone});
       case wire::Type::node_heartbeat:
         ++heartbeats;
         if (!silent) reply(from, op, wire::NodeAlive{});
@@ -168,6 +171,8 @@ class FakeShard final : public Receiver {
   std::vector<wire::SlotRef> freed;
   std::vector<wire::SlotRef> corrupt;
   std::map<std::uint64_t, ItemStatus> copied;  ///< by copy
+  int farewells = 0;                           ///< Leave
+  std::uint64_t alone = 0;                     ///< what they are answered
   int copy_words = 0;                          ///< CopiesEnded
   int questions = 0;                           ///< which shards there are
   int registrations = 0;

@@ -243,5 +243,49 @@ TEST_F(LossyWorld, KeepsItsPromisesOverANetworkThatLosesRepeatsAndReorders) {
   EXPECT_GT(key, 100u);
 }
 
+/// Tells the node to leave, as its process does.
+void leave(NodeService& service) {
+  Task<> leaving = service.leave();
+  leaving.start();
+}
+
+TEST_F(ShardLinkTest, TakesNothingAnyMoreWhenItLeavesAndServesWhatItHas) {
+  start();
+  ASSERT_EQ(store(1), ItemStatus::ok);
+  leave(node->service());
+  ASSERT_TRUE(run_until([&] { return shard.farewells > 0; }));
+  EXPECT_EQ(store(2), ItemStatus::full);
+  EXPECT_EQ(fetch(shard.held.at(1)), ItemStatus::ok);
+  EXPECT_TRUE(shard.asked.empty()) << "no victim helps it";
+}
+
+TEST_F(ShardLinkTest, HasLeftWhenTheShardSaysThatNothingIsThereAlone) {
+  start();
+  shard.alone = wire::Leaving::kNotCounted;
+  leave(node->service());
+  leave(node->service());
+  ASSERT_TRUE(run_until([&] { return shard.farewells == 2; }));
+  EXPECT_EQ(node->service().status().alone_blocks, 0u);
+  EXPECT_FALSE(node->service().status().drained());
+  shard.alone = 7;
+  ASSERT_TRUE(run_until([&] { return node->service().status().alone_blocks == 7; }));
+  EXPECT_FALSE(node->service().status().drained());
+  shard.alone = 0;
+  ASSERT_TRUE(run_until([&] { return node->service().status().drained(); }));
+  EXPECT_EQ(node->service().status().alone_blocks, 0u);
+}
+
+TEST_F(ShardLinkTest, TellsWhoeverLeadsNextThatItLeaves) {
+  start();
+  shard.alone = 3;
+  leave(node->service());
+  ASSERT_TRUE(run_until([&] { return node->service().status().alone_blocks == 3; }));
+  network.reset_connections("node", "shard");
+  ASSERT_TRUE(run_until([&] { return node->service().status().alone_blocks == 0; }));
+  shard.alone = 2;
+  ASSERT_TRUE(run_until([&] { return node->service().status().alone_blocks == 2; }));
+  EXPECT_EQ(shard.registrations, 2);
+}
+
 }  // namespace
 }  // namespace membrain::node_test

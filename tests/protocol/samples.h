@@ -23,7 +23,7 @@ using EveryMessageIn =
          GiveBackSlots, OpenWindow, WindowOpened, Suspect, RegisterNode, Accepted, Publish,
          Published, NeedSlots, FreeSlots, Freed, Report, Reported, Corrupt, NodeHeartbeat,
          ShardList, GroupHello, GroupOffer, GroupBlocks, GroupDone, GroupPropose, GroupAnswer,
-         GroupGo, CopyBlocks, CopiesEnded>;
+         GroupGo, CopyBlocks, CopiesEnded, Leave, Leaving>;
 
 template <class Message>
 std::vector<std::byte> encoded(const Message& message) {
@@ -280,6 +280,14 @@ inline CopyBlocks sample() {
 template <>
 inline CopiesEnded sample() {
   return {NodeId{1}, Incarnation{2}, {{CopyId{3}, ItemStatus::full}}};
+}
+template <>
+inline Leave sample() {
+  return {NodeId{1}, Incarnation{2}};
+}
+template <>
+inline Leaving sample() {
+  return {3};
 }
 
 }  // namespace membrain::wire
