@@ -25,9 +25,12 @@ BLOCK_BYTES, BATCH, LOOKUP = 1 << 20, 16, 512
 
 class Server:
     def __init__(self, build: Path, node: str) -> None:
+        binary = build / "tools" / "membrain"
+        if not binary.exists():
+            sys.exit(f"{binary} is not there: build it first, or name another --build")
         words = ["server", "--listen", "127.0.0.1:0", "--no-admin", "--with-node", node]
         self._process = subprocess.Popen(
-            [build / "tools" / "membrain", *words, "--temporary"],
+            [binary, *words, "--temporary"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
