@@ -55,6 +55,8 @@ Json shard_of(const ShardStatus& shard) {
   object["last_key"] = fmt::format("{:016x}", shard.range.last);
   object["uptime_ms"] = shard.uptime.count();
   object["grace"] = shard.grace;
+  Json& counters = object["counters"] = Json::object();
+  for (const wire::Counter& counter : shard.counters) counters[counter.name] = counter.value;
   return object;
 }
 

@@ -20,6 +20,7 @@ constexpr double kMostMinutes = 1e6;  ///< that are turned into a duration at al
 constexpr std::uint64_t kMaxEngines = 64;
 constexpr std::uint64_t kMaxNodes = 16;
 constexpr std::uint64_t kMaxServers = 8;
+constexpr std::uint64_t kMaxShards = 16;
 constexpr std::uint64_t kMaxBlockBytes = std::uint64_t{64} << 20;
 constexpr std::uint64_t kLeastBlockBytes = 64;
 constexpr std::uint64_t kBlocksInArena = 8;  ///< of the largest, at least
@@ -45,6 +46,9 @@ Outcome<> check_options(const TortureCommand& command) {
   }
   if (options.house.servers == 0 || options.house.servers > kMaxServers) {
     return complain("--servers must be 1 to {}", kMaxServers);
+  }
+  if (options.house.shards == 0 || options.house.shards > kMaxShards) {
+    return complain("--shards must be 1 to {}", kMaxShards);
   }
   if (options.block_bytes < kLeastBlockBytes || options.block_bytes > kMaxBlockBytes) {
     return complain("--block-bytes must be {} to {}", format_size(kLeastBlockBytes),
@@ -98,6 +102,7 @@ Command torture_command(Program& program) {
       .count("engines", torture.engines, "Engine processes")
       .count("nodes", torture.house.nodes, "Node processes")
       .count("servers", torture.house.servers, "Server processes")
+      .count("shards", torture.house.shards, "Into how many shards the keys are divided")
       .size("block-bytes", torture.block_bytes, "Size of the largest block")
       .size("arena", torture.house.arena_bytes, "Memory of each node: little, so that it evicts")
       .duration("timeout", torture.timeout, "The longest that one operation may take")

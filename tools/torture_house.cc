@@ -3,12 +3,16 @@
 #include <httplib.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -47,25 +51,48 @@ std::string own_address() {
   return fmt::format("127.0.0.1:{}", free_port());
 }
 
-/// What a server answers to GET /status; none if it does not lead.
-std::optional<LeaderStatus> status_of(const std::string& admin) {
+using ByShard = std::map<std::uint64_t, LeaderStatus>;
+
+/// What a server answers to GET /status of the shards that it leads.
+ByShard shards_of(const std::string& admin) {
   const std::size_t colon = admin.rfind(':');
   httplib::Client client(admin.substr(0, colon),
                          static_cast<int>(parse_whole(admin.substr(colon + 1)).value_or(0)));
   client.set_connection_timeout(kStatusPatience);
   client.set_read_timeout(kStatusPatience);
   const httplib::Result answer = client.Get("/status");
-  if (!answer || answer->status != 200) return std::nullopt;
+  if (!answer || answer->status != 200) return {};
+  ByShard led;
   try {
     const nlohmann::json object = nlohmann::json::parse(answer->body);
-    LeaderStatus status;
-    object.at("epoch").get_to(status.epoch);
-    object.at("grace").get_to(status.grace);
-    object.at("counters").get_to(status.counters);
-    if (status.epoch == 0) return std::nullopt;
-    return status;
+    for (const nlohmann::json& shard : object.at("shards")) {
+      LeaderStatus status;
+      shard.at("epoch").get_to(status.epoch);
+      if (status.epoch == 0) continue;
+      shard.at("grace").get_to(status.grace);
+      shard.at("counters").get_to(status.counters);
+      led.emplace(shard.at("shard").get<std::uint64_t>(), std::move(status));
+    }
   } catch (const nlohmann::json::exception&) {
-    return std::nullopt;
+    return {};
+  }
+  return led;
+}
+
+/// Blocks and pins are in one shard each; every node and session is in all of them.
+void add(LeaderStatus& sum, const LeaderStatus& shard) {
+  static const std::set<std::string_view> kInEach{"sessions", "sessions_expired", "nodes_lost"};
+  sum.grace = sum.grace || shard.grace;
+  if (shard.epoch > sum.epoch) sum.epoch = shard.epoch, sum.server = shard.server;
+  for (const auto& [name, value] : shard.counters) {
+    std::uint64_t& counter = sum.counters[name];
+    if (name == "nodes") {
+      counter = std::min(counter, value);
+    } else if (kInEach.contains(name)) {
+      counter = std::max(counter, value);
+    } else {
+      counter += value;
+    }
   }
 }
 
@@ -173,8 +200,16 @@ void TortureHouse::add_servers() {
     addresses_.push_back(own_address());
     admins_.push_back(own_address());
     ChildConfig server = child(fmt::format("server-{}", i));
-    server.words = {"server",       "--listen",    addresses_.back(),           "--admin",
-                    admins_.back(), "--state-dir", folder_ + "/" + server.name, "--until-eof"};
+    server.words = {"server",
+                    "--listen",
+                    addresses_.back(),
+                    "--admin",
+                    admins_.back(),
+                    "--state-dir",
+                    folder_ + "/" + server.name,
+                    "--until-eof",
+                    "--shards",
+                    std::to_string(config_.shards)};
     if (!etcd_urls_.empty()) server.words.insert(server.words.end(), {"--etcd", etcd_urls_});
     servers_.push_back(std::make_unique<Resident>(std::move(server)));
   }
@@ -206,15 +241,20 @@ std::string TortureHouse::servers_list() const {
 }
 
 std::optional<LeaderStatus> TortureHouse::leader() const {
-  std::optional<LeaderStatus> latest;
+  ByShard latest;
   for (std::size_t i = 0; i < servers_.size(); ++i) {
     if (!servers_[i]->running()) continue;
-    std::optional<LeaderStatus> status = status_of(admins_[i]);
-    if (!status || (latest && latest->epoch > status->epoch)) continue;
-    latest = std::move(status);
-    latest->server = i;
+    for (auto& [shard, status] : shards_of(admins_[i])) {
+      LeaderStatus& known = latest[shard];
+      if (known.epoch > status.epoch) continue;
+      known = std::move(status);
+      known.server = i;
+    }
   }
-  return latest;
+  if (latest.size() < config_.shards) return std::nullopt;
+  LeaderStatus all = latest.begin()->second;
+  for (auto one = std::next(latest.begin()); one != latest.end(); ++one) add(all, one->second);
+  return all;
 }
 
 bool TortureHouse::well() {

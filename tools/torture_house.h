@@ -20,14 +20,15 @@ namespace membrain {
 struct TortureHouseConfig {
   std::uint64_t members = 3;  ///< of etcd; 0: one server, alone
   std::uint64_t servers = 2;
+  std::uint64_t shards = 1;
   std::uint64_t nodes = 2;
   std::uint64_t arena_bytes = std::uint64_t{4} << 20;  ///< of each node
 };
 
-/// What the leader says of itself.
+/// What the leader of a shard says of it, or those of all shards together.
 struct LeaderStatus {
-  std::size_t server = 0;  ///< which of them it is
-  std::uint64_t epoch = 0;
+  std::size_t server = 0;   ///< which of them leads; of several shards: the one elected last
+  std::uint64_t epoch = 0;  ///< of several shards the highest: it changes with each election
   bool grace = false;
   std::map<std::string, std::uint64_t> counters;
 
@@ -54,9 +55,9 @@ class TortureHouse {
   [[nodiscard]] std::vector<std::unique_ptr<Resident>>& servers() noexcept { return servers_; }
   [[nodiscard]] std::vector<std::unique_ptr<Resident>>& nodes() noexcept { return nodes_; }
 
-  /// Asks the servers that run; none if nobody says that it leads.
+  /// Asks the servers that run; none if there is a shard that nobody says to lead.
   [[nodiscard]] std::optional<LeaderStatus> leader() const;
-  /// Everybody runs, one server leads, and all nodes are with it.
+  /// Everybody runs, every shard is led, and all nodes are with each.
   [[nodiscard]] bool well();
   /// Those that have ended by themselves since the last call, in words.
   [[nodiscard]] std::vector<std::string> deaths();

@@ -65,6 +65,10 @@ class Torture(TortureTest):
     def test_servers_with_etcd_bear_it(self) -> None:
         self.assert_sound(["--seed", "5"])
 
+    @unittest.skipIf(shutil.which("etcd") is None, "no etcd: apt-get install etcd-server")
+    def test_several_shards_bear_it(self) -> None:
+        self.assert_sound(["--seed", "7", "--shards", "3"])
+
     def test_without_etcd_it_says_what_to_install(self) -> None:
         status, out, err = run(
             "torture", "--minutes", "0.1", env=clean_environment(PATH="/nonexistent")
