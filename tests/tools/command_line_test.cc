@@ -119,6 +119,8 @@ TEST_F(CommandLine, NamesTheLineOfABadConfigurationFile) {
   EXPECT_EQ(complaint(words), path_ + ":2: \"json\" must be a string, a number, true or false");
   file("[status]\njson = \n");
   EXPECT_EQ(complaint(words).find(path_ + ":2: "), 0U);
+  file("[:status]\njson = true\n");  // the parser asserts what stands there
+  EXPECT_EQ(complaint(words).find(path_ + ": is not TOML"), 0U);
   std::filesystem::remove(path_);
   EXPECT_EQ(complaint(words), path_ + ": cannot be read: No such file or directory");
 }
