@@ -202,8 +202,12 @@ class Chart(Objects):
             secret={"value": "s"},
             server=section | {"replicas": 3, "storageClassName": "fast",
                               "extraArgs": ["--hot-lookups=0", "--log-level=debug"]},
-            node=section | {"zone": "rack-7", "oneSidedReads": True, "extraArgs": ["--fresh"]},
+            node=section | {"zone": "rack-7", "oneSidedReads": True, "drainSeconds": 600,
+                            "extraArgs": ["--fresh"]},
         )
+        (node,) = (one["spec"]["template"]["spec"] for one in objects if one["kind"] == "DaemonSet")
+        self.assertIn("--drain=600s", node["containers"][0]["args"])
+        self.assertGreater(node["terminationGracePeriodSeconds"], 600)
         for one in objects:
             if one["kind"] in ("StatefulSet", "DaemonSet"):
                 pod = one["spec"]["template"]["spec"]
