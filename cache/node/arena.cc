@@ -173,7 +173,9 @@ std::unique_ptr<Arena> Arena::copy() const {
   std::unique_ptr<Arena> twin(new Arena);
   const Result<> mapped = twin->map(-1, layout);
   check(mapped.has_value(), "no memory for a copy of an arena");
-  std::memcpy(twin->mapping_.data(), mapping_.data(), mapping_.size());
+  const std::size_t before_the_gap = kPageBytes + layout.seals_bytes;
+  std::memcpy(twin->mapping_.data(), mapping_.data(), before_the_gap);
+  std::memcpy(twin->slots_.data(), slots_.data(), slots_.size());
   twin->adopted_ = true;
   return twin;
 }

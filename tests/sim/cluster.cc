@@ -58,8 +58,9 @@ NodeConfig node_config(const Plan& plan, std::size_t index) {
   return config;
 }
 
-ClientConfig client_config(const Plan& plan) {
+ClientConfig client_config(const Plan& plan, const std::string& label) {
   ClientConfig config;
+  config.label = label;
   config.verify_checksums = plan.verify;
   config.server = all_servers(plan);
   config.connect_timeout = std::chrono::milliseconds(3000);
@@ -122,12 +123,6 @@ Address ServerLife::open_place(ShardId, const Address& address) {
   return address;
 }
 
-std::vector<const LedShard*> ServerLife::led() const {
-  std::vector<const LedShard*> leading = shards.shards();
-  std::erase_if(leading, [this](const LedShard* one) { return !one->leads(loop.clock().now()); });
-  return leading;
-}
-
 NodeLife::NodeLife(ManualClock& clock, SimNetwork& network, std::shared_ptr<Arena> memory,
                    const NodeConfig& config, bool open_windows)
     : control_loop(clock),
@@ -141,13 +136,15 @@ NodeLife::NodeLife(ManualClock& clock, SimNetwork& network, std::shared_ptr<Aren
   check(started.has_value(), "a simulated node could not start");
 }
 
-ClientLife::ClientLife(Cluster& cluster, const std::string& name, const std::string& host)
-    : loop(cluster.clock()),
-      control(cluster.network().make_fabric(loop, name)),
-      data(cluster.network().make_fabric(loop, name)),
-      core(*control, *data, client_config(cluster.plan()), host,
+ClientLife::ClientLife(Cluster& cluster, const std::string& process, std::size_t number,
+                       const std::string& host)
+    : name(fmt::format("{}, life {}", process, number)),
+      loop(cluster.clock()),
+      control(cluster.network().make_fabric(loop, process)),
+      data(cluster.network().make_fabric(loop, process)),
+      core(*control, *data, client_config(cluster.plan(), name), host,
            std::make_unique<NeighbourArenas>(cluster, loop), {},
-           cluster.plan().windows ? cluster.network().make_windows(loop, name) : nullptr) {}
+           cluster.plan().windows ? cluster.network().make_windows(loop, process) : nullptr) {}
 
 Cluster::Cluster(const Plan& plan)
     : network_(clock_, plan.seed, plan.faults), plan_(plan), coordinator_(network_.random()) {
@@ -166,8 +163,12 @@ Cluster::Cluster(const Plan& plan)
 }
 
 Cluster::~Cluster() {
+  end();
+}
+
+void Cluster::end() {
   for (std::size_t i = 0; i < clients_.size(); ++i) kill_client(i);
-  for (std::size_t i = 0; i < nodes_.size(); ++i) kill_node(i);
+  for (std::size_t i = 0; i < nodes_.size(); ++i) bury_node(i);
   for (std::size_t i = 0; i < servers_.size(); ++i) kill_server(i);
   for (int turns = 0; turns < 1000000 && !graveyard_.empty(); ++turns) {
     network_.step();
@@ -194,13 +195,18 @@ void Cluster::kill_server(std::size_t index) {
 
 std::vector<Cluster::Led> Cluster::leaders() const {
   std::vector<Led> led;
+  leaders(led);
+  return led;
+}
+
+void Cluster::leaders(std::vector<Led>& into) const {
+  into.clear();
   for (const std::unique_ptr<ServerLife>& server : servers_) {
     if (!server) continue;
-    for (const LedShard* const one : server->led()) {
-      led.push_back({one->shard(), &one->service().shard()});
-    }
+    server->for_each_led([&into](const LedShard& one) {
+      into.push_back({one.shard(), &one.service().shard()});
+    });
   }
-  return led;
 }
 
 std::optional<ShardMap> Cluster::map() const {
@@ -252,10 +258,15 @@ void Cluster::start_node(std::size_t index) {
 
 void Cluster::kill_node(std::size_t index) {
   if (!nodes_[index]) return;
-  network_.kill(node_name(index));
   // The memory as it was when the process died; what the corpse still writes is its own affair.
   arenas_[index] = nodes_[index]->arena->copy();
   former_[index] = nodes_[index]->arena;
+  bury_node(index);
+}
+
+void Cluster::bury_node(std::size_t index) {
+  if (!nodes_[index]) return;
+  network_.kill(node_name(index));
   Corpse corpse;
   corpse.node = std::move(nodes_[index]);
   corpse.node->control_loop.spawn(end_node(*corpse.node));
@@ -266,7 +277,7 @@ void Cluster::start_client(std::size_t index) {
   if (clients_[index]) return;
   // Some share their host with a node, some with none.
   const std::string host = node_name(index % (nodes_.size() + 1));
-  clients_[index] = std::make_shared<ClientLife>(*this, client_name(index), host);
+  clients_[index] = std::make_shared<ClientLife>(*this, client_name(index), ++client_lives_, host);
 }
 
 void Cluster::kill_client(std::size_t index) {

@@ -39,6 +39,7 @@ struct Plan {
   double kill_client = 0;
   double partition = 0;
   double pause = 0;
+  std::size_t nap_rounds = 0;  ///< that a pause lasts; 0: as long as luck has it
   double slow = 0;
   double cut_coordination = 0;     ///< that a server cannot reach it any more
   double no_quorum = 0;            ///< that nobody can
@@ -57,7 +58,8 @@ struct ServerLife final : ShardHost {
   ServerLife(ManualClock& clock, SimNetwork& network, SimCoordinator& coordinator,
              const std::string& name, const Plan& plan);
   /// Shards that it leads and nobody else can.
-  [[nodiscard]] std::vector<const LedShard*> led() const;
+  template <class See>
+  void for_each_led(See see) const;
   Result<Place> make_place(ShardId shard) override;
   Address open_place(ShardId shard, const Address& address) override;
 
@@ -72,6 +74,15 @@ struct ServerLife final : ShardHost {
   ServerShards shards;
   bool stopped = false;
 };
+
+template <class See>
+void ServerLife::for_each_led(See see) const {
+  const ShardMap& map = shards.map();
+  for (std::size_t i = 0; i < map.count(); ++i) {
+    const LedShard* const one = shards.find(map.shard(i));
+    if (one != nullptr && one->leads(loop.clock().now())) see(*one);
+  }
+}
 
 class Cluster;
 
@@ -92,7 +103,9 @@ struct NodeLife {
 /// One life of a client's process. Control and data share a loop here: the schedule decides which.
 /// It maps the arena of the node of its host, if there is one.
 struct ClientLife {
-  ClientLife(Cluster& cluster, const std::string& name, const std::string& host);
+  ClientLife(Cluster& cluster, const std::string& process, std::size_t number,
+             const std::string& host);
+  std::string name;  ///< its process's, and which life of it
   Loop loop;
   std::unique_ptr<Fabric> control;
   std::unique_ptr<Fabric> data;
@@ -123,6 +136,8 @@ class Cluster {
     const Shard* shard = nullptr;
   };
   [[nodiscard]] std::vector<Led> leaders() const;
+  /// The same, into memory that the caller keeps.
+  void leaders(std::vector<Led>& into) const;
   /// As coordination has it; nothing before it was founded.
   [[nodiscard]] std::optional<ShardMap> map() const;
   /// Somebody wants that server to lead the shard, or the shard to be split.
@@ -160,6 +175,8 @@ class Cluster {
   void heal();
   /// Frees what of the dead has come to rest.
   void bury();
+  /// Kills all, and turns what remains of it until it is at rest.
+  void end();
   [[nodiscard]] std::size_t unburied() const noexcept { return graveyard_.size(); }
 
  private:
@@ -171,6 +188,7 @@ class Cluster {
   };
 
   void hurry();
+  void bury_node(std::size_t index);
   static Task<> end_server(ServerLife& life);
   static Task<> end_node(NodeLife& life);
   static Task<> end_client(ClientLife& life);
@@ -184,6 +202,7 @@ class Cluster {
   std::vector<std::shared_ptr<Arena>> arenas_;  ///< of nodes that are down
   std::vector<std::weak_ptr<Arena>> former_;    ///< of their lives before: some still map them
   std::vector<std::shared_ptr<ClientLife>> clients_;
+  std::size_t client_lives_ = 0;
   std::deque<Corpse> graveyard_;
 };
 

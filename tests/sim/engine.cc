@@ -41,21 +41,23 @@ std::size_t Engine::size_of(std::uint64_t block) {
 
 std::uint64_t Engine::held_blocks() const {
   std::uint64_t blocks = 0;
-  for (const Match& match : held_) blocks += match.prefix_blocks();
+  for (const HeldMatch& held : held_) blocks += held.match.prefix_blocks();
   return blocks;
 }
 
 std::vector<LookupId> Engine::held_lookups() const {
   std::vector<LookupId> lookups;
-  for (const Match& match : held_) lookups.push_back(match.state()->claims.front().lookup);
+  for (const HeldMatch& held : held_) {
+    lookups.push_back(held.match.state()->claims.front().lookup);
+  }
   return lookups;
 }
 
 std::string Engine::held() const {
   std::string text;
-  for (const Match& match : held_) {
-    text += fmt::format(" lookup {}: {} blocks,", match.state()->claims.front().lookup.value,
-                        match.prefix_blocks());
+  for (const HeldMatch& held : held_) {
+    text += fmt::format(" lookup {}: {} blocks,", held.match.state()->claims.front().lookup.value,
+                        held.match.prefix_blocks());
   }
   return text;
 }
@@ -127,7 +129,9 @@ Task<> Engine::prompt() {
     Task<> storing = store_rest(conversation, prefix, length);
     co_await storing;
   }
-  if (prefix > 0 && draw(2) == 0) held_.push_back(std::move(*match));
+  if (prefix > 0 && draw(2) == 0) {
+    held_.push_back({std::move(*match), std::vector<Epoch>(prefix)});
+  }
   if (held_.size() > draw(4)) held_.pop_front();
 }
 

@@ -18,6 +18,13 @@ namespace membrain::sim {
 /// The namespace of every engine.
 [[nodiscard]] Namespace shared_namespace();
 
+/// A match that an engine holds, and, by block, the term in which its leader was last seen to keep
+/// it pinned where the match says (`Holdings`).
+struct HeldMatch {
+  Match match;
+  std::vector<Epoch> kept_in;
+};
+
 /// Drives one life of a client until it is told to rest or is doomed.
 ///
 /// A prompt is one of a few conversations cut at a random length, so that prefixes are shared, the
@@ -47,6 +54,9 @@ class Engine {
   /// The same, for people.
   [[nodiscard]] std::string held() const;
   void release_all() noexcept { held_.clear(); }
+  [[nodiscard]] std::deque<HeldMatch>& held_matches() noexcept { return held_; }
+  /// Which client's life this is, as its sessions say.
+  [[nodiscard]] const std::string& name() const noexcept { return life_->name; }
 
   static constexpr std::uint64_t kConversations = 5;
   static constexpr std::uint32_t kLongest = 7;  ///< blocks of a prompt
@@ -79,7 +89,7 @@ class Engine {
   Ledger& ledger_;
   double clear_;
   OpenedNamespace space_;
-  std::deque<Match> held_;
+  std::deque<HeldMatch> held_;
   bool resting_ = false;
   bool ended_ = false;
   bool failed_ = false;

@@ -28,6 +28,7 @@ struct Options {
   std::uint64_t seed = 1;
   std::uint64_t events = 0;
   std::uint64_t servers = 0;
+  std::uint64_t shards = 0;
   std::uint64_t nodes = 0;
   std::uint64_t clients = 0;
   std::uint64_t most_violations = 10;
@@ -47,6 +48,12 @@ struct Outcomes {
   }
 };
 
+std::string kinds() {
+  std::string known = "all";
+  for (const PlanKind& kind : plan_kinds()) known += fmt::format(", {}", kind.name);
+  return known + ", large";
+}
+
 const PlanKind& kind_of(const Options& options, std::uint64_t seed) {
   const PlanKind* const chosen = plan_kind(options.kind);
   return chosen != nullptr ? *chosen : plan_kinds()[seed % plan_kinds().size()];
@@ -56,6 +63,7 @@ Plan plan_for(const Options& options, const PlanKind& kind, std::uint64_t seed) 
   Plan plan = plan_of(kind, seed);
   plan.least_events = options.events;
   if (options.servers != 0) plan.servers = options.servers;
+  if (options.shards != 0) plan.shards = options.shards;
   if (options.nodes != 0) plan.nodes = options.nodes;
   if (options.clients != 0) plan.clients = options.clients;
   return plan;
@@ -65,6 +73,7 @@ std::string replay_line(const Options& options, const PlanKind& kind, std::uint6
   std::string line = fmt::format("membrain-sim --kind {} --seed {} --schedules 1", kind.name, seed);
   const std::pair<const char*, std::uint64_t> sizes[] = {{"events", options.events},
                                                          {"servers", options.servers},
+                                                         {"shards", options.shards},
                                                          {"nodes", options.nodes},
                                                          {"clients", options.clients}};
   for (const auto& [name, value] : sizes) {
@@ -133,9 +142,8 @@ std::string table_of(const Outcomes& all) {
 Exit run(const Options& options) {
   set_log_level(options.verbose ? LogLevel::debug : LogLevel::error);
   if (options.kind != "all" && plan_kind(options.kind) == nullptr) {
-    std::string known = "all";
-    for (const PlanKind& kind : plan_kinds()) known += fmt::format(", {}", kind.name);
-    complain_aloud("sim", fmt::format("--kind: there is no {}; there are {}", options.kind, known));
+    complain_aloud("sim",
+                   fmt::format("--kind: there is no {}; there are {}", options.kind, kinds()));
     return Exit::usage;
   }
   const Outcomes all = run_all(options);
@@ -149,9 +157,10 @@ Command sim_command(Options& options) {
   command.count("schedules", options.schedules, "How many")
       .count("seed", options.seed, "Of the first; the next ones count on")
       .count("events", options.events, "More work and faults until so much has happened in each")
-      .text("kind", options.kind, "KIND",
-            "sound, lossy, dying, parted, leaders, shards, replicated or everything")
+      .text("kind", options.kind, "KIND", kinds())
       .count("servers", options.servers, "In each cluster")
+      .standard("the kind's")
+      .count("shards", options.shards, "In each cluster, at first")
       .standard("the kind's")
       .count("nodes", options.nodes, "In each cluster")
       .standard("the kind's")

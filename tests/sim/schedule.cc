@@ -33,6 +33,7 @@ Schedule::~Schedule() {
   for (const auto& engine : engines_) {
     if (engine) engine->doom(), engine->release_all();
   }
+  cluster_.end();  // engines are at work until then
 }
 
 std::vector<std::string> Schedule::run() {
@@ -133,6 +134,7 @@ void Schedule::cut_something() {
     constexpr std::string_view kPaused[] = {"server paused", "node paused", "client paused"};
     const std::size_t which = draw(3);
     network.pause(some[which]);
+    if (plan_.nap_rounds > 0) naps_[some[which]] = plan_.nap_rounds;
     ledger_.counts.fault(kPaused[which]);
   }
   if (chance(plan_.slow)) {
@@ -140,9 +142,19 @@ void Schedule::cut_something() {
     ledger_.counts.fault("process slowed");
   }
   if (draw(2) == 0) network.heal_partitions();
+  wake_nappers();
   for (const std::string& process : some) {
-    if (draw(2) == 0) network.resume(process);
+    if (draw(2) == 0 && !naps_.contains(process)) network.resume(process);
     if (plan_.slow > 0 && draw(2) == 0) network.slow_down(process, {});
+  }
+}
+
+void Schedule::wake_nappers() {
+  for (auto next = naps_.begin(); next != naps_.end();) {
+    const auto nap = next++;
+    if (--nap->second > 0) continue;
+    cluster_.network().resume(nap->first);
+    naps_.erase(nap);
   }
 }
 
@@ -208,9 +220,10 @@ bool Schedule::pass_until(Done done, Duration at_most, const char* what) {
 }
 
 void Schedule::check_event() {
-  const std::vector<Cluster::Led> led = cluster_.leaders();
-  check_ranges(led);
-  for (const Cluster::Led& one : led) check_shard(one);
+  cluster_.leaders(led_);
+  check_ranges(led_);
+  const std::uint64_t nodes = fingerprint_of_nodes();
+  for (const Cluster::Led& one : led_) check_shard(one, nodes);
   if (cluster_.network().stats().events % 256 == 0) ledger_.check_watched();
 }
 
@@ -228,8 +241,8 @@ void Schedule::check_ranges(const std::vector<Cluster::Led>& led) {
   }
 }
 
-void Schedule::check_shard(const Cluster::Led& led) {
-  const std::uint64_t state = fingerprint(*led.shard);
+void Schedule::check_shard(const Cluster::Led& led, std::uint64_t nodes) {
+  const std::uint64_t state = fingerprint(*led.shard) ^ nodes;
   const bool looked = std::exchange(last_states_[led.id], state) == state;
   // The same as after the event before, as far as numbers tell: all of it is looked at less often.
   if (looked && cluster_.network().stats().events % 16 != 0) return;
@@ -237,11 +250,24 @@ void Schedule::check_shard(const Cluster::Led& led) {
     ledger_.violation("shard: " + broken);
   }
   check_slots(*led.shard);
-  note_epoch(led.id, led.shard->epoch());
+  holdings_.check(led, engines_);
+  note_term(led);
 }
 
-/// Another one whenever the shard or a slot of a living node has changed.
-std::uint64_t Schedule::fingerprint(const Shard& shard) {
+/// Another one whenever a slot of a living node has changed.
+std::uint64_t Schedule::fingerprint_of_nodes() {
+  std::uint64_t sum = 0;
+  const auto add = [&sum](std::uint64_t number) { sum = sum * 0x9e3779b97f4a7c15u + number; };
+  for (std::size_t i = 0; i < plan_.nodes; ++i) {
+    NodeLife* const node = cluster_.node(i);
+    if (node == nullptr) continue;
+    add(node->arena->generations().load()), add(node->arena->incarnation().value);
+  }
+  return sum;
+}
+
+/// Another one whenever the shard has changed.
+std::uint64_t Schedule::fingerprint(const Shard& shard) const {
   std::uint64_t sum = shard.epoch().value;
   const auto add = [&sum](std::uint64_t number) { sum = sum * 0x9e3779b97f4a7c15u + number; };
   const ShardTotals& totals = shard.totals();
@@ -253,20 +279,17 @@ std::uint64_t Schedule::fingerprint(const Shard& shard) {
   }
   add(counts.blocks), add(counts.replicas), add(counts.pinned_blocks), add(counts.bytes);
   add(shard.pin_count()), add(shard.sessions().all().size());
-  for (std::size_t i = 0; i < plan_.nodes; ++i) {
-    NodeLife* const node = cluster_.node(i);
-    if (node == nullptr) continue;
-    add(node->arena->generations().load()), add(node->arena->incarnation().value);
-  }
   return sum;
 }
 
-/// S3: terms follow each other.
-void Schedule::note_epoch(ShardId shard, Epoch epoch) {
-  Epoch& last = last_epochs_[shard];
-  if (epoch == last) return;
-  if (epoch < last) ledger_.violation("S3: an epoch that was over leads again");
-  last = epoch;
+/// S3: terms follow each other, and each begins once.
+void Schedule::note_term(const Cluster::Led& led) {
+  const LastTerm now{led.shard->epoch(), led.shard->params().start};
+  LastTerm& last = last_terms_[led.id];
+  if (now.epoch == last.epoch && now.start == last.start) return;
+  if (now.epoch == last.epoch) ledger_.violation("S3: a term has begun twice");
+  if (now.epoch < last.epoch) ledger_.violation("S3: an epoch that was over leads again");
+  last = now;
   ++ledger_.counts.terms;
 }
 
@@ -388,10 +411,25 @@ void Schedule::check_quiet() {
   for (const auto& engine : engines_) engine->release_all();
   if (!pass(std::chrono::seconds(2))) return;
   if (pins() != 0) ledger_.violation(fmt::format("S4: {} pins leaked", pins()));
+  if (const std::string differs = catalog_differs(cluster_); !differs.empty()) {
+    ledger_.violation("S4: " + differs);
+  }
   for (std::size_t i = 0; i < plan_.nodes; ++i) {
     if (const Result<> sound = cluster_.node(i)->service.check_invariants(); !sound) {
       ledger_.violation(fmt::format("node: {}", sound.error().context));
     }
+  }
+  if (ledger_.violations().empty() && draw(4) == 0) check_dead_node();
+}
+
+/// What is on a node that has died is in no answer any more, soon.
+void Schedule::check_dead_node() {
+  const std::size_t index = draw(plan_.nodes);
+  const NodeId node = cluster_.node(index)->arena->node();
+  cluster_.kill_node(index);
+  if (!pass(std::chrono::seconds(2))) return;
+  if (in_answers(cluster_, node)) {
+    ledger_.violation(fmt::format("liveness: node {} is dead and still in answers", node.value));
   }
 }
 

@@ -8,14 +8,16 @@
 
 #include "tests/sim/cluster.h"
 #include "tests/sim/engine.h"
+#include "tests/sim/holdings.h"
 #include "tests/sim/ledger.h"
 
 namespace membrain::sim {
 
 /// S1: a fetch that says ok delivered exactly the block's bytes, and nothing lands afterwards.
-/// S2: a slot is not reused while a live session pins it.
+/// S2: a slot is not reused while a live session pins it, nor between two terms (`Holdings`).
 /// S3: at most one server leads a shard, each term has a later epoch, and no key is two shards'.
-/// S4: when everything is quiet, pins equal live holders.
+/// S4: when everything is quiet, pins equal live holders, and catalogs what nodes have; a node that
+///     dies leaves all answers.
 class Schedule {
  public:
   explicit Schedule(const Plan& plan);
@@ -38,12 +40,15 @@ class Schedule {
   template <class Done>
   bool pass_until(Done done, Duration at_most, const char* what);
   void check_event();
-  [[nodiscard]] std::uint64_t fingerprint(const Shard& shard);
-  void check_shard(const Cluster::Led& led);
+  [[nodiscard]] std::uint64_t fingerprint_of_nodes();
+  [[nodiscard]] std::uint64_t fingerprint(const Shard& shard) const;
+  void check_shard(const Cluster::Led& led, std::uint64_t nodes);
   void check_ranges(const std::vector<Cluster::Led>& led);
-  void note_epoch(ShardId shard, Epoch epoch);
+  void note_term(const Cluster::Led& led);
   void check_slots(const Shard& shard);
   void check_quiet();
+  void check_dead_node();
+  void wake_nappers();
   [[nodiscard]] bool pins_equal_holders();
   [[nodiscard]] std::string who_pins();
   void check_life_goes_on();
@@ -54,9 +59,16 @@ class Schedule {
 
   Plan plan_;
   Ledger ledger_;
-  std::map<ShardId, Epoch> last_epochs_;
+  struct LastTerm {
+    Epoch epoch;
+    TimePoint start;
+  };
+  std::map<ShardId, LastTerm> last_terms_;
   std::map<ShardId, std::uint64_t> last_states_;
+  std::vector<Cluster::Led> led_;            ///< of the last event; kept for its memory
+  std::map<std::string, std::size_t> naps_;  ///< rounds left, by process
   Cluster cluster_;
+  Holdings holdings_{cluster_, ledger_};
   std::vector<std::shared_ptr<Engine>> engines_;  ///< by client
   std::vector<std::shared_ptr<Engine>> retired_;  ///< of lives that ended; kept until the end
 };

@@ -1,4 +1,4 @@
-// 8,000 seeded schedules of whole clusters. One failing seed prints the line that replays it.
+// 10,000 seeded schedules of whole clusters. One failing seed prints the line that replays it.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -79,6 +79,14 @@ TEST(Sim, ShardsThatMoveAndAreSplitKeepTheInvariants) {
 
 TEST(Sim, BlocksOnTwoNodesAreMendedWhereNodesDie) {
   run_schedules("replicated");
+}
+
+TEST(Sim, WhatClientsHoldStaysWhenLeadersDieAndShardsMoveAndAreSplit) {
+  run_schedules("failover");
+}
+
+TEST(Sim, SleepersFindTheirSlotsUsedAgainAndKeepTheInvariants) {
+  run_schedules("asleep");
 }
 
 TEST(Sim, EverythingAtOnceKeepsTheInvariants) {

@@ -1,0 +1,146 @@
+#include "tests/sim/holdings.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace membrain::sim {
+
+namespace {
+
+/// The shard has pinned something for this client's lookup.
+bool pins(const Shard& shard, const std::string& label, LookupId lookup) {
+  return std::ranges::any_of(shard.sessions().all(), [&label, lookup](const auto& session) {
+    if (session.second.label != label) return false;
+    const auto found = session.second.lookups.find(lookup);
+    return found != session.second.lookups.end() && !found->second.entries.empty();
+  });
+}
+
+/// The client's session there goes on with other things than what it held before.
+bool came_back(const Shard& shard, const std::string& label) {
+  return std::ranges::any_of(shard.sessions().all(), [&label](const auto& session) {
+    const Session& one = session.second;
+    return one.label == label && one.connected && !one.asserting;
+  });
+}
+
+bool cleared(const Shard& shard, const Match::State& match) {
+  const SpaceIndex space = shard.namespaces().find(match.space);
+  return space == kNoSpace || shard.namespaces()[space].era != match.era;
+}
+
+}  // namespace
+
+void Holdings::check(const Cluster::Led& led, std::span<const std::shared_ptr<Engine>> engines) {
+  const KeyRange range = led.shard->params().term.range;
+  Seen& seen = seen_[led.id];
+  const Seen now{led.shard->epoch(), led.shard->totals().sessions_expired};
+  const bool calm = seen.epoch == now.epoch && seen.expired == now.expired;
+  seen = now;
+  for (const std::shared_ptr<Engine>& engine : engines) {
+    if (!engine) continue;
+    for (HeldMatch& held : engine->held_matches()) {
+      const Match::State& match = *held.match.state();
+      if (cleared(*led.shard, match)) {
+        std::ranges::fill(held.kept_in, Epoch{});
+        continue;
+      }
+      const bool pinned = pins(*led.shard, engine->name(), match.claims.front().lookup);
+      for (std::size_t block = 0; block < held.kept_in.size(); ++block) {
+        if (range.has(match.keys[block])) check_block(led, *engine, held, block, pinned, calm);
+      }
+    }
+  }
+}
+
+void Holdings::check_block(const Cluster::Led& led, const Engine& engine, HeldMatch& held,
+                           std::size_t block, bool pinned, bool calm) {
+  Epoch& kept_in = held.kept_in[block];
+  const Place place = place_of(*held.match.state(), block);
+  const Epoch epoch = led.shard->epoch();
+  const bool same_term = kept_in == epoch;
+  const bool next_term = kept_in && !same_term && led.shard->in_grace(cluster_.clock().now());
+  if (place == Place::lost && ((same_term && pinned) || next_term)) {
+    ledger_.violation(fmt::format("S2: {} holds block {} of lookup {}, and its slot was given away",
+                                  engine.name(), block,
+                                  held.match.state()->claims.front().lookup.value));
+  }
+  if (same_term && !pinned && calm) {
+    ledger_.violation(fmt::format("S4: {} holds lookup {}, and its pin is gone", engine.name(),
+                                  held.match.state()->claims.front().lookup.value));
+  }
+  if (next_term && !pinned) {
+    if (place == Place::there && came_back(*led.shard, engine.name())) {
+      ledger_.violation(fmt::format("S4: {} came back to shard {} without saying what it holds",
+                                    engine.name(), led.id.value));
+    }
+    return;
+  }
+  kept_in = pinned && place == Place::there ? epoch : Epoch{};
+}
+
+Holdings::Place Holdings::place_of(const Match::State& match, std::size_t block) const {
+  Place place = Place::unknown;
+  for (const FoundReplica& replica : match.replicas_of(block, 0)) {
+    const std::shared_ptr<Arena> arena = cluster_.arena_of(replica.at.node, replica.at.incarnation);
+    if (!arena) continue;  // that life is over
+    const Seal& seal = arena->seal(replica.at.slot);
+    const bool there =
+        seal.state.load() == Seal::sealed && seal.generation.load() == replica.at.generation.value;
+    if (!there) return Place::lost;
+    place = Place::there;
+  }
+  return place;
+}
+
+std::string catalog_differs(Cluster& cluster) {
+  const std::vector<Cluster::Led> led = cluster.leaders();
+  std::string differs;
+  std::size_t sealed = 0;
+  for (std::size_t i = 0; i < cluster.node_count(); ++i) {
+    const NodeLife& node = *cluster.node(i);
+    const std::size_t before = sealed;
+    node.service.for_each_sealed([&](const wire::SlotEntry& entry, std::span<const std::byte>) {
+      ++sealed;
+      for (const Cluster::Led& one : led) {
+        if (!one.shard->params().term.range.has(entry.meta.key)) continue;
+        const NodeIndex index = one.shard->nodes().find(node.arena->node());
+        const Ref replica =
+            index == Nodes::kNoNode ? kNoRef : one.shard->catalog().replica_at(index, entry.slot);
+        if (replica != kNoRef &&
+            one.shard->catalog().replica(replica).generation == entry.generation) {
+          continue;
+        }
+        differs = fmt::format("slot {} of node {} is sealed, and shard {} does not know it",
+                              entry.slot.value, node.arena->node().value, one.id.value);
+      }
+    });
+    if (node.service.status().used_slots != sealed - before) {
+      differs = fmt::format("node {} uses slots that are not sealed", node.arena->node().value);
+    }
+  }
+  std::size_t known = 0;
+  for (const Cluster::Led& one : led) {
+    known += one.shard->catalog().counts().replicas;
+    for (NodeIndex node = 0; node < one.shard->nodes().end(); ++node) {
+      if (one.shard->nodes()[node].condemned.count() == 0) continue;
+      differs = fmt::format("shard {} waits for node {} to free a slot", one.id.value,
+                            one.shard->nodes()[node].id.value);
+    }
+  }
+  if (differs.empty() && known != sealed) {
+    differs = fmt::format("{} slots are sealed, and {} are known", sealed, known);
+  }
+  return differs;
+}
+
+bool in_answers(const Cluster& cluster, NodeId node) {
+  for (const Cluster::Led& led : cluster.leaders()) {
+    const NodeIndex index = led.shard->nodes().find(node);
+    if (index != Nodes::kNoNode && led.shard->nodes()[index].registered) return true;
+  }
+  return false;
+}
+
+}  // namespace membrain::sim

@@ -1,0 +1,50 @@
+// What clients hold, and what must become of it, also from term to term.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "tests/sim/cluster.h"
+#include "tests/sim/engine.h"
+#include "tests/sim/ledger.h"
+
+namespace membrain::sim {
+
+/// S2 as clients see it. A block that a client holds, and that its shard's leader has pinned for
+/// it, stays where the client was told that it is: while the leader keeps the pin, and in the next
+/// term until sessions had time to come back. A pin ends before its holder releases it only when
+/// a session has expired, or its client came back. A client that has come back in a later term, and
+/// goes on with other things, has said what it holds.
+class Holdings {
+ public:
+  Holdings(Cluster& cluster, Ledger& ledger) noexcept : cluster_(cluster), ledger_(ledger) {}
+  /// Looks at all that is held of this shard's keys.
+  void check(const Cluster::Led& led, std::span<const std::shared_ptr<Engine>> engines);
+
+ private:
+  /// What the leader of a shard was last seen to be.
+  struct Seen {
+    Epoch epoch;
+    std::uint64_t expired = 0;  ///< sessions
+  };
+  /// The place of one held block in the last life that its node lives.
+  enum class Place : std::uint8_t { there, lost, unknown };
+  [[nodiscard]] Place place_of(const Match::State& match, std::size_t block) const;
+  void check_block(const Cluster::Led& led, const Engine& engine, HeldMatch& held,
+                   std::size_t block, bool pinned, bool calm);
+
+  Cluster& cluster_;
+  Ledger& ledger_;
+  std::map<ShardId, Seen> seen_;
+};
+
+/// When everything is quiet, the catalogs of all shards are what the nodes have: each sealed slot
+/// is in one of them, nothing else is, and no slot waits to be freed. Empty, or what differs.
+[[nodiscard]] std::string catalog_differs(Cluster& cluster);
+/// A shard's answers still name this node.
+[[nodiscard]] bool in_answers(const Cluster& cluster, NodeId node);
+
+}  // namespace membrain::sim
