@@ -195,7 +195,8 @@ class Shard {
                                            std::vector<wire::SlotRef> slots) const;
   wire::ItemStatus take(NodeIndex node, const wire::SlotEntry& item, Source source);
   [[nodiscard]] wire::ItemStatus taken_before(NodeIndex node, const wire::SlotEntry& item) const;
-  [[nodiscard]] bool enough_without(NodeIndex node, Ref entry, bool wanted) const noexcept;
+  [[nodiscard]] bool enough_without(NodeIndex node, Ref entry, Source source,
+                                    wire::StoreIntent intent) const noexcept;
   void adopt(Ref entry, NodeIndex node, const wire::SlotEntry& item);
   void condemn(Ref replica);
   void condemn_and_settle(Ref replica);

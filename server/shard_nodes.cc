@@ -165,9 +165,7 @@ ItemStatus Shard::take(NodeIndex node, const wire::SlotEntry& item, Source sourc
   if (meta.era < spaces_[space].era && (source == Source::publication || !pinned)) {
     return ItemStatus::old_era;
   }
-  // A reported copy may be in a reader's hand: it is kept, wherever the others are.
-  const bool wanted = source == Source::report || meta.intent == wire::StoreIntent::replica;
-  if (known != kNoRef && enough_without(node, known, wanted)) {
+  if (known != kNoRef && enough_without(node, known, source, meta.intent)) {
     ++totals_.duplicates;
     return ItemStatus::duplicate;
   }
@@ -178,11 +176,15 @@ ItemStatus Shard::take(NodeIndex node, const wire::SlotEntry& item, Source sourc
 
 /// What engines lend may go at any time: beside it a node's copy is none too many, and for that one
 /// a place in the answers is left.
-bool Shard::enough_without(NodeIndex node, Ref entry, bool wanted) const noexcept {
+bool Shard::enough_without(NodeIndex node, Ref entry, Source source,
+                           wire::StoreIntent intent) const noexcept {
   const std::size_t replicas = catalog_.replica_count(entry);
   if (nodes_[node].tier == Tier::device) return replicas >= wire::kMaxReplicas - 1;
   if (!catalog_.has_kept(entry)) return false;
-  return !wanted || replicas >= wire::kMaxReplicas || catalog_.has_sound_on(entry, node);
+  if (catalog_.has_sound_on(entry, node)) return true;
+  // A reported copy may be in a reader's hand: it is kept, however many others there are.
+  if (source == Source::report) return false;
+  return intent != wire::StoreIntent::replica || replicas >= wire::kMaxReplicas;
 }
 
 void Shard::adopt(Ref ref, NodeIndex node, const wire::SlotEntry& item) {

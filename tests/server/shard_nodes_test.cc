@@ -274,6 +274,18 @@ TEST_F(ShardNodesTest, ReportedCopiesOnSeveralNodesAreAllKept) {
   EXPECT_EQ(look(session_, 9, {1}).locations.size(), 2u);
 }
 
+TEST_F(ShardNodesTest, ReportedCopiesAreKeptHoweverManyThereAre) {
+  constexpr std::uint32_t kNodes = wire::kMaxReplicas + 2;
+  for (std::uint32_t node = 2; node <= kNodes; ++node) register_node(node, 1, false);
+  publish(entry(1));
+  for (std::uint32_t node = 2; node <= kNodes; ++node) {
+    EXPECT_EQ(report_all(node, {entry(1)}), (std::vector{ItemStatus::ok}));
+  }
+  EXPECT_EQ(shard_->catalog().counts().replicas, kNodes);
+  EXPECT_EQ(look(session_, 9, {1}).locations.size(), wire::kMaxReplicas);
+  EXPECT_EQ(shard_->check_invariants(), "");
+}
+
 TEST_F(ShardNodesTest, AnEarlierLifeOfANodeIsRefused) {
   register_node(1, 5);
   wire::RegisterNode request;
