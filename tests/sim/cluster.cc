@@ -264,6 +264,19 @@ void Cluster::kill_node(std::size_t index) {
   bury_node(index);
 }
 
+bool Cluster::rot(std::size_t index) {
+  if (!arenas_[index]) return false;
+  const std::span<const Seal> seals = arenas_[index]->seals();
+  const std::size_t first = random().below(seals.size());
+  for (std::size_t i = 0; i < seals.size(); ++i) {
+    const std::size_t slot = (first + i) % seals.size();
+    if (seals[slot].state.load() != Seal::sealed) continue;
+    arenas_[index]->memory(SlotId{static_cast<std::uint32_t>(slot)}, 1)[0] ^= std::byte{1};
+    return true;
+  }
+  return false;
+}
+
 void Cluster::bury_node(std::size_t index) {
   if (!nodes_[index]) return;
   network_.kill(node_name(index));

@@ -37,6 +37,7 @@ struct Plan {
   double kill_node = 0;  ///< probability per round of the schedule
   double kill_server = 0;
   double kill_client = 0;
+  double rot = 0;  ///< that a bit flips in the memory of a node that is down
   double partition = 0;
   double pause = 0;
   std::size_t nap_rounds = 0;  ///< that a pause lasts; 0: as long as luck has it
@@ -155,6 +156,8 @@ class Cluster {
 
   void start_node(std::size_t index);
   void kill_node(std::size_t index);
+  /// A bit of a block that a dead node left flips. False if it is alive, or left nothing.
+  bool rot(std::size_t index);
   [[nodiscard]] NodeLife* node(std::size_t index) noexcept { return nodes_[index].get(); }
   [[nodiscard]] const Plan& plan() const noexcept { return plan_; }
   [[nodiscard]] std::size_t node_count() const noexcept { return nodes_.size(); }

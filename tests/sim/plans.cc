@@ -25,6 +25,7 @@ Plan lossy(std::uint64_t seed) {
 Plan dying(std::uint64_t) {
   Plan plan;
   plan.kill_node = 0.08;
+  plan.rot = 0.1;
   plan.kill_server = 0.05;
   plan.kill_client = 0.08;
   return plan;
@@ -131,8 +132,10 @@ Plan everything(std::uint64_t seed) {
   plan.faults.reset = 0.002;
   plan.faults.bit_flip = 0.01;
   plan.kill_node = 0.05;
+  plan.rot = 0.05;
   plan.kill_server = 0.03;
   plan.kill_client = 0.05;
+  plan.rot = 0.05;
   plan.partition = 0.08;
   plan.pause = 0.05;
   plan.slow = 0.05;

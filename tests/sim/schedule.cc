@@ -95,6 +95,9 @@ void Schedule::kill_something() {
     cluster_.kill_node(draw(plan_.nodes));
     ledger_.counts.fault("node killed");
   }
+  if (chance(plan_.rot) && cluster_.rot(draw(plan_.nodes))) {
+    ledger_.counts.fault("bit flipped while a node was down");
+  }
   if (chance(plan_.kill_server)) {
     cluster_.kill_server(draw(plan_.servers));
     ledger_.counts.fault("server killed");

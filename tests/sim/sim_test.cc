@@ -1,4 +1,4 @@
-// 10,000 seeded schedules of whole clusters. One failing seed prints the line that replays it.
+// 10,100 seeded schedules of whole clusters. One failing seed prints the line that replays it.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -91,6 +91,10 @@ TEST(Sim, SleepersFindTheirSlotsUsedAgainAndKeepTheInvariants) {
 
 TEST(Sim, EverythingAtOnceKeepsTheInvariants) {
   run_schedules("everything");
+}
+
+TEST(Sim, LargeClustersKeepTheInvariants) {
+  run_schedules("large", 100);
 }
 
 }  // namespace
