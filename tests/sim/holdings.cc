@@ -25,6 +25,13 @@ bool came_back(const Shard& shard, const std::string& label) {
   });
 }
 
+/// The shard knows this use of the slot.
+bool has(const Shard& shard, const Location& at) {
+  const NodeIndex node = shard.nodes().find(at.node);
+  const Ref replica = node == Nodes::kNoNode ? kNoRef : shard.catalog().replica_at(node, at.slot);
+  return replica != kNoRef && shard.catalog().replica(replica).generation == at.generation;
+}
+
 bool cleared(const Shard& shard, const Match::State& match) {
   const SpaceIndex space = shard.namespaces().find(match.space);
   return space == kNoSpace || shard.namespaces()[space].era != match.era;
@@ -57,7 +64,7 @@ void Holdings::check(const Cluster::Led& led, std::span<const std::shared_ptr<En
 void Holdings::check_block(const Cluster::Led& led, const Engine& engine, HeldMatch& held,
                            std::size_t block, bool pinned, bool calm) {
   Epoch& kept_in = held.kept_in[block];
-  const Place place = place_of(*held.match.state(), block);
+  const Place place = place_of(*led.shard, *held.match.state(), block);
   const Epoch epoch = led.shard->epoch();
   const bool same_term = kept_in == epoch;
   const bool next_term = kept_in && !same_term && led.shard->in_grace(cluster_.clock().now());
@@ -77,10 +84,12 @@ void Holdings::check_block(const Cluster::Led& led, const Engine& engine, HeldMa
     }
     return;
   }
+  if (next_term && place == Place::unknown) return;
   kept_in = pinned && place == Place::there ? epoch : Epoch{};
 }
 
-Holdings::Place Holdings::place_of(const Match::State& match, std::size_t block) const {
+Holdings::Place Holdings::place_of(const Shard& shard, const Match::State& match,
+                                   std::size_t block) const {
   Place place = Place::unknown;
   for (const FoundReplica& replica : match.replicas_of(block, 0)) {
     const std::shared_ptr<Arena> arena = cluster_.arena_of(replica.at.node, replica.at.incarnation);
@@ -89,7 +98,8 @@ Holdings::Place Holdings::place_of(const Match::State& match, std::size_t block)
     const bool there =
         seal.state.load() == Seal::sealed && seal.generation.load() == replica.at.generation.value;
     if (!there) return Place::lost;
-    place = Place::there;
+    // A slot that the shard has not heard of yet, or has condemned, is nobody's promise.
+    if (has(shard, replica.at)) place = Place::there;
   }
   return place;
 }
@@ -105,13 +115,11 @@ std::string catalog_differs(Cluster& cluster) {
       ++sealed;
       for (const Cluster::Led& one : led) {
         if (!one.shard->params().term.range.has(entry.meta.key)) continue;
-        const NodeIndex index = one.shard->nodes().find(node.arena->node());
-        const Ref replica =
-            index == Nodes::kNoNode ? kNoRef : one.shard->catalog().replica_at(index, entry.slot);
-        if (replica != kNoRef &&
-            one.shard->catalog().replica(replica).generation == entry.generation) {
-          continue;
-        }
+        Location at;
+        at.node = node.arena->node();
+        at.slot = entry.slot;
+        at.generation = entry.generation;
+        if (has(*one.shard, at)) continue;
         differs = fmt::format("slot {} of node {} is sealed, and shard {} does not know it",
                               entry.slot.value, node.arena->node().value, one.id.value);
       }

@@ -31,8 +31,9 @@ class Holdings {
     std::uint64_t expired = 0;  ///< sessions
   };
   /// The place of one held block in the last life that its node lives.
-  enum class Place : std::uint8_t { there, lost, unknown };
-  [[nodiscard]] Place place_of(const Match::State& match, std::size_t block) const;
+  enum class Place : std::uint8_t { there, lost, unknown };  // unknown: to this shard
+  [[nodiscard]] Place place_of(const Shard& shard, const Match::State& match,
+                               std::size_t block) const;
   void check_block(const Cluster::Led& led, const Engine& engine, HeldMatch& held,
                    std::size_t block, bool pinned, bool calm);
 
