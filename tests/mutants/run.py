@@ -3,11 +3,12 @@ must be found.
 
 usage: run.py [--rotate N | NAME...] [--schedules N] [--build FOLDER] [--jobs N] [--json]
 
-Each NAME.patch beside this file is one bug that is found, told in its first line (in `unfound`: not
-yet; their names are unfound/NAME). The tree is copied, built, and for each patch built again with
-it; then membrain-sim runs until it reports a violation, or ends the process (a check of our own, or
-a crash: found too). Without names all are run; --rotate N takes N of them, others after each
-commit. The last line is "N passed, N failed".
+Each NAME.patch beside this file is one bug that is found, told in its first line (in `unfound`:
+not yet; their names are unfound/NAME). Its second line, `kind: KIND`, may say which kind of
+schedules finds it soonest; without one all take turns. The tree is copied, built, and for each
+patch built again with it; then membrain-sim runs until it reports a violation, or ends the
+process (a check of our own, or a crash: found too). Without names all are run; --rotate N takes N
+of them, others after each commit. The last line is "N passed, N failed".
 """
 
 from __future__ import annotations
@@ -28,13 +29,25 @@ PATIENCE = 900  # seconds for one mutant's schedules
 
 
 @dataclass
+class Bug:
+    name: str
+    about: str
+    kind: str  # of schedules
+
+
+@dataclass
 class Verdict:
     name: str
     about: str
+    kind: str
     caught: bool
     schedules: int
     seconds: float
     how: str
+
+
+def verdict(bug: Bug, caught: bool, schedules: int, seconds: float, how: str) -> Verdict:
+    return Verdict(bug.name, bug.about, bug.kind, caught, schedules, seconds, how)
 
 
 class Tree:
@@ -75,33 +88,39 @@ class Tree:
         return subprocess.run(words, cwd=self.source, check=False).returncode == 0
 
 
-def simulate(tree: Tree, name: str, about: str, schedules: int) -> Verdict:
-    words = [str(tree.sim), "--schedules", str(schedules), "--most-violations", "1", "--json"]
+def read_bug(name: str) -> Bug:
+    about, second = (PATCHES / f"{name}.patch").read_text(encoding="utf-8").split("\n")[:2]
+    return Bug(name, about, second.removeprefix("kind: ") or "all")
+
+
+def simulate(tree: Tree, bug: Bug, schedules: int) -> Verdict:
+    words = [str(tree.sim), "--kind", bug.kind, "--schedules", str(schedules)]
+    words += ["--most-violations", "1", "--json"]
     began = time.monotonic()
     try:
         ran = subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
-        return Verdict(name, about, False, 0, PATIENCE, f"nothing within {PATIENCE} s")
+        return verdict(bug, False, 0, PATIENCE, f"nothing within {PATIENCE} s")
     took = time.monotonic() - began
     if ran.returncode == 1:
         first = next((line for line in ran.stderr.splitlines() if "membrain sim:" in line), "")
         how = first.partition("membrain sim: ")[2] or ran.stderr.strip().split("\n")[0]
-        return Verdict(name, about, True, int(json.loads(ran.stdout)["schedules"]), took, how)
+        return verdict(bug, True, int(json.loads(ran.stdout)["schedules"]), took, how)
     if ran.returncode == 0:
-        return Verdict(name, about, False, schedules, took, "not found")
+        return verdict(bug, False, schedules, took, "not found")
     last = ran.stderr.strip().split("\n")[-1]
-    return Verdict(name, about, ran.returncode < 0, 0, took, f"the process ended: {last}")
+    return verdict(bug, ran.returncode < 0, 0, took, f"the process ended: {last}")
 
 
 def judge(tree: Tree, name: str, schedules: int) -> Verdict:
     patch = PATCHES / f"{name}.patch"
-    about = patch.read_text(encoding="utf-8").split("\n", 1)[0]
+    bug = read_bug(name)
     if not tree.apply(patch):
-        return Verdict(name, about, False, 0, 0.0, "the patch does not apply: make it again")
+        return verdict(bug, False, 0, 0.0, "the patch does not apply: make it again")
     try:
         if not tree.make():
-            return Verdict(name, about, False, 0, 0.0, "it does not build: make the patch again")
-        return simulate(tree, name, about, schedules)
+            return verdict(bug, False, 0, 0.0, "it does not build: make the patch again")
+        return simulate(tree, bug, schedules)
     finally:
         tree.apply(patch, undo=True)
 
@@ -133,17 +152,17 @@ def main() -> None:
         sys.exit("the tree does not build without any mutant")
     verdicts = []
     for number, name in enumerate(names, 1):
-        verdict = judge(tree, name, chosen.schedules)
-        verdicts.append(verdict)
-        found = f"{verdict.schedules} schedules" if verdict.caught else "SURVIVED"
+        judged = judge(tree, name, chosen.schedules)
+        verdicts.append(judged)
+        found = f"{judged.schedules} schedules" if judged.caught else "SURVIVED"
         print(
-            f"{number} of {len(names)}: {name}: {found}, {verdict.seconds:.1f} s: {verdict.how}",
+            f"{number} of {len(names)}: {name}: {found}, {judged.seconds:.1f} s: {judged.how}",
             file=sys.stderr,
             flush=True,
         )
-    caught = sum(verdict.caught for verdict in verdicts)
+    caught = sum(judged.caught for judged in verdicts)
     if chosen.json:
-        print(json.dumps([asdict(verdict) for verdict in verdicts], indent=2))
+        print(json.dumps([asdict(judged) for judged in verdicts], indent=2))
     else:
         print(f"{caught} passed, {len(verdicts) - caught} failed")
     sys.exit(0 if caught == len(verdicts) else 1)
