@@ -4,12 +4,12 @@
 #include <cstdint>
 
 #include "base/clock.h"
+#include "cache/client/backoff.h"
 
 namespace membrain {
 
 /// Closed while the server answers: operations pass. Open after a loss: operations fail at once,
-/// until a reconnect has succeeded. Attempts are spaced by a delay that doubles, with jitter, so
-/// that a thousand clients do not come back in one instant.
+/// until a reconnect has succeeded. Attempts are spaced by a Backoff.
 class Circuit {
  public:
   static constexpr Duration kFirstDelay = std::chrono::milliseconds(20);
@@ -19,21 +19,26 @@ class Circuit {
 
   /// Equal seeds draw equal jitter.
   explicit Circuit(std::uint64_t seed, Duration longest = kLongestDelay) noexcept
-      : random_(seed), longest_(longest) {}
+      : random_(seed), delays_(kFirstDelay, longest) {}
 
   [[nodiscard]] bool closed() const noexcept { return closed_; }
   /// When to try next. Meaningful while open.
   [[nodiscard]] TimePoint retry_at() const noexcept { return retry_at_; }
 
-  void succeeded() noexcept;
+  void succeeded() noexcept {
+    closed_ = true;
+    delays_.reset();
+  }
   /// The connection was lost, or an attempt failed.
-  void failed(TimePoint now) noexcept;
+  void failed(TimePoint now) noexcept {
+    closed_ = false;
+    retry_at_ = now + delays_.next(next_random(random_));
+  }
 
  private:
   std::uint64_t random_;
-  Duration longest_;
+  Backoff delays_;
   bool closed_ = false;
-  std::uint32_t failures_ = 0;  ///< in a row
   TimePoint retry_at_{};
 };
 
