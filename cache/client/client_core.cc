@@ -127,6 +127,7 @@ void ClientCore::on_here(const wire::SessionProof& proof) {
   const auto job = [this, proof] {
     proof_ = proof;
     server_here_ = true;
+    links_.lanes().stir(proof.session.value);
   };
   control_.loop().spawn(deliver(control_.loop(), data_.loop(), job));
 }

@@ -84,6 +84,7 @@ class DeviceFetch final : public DeviceTransfer {
       end_refused(got.items, report.error());
       co_return Items{};
     }
+    count(report->detours);
     got.outcomes = std::move(report->items);
     got.host_lanes = std::move(report->lane_bytes);
     // First what is on the GPU: what comes from the host goes over the same memory there.

@@ -87,6 +87,7 @@ class DeviceTransfer {
   void add_pieces(std::size_t item, std::vector<cuda::DevicePiece>& pieces) const;
   using LaneBytes = std::map<std::string, std::uint64_t>;
   void count(std::uint64_t bytes, const LaneBytes& lanes);
+  void count(const Detours& detours) noexcept { report_.detours += detours; }
   void end(std::size_t item, const ItemOutcome& outcome);
   void end_all(Group group, Errc why);
   /// A host transfer of these did not take place.

@@ -38,11 +38,13 @@ FetchExchange::FetchExchange(NodeLinks& links, FetchTerms terms, std::vector<Fet
       courses_(targets_.size()),
       signal_(loop_.ready()),
       timer_(loop_, [this] { signal_.raise(); }),
+      last_sign_(loop_.now()),
       open_(targets_.size()) {}
 
 Task<> FetchExchange::run() {
   timer_.arm(terms_.deadline);
   while (open_ != 0) {
+    if (!stopped_ && stop_soon_) stop(Errc::cancelled);
     if (!stopped_ && loop_.now() >= terms_.deadline) stop(Errc::timed_out);
     if (!peer_ && !stopped_) try_to_begin();
     if (lost_) end_idle(Errc::peer_lost, "the connection was lost");
@@ -63,6 +65,7 @@ void FetchExchange::try_to_begin() {
 
 void FetchExchange::begin(PeerId peer) {
   peer_ = peer;
+  asked_at_ = last_sign_ = loop_.now();
   lane_ = fabric_.lane(peer);
   op_ = links_.calls().next_op();
   wire::Fetch& request = links_.scratch().fetch;
@@ -89,7 +92,18 @@ void FetchExchange::begin(PeerId peer) {
 
 // ---- what arrives
 
+/// The first one tells the lane's latency.
+void FetchExchange::note_answer() noexcept {
+  last_sign_ = loop_.now();
+  if (std::exchange(answered_, true)) return;
+  LaneModel& lane = links_.lanes().lane(terms_.node);
+  lane.answered(last_sign_ - asked_at_, last_sign_);
+  lane.breaker().succeeded();
+}
+
 void FetchExchange::on_frame(const wire::Frame& frame, Payload payload) {
+  note_answer();
+  if (all_aside()) return stop_soon();  // the payload is discarded
   if (frame.header.type == wire::Type::refused) {
     const Result<wire::Refused> refused = wire::read_body<wire::Refused>(frame.body);
     end_idle(refused ? refused->code : Errc::corrupt, "refused by the node");
@@ -129,7 +143,8 @@ void FetchExchange::take_data(const wire::Data& message, Payload payload) {
   std::uint32_t* link = &first_tag;
   for (const wire::DataItem& item : message.items) {
     if (item.status == wire::ItemStatus::ok) {
-      courses_[item.tag] = {Stage::queued, kNoTag};
+      courses_[item.tag].stage = Stage::queued;
+      courses_[item.tag].next = kNoTag;
       *link = item.tag;
       link = &courses_[item.tag].next;
     } else {
@@ -182,6 +197,9 @@ Task<> FetchExchange::receive(std::uint32_t first_tag, Payload payload) {
   // The host's memory is no place for what comes from a GPU's over such a connection.
   const bool no_place = !straight && !payload.arrived() && from_device(first_tag) &&
                         fabric_.device_payloads(peer_) == DevicePayloads::between_devices;
+  const std::uint64_t bytes = payload.size();
+  const TimePoint began = loop_.now();
+  receiving_bytes_ += bytes;
   Completion done(loop_.ready());
   if (no_place) {
     payload = {};
@@ -191,6 +209,9 @@ Task<> FetchExchange::receive(std::uint32_t first_tag, Payload payload) {
   }
   const Result<> outcome = co_await done;
   --receiving_;
+  receiving_bytes_ -= bytes;
+  last_sign_ = loop_.now();
+  if (outcome) links_.lanes().lane(terms_.node).moved(bytes, last_sign_ - began, last_sign_);
   receive_next();  // before the hashing: the wire need not wait for it
   if (outcome && !straight) segments->scatter();
   const Errc lost = no_place ? Errc::unavailable : Errc::peer_lost;
@@ -210,6 +231,7 @@ Task<> FetchExchange::receive(std::uint32_t first_tag, Payload payload) {
 
 void FetchExchange::landed(std::uint32_t tag) {
   const FetchTarget& target = targets_[tag];
+  if (courses_[tag].aside) return end(tag, {});
   if (!target.verify || checksum_of(target.into) == target.at.checksum) return end(tag, {});
   log(LogLevel::warn, "a block from node {} failed its checksum", terms_.node.value);
   suspect(target.at);
@@ -236,7 +258,31 @@ void FetchExchange::suspect(const Location& at) {
 void FetchExchange::end(std::uint32_t tag, const Result<>& outcome) {
   courses_[tag].stage = Stage::ended;
   --open_;
-  listener_.on_target(targets_[tag], outcome);
+  if (courses_[tag].aside) {
+    --aside_;
+  } else {
+    listener_.on_target(targets_[tag], outcome);
+  }
+  if (open_ != 0 && all_aside() && answered_) stop_soon();
+}
+
+bool FetchExchange::idle(std::uint32_t tag) const noexcept {
+  const Course& course = courses_[tag];
+  return (course.stage == Stage::waiting || course.stage == Stage::queued) && !course.aside;
+}
+
+bool FetchExchange::set_aside(std::uint32_t tag, const Place& aside) noexcept {
+  if (!idle(tag)) return false;
+  courses_[tag].aside = true;
+  targets_[tag].into = aside;
+  ++aside_;
+  if (all_aside() && answered_) stop_soon();
+  return true;
+}
+
+void FetchExchange::stop_soon() noexcept {
+  stop_soon_ = true;
+  signal_.raise();
 }
 
 /// Ends what is not being received: nothing can land there, now that its Data would be dropped.
@@ -252,6 +298,7 @@ void FetchExchange::stop(Errc why) {
   if (stopped_ || open_ == 0) return;
   stopped_ = true;
   why_stopped_ = why;
+  if (why == Errc::timed_out) silence_ = loop_.now() - last_sign_;
   if (peer_ && !lost_) {
     std::vector<std::byte>& frame = links_.scratch().frame;
     wire::Header head;
@@ -260,7 +307,9 @@ void FetchExchange::stop(Errc why) {
     if (const Result<> sent = fabric_.send(peer_, frame); !sent) links_.abandon(peer_);
   }
   end_idle(why, "taken back");
-  drained_by_ = loop_.now() + kDrain;
+  // Who is not waited for any more may take the time that it had.
+  const bool unwanted = stop_soon_ || all_aside();
+  drained_by_ = (unwanted ? std::max(loop_.now(), terms_.deadline) : loop_.now()) + kDrain;
   timer_.arm(drained_by_);
   signal_.raise();
 }

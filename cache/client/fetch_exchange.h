@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -66,6 +67,13 @@ class FetchListener {
 /// Data that does not name this exchange's own waiting targets with exactly their lengths is
 /// dropped, as a whole.
 ///
+/// A target may be set aside meanwhile, for who has its bytes from elsewhere: what still comes of
+/// it lands in other memory, and nobody is told. When nothing else is left, the exchange takes
+/// itself back as soon as the node speaks: how late it was says something about the lane.
+///
+/// What it sees of the lane goes into the links' LaneBook: answers and payloads; not that an answer
+/// did not come, which is for its owner to judge.
+///
 /// Threads  The data loop only. The exchange outlives `run`.
 /// Cost     Allocates for the exchange, nothing for a message or a target: what a message needs is
 ///          in the links' TransferScratch.
@@ -79,12 +87,30 @@ class FetchExchange final : public Exchange {
 
   /// Ends when every target has.
   Task<> run();
-  /// Takes the rest back: what has not ended fails with `why`.
+  /// Takes the rest back: what has not ended fails with `why`. Not from within `on_target`.
   void stop(Errc why);
+  /// The same, in the exchange's next turn: from anywhere.
+  void stop_soon() noexcept;
+  /// True if nothing of a target has begun to land.
+  [[nodiscard]] bool idle(std::uint32_t tag) const noexcept;
+  /// Sets an idle target aside: what still comes of it lands in `aside`, which is of its length and
+  /// outlives `run`. False, and nothing is changed, if it is not idle.
+  [[nodiscard]] bool set_aside(std::uint32_t tag, const Place& aside) noexcept;
+  /// All that is left was set aside.
+  [[nodiscard]] bool all_aside() const noexcept { return open_ == aside_; }
+  [[nodiscard]] std::span<const FetchTarget> targets() const noexcept { return targets_; }
   /// What carried the bytes. Static storage; empty if it never got that far.
   [[nodiscard]] std::string_view lane() const noexcept { return lane_; }
-  /// True if the deadline or `stop` ended targets: they are not to be tried elsewhere.
   [[nodiscard]] bool stopped() const noexcept { return stopped_; }
+  [[nodiscard]] bool lost() const noexcept { return lost_; }
+  /// The node has said something.
+  [[nodiscard]] bool answered() const noexcept { return answered_; }
+  /// Since when nothing has come.
+  [[nodiscard]] TimePoint last_sign() const noexcept { return last_sign_; }
+  /// The deadline ended it, after a silence of this length; zero if it ended otherwise.
+  [[nodiscard]] Duration silence() const noexcept { return silence_; }
+  /// Bytes of payloads being received.
+  [[nodiscard]] std::uint64_t receiving_bytes() const noexcept { return receiving_bytes_; }
 
   void on_frame(const wire::Frame& frame, Payload payload) override;
   void on_peer_lost() override;
@@ -95,6 +121,7 @@ class FetchExchange final : public Exchange {
   /// Where a target is on its way. Those of one payload are a chain, in the payload's order.
   struct Course {
     Stage stage = Stage::waiting;
+    bool aside = false;
     std::uint32_t next = kNoTag;
   };
   struct Arrival {
@@ -104,6 +131,7 @@ class FetchExchange final : public Exchange {
 
   void try_to_begin();
   void begin(PeerId peer);
+  void note_answer() noexcept;
   void take_data(const wire::Data& message, Payload payload);
   [[nodiscard]] bool fits(const wire::Data& message, std::uint64_t payload_bytes);
   [[nodiscard]] bool fits(const wire::DataItem& item) const;
@@ -134,10 +162,17 @@ class FetchExchange final : public Exchange {
   Signal signal_;
   Timer timer_;
   TimePoint drained_by_{};
+  TimePoint asked_at_{};
+  TimePoint last_sign_;
+  Duration silence_{};
   std::size_t open_ = 0;         ///< targets that have not ended
+  std::size_t aside_ = 0;        ///< of these, set aside
   std::uint32_t receiving_ = 0;  ///< payloads being received
   bool into_device_ = false;     ///< that was asked for
+  std::uint64_t receiving_bytes_ = 0;
+  bool answered_ = false;
   bool lost_ = false;
+  bool stop_soon_ = false;
   bool stopped_ = false;
   bool closing_ = false;
   Errc why_stopped_ = Errc::timed_out;

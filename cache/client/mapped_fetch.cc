@@ -138,6 +138,7 @@ void MixedFetch::take_checked(const std::vector<std::uint32_t>& items,
       for (std::size_t i = 0; i < items.size(); ++i) report_.items[items[i]] = report->items[i];
       report_.bytes += report->bytes;
       for (const auto& [lane, bytes] : report->lane_bytes) report_.lane_bytes[lane] += bytes;
+      report_.detours += report->detours;
     } else if (!failed_) {
       failed_ = report.error();
     }

@@ -32,19 +32,17 @@ NodeLinks::~NodeLinks() {
 }
 
 void NodeLinks::update(const std::vector<wire::NodeEntry>& nodes) {
-  const auto moved = [&](const wire::NodeEntry& entry) {
-    const auto found = links_.find(entry.node);
-    return found != links_.end() && found->second.peer && !same_life(found->second.entry, entry);
-  };
   for (const wire::NodeEntry& entry : nodes) {
-    if (moved(entry)) abandon(links_[entry.node].peer);
+    const auto found = links_.find(entry.node);
+    if (found == links_.end() || same_life(found->second.entry, entry)) continue;
+    if (found->second.peer) abandon(found->second.peer);
+    lanes_.forget(entry.node);
   }
   for (auto& [id, link] : links_) link.listed = false;
   for (const wire::NodeEntry& entry : nodes) {
     Link& link = links_[entry.node];
     link.entry = entry;
     link.listed = true;
-    link.failed = false;
   }
   if (links_.size() <= wire::kMaxNodes) return;
   std::erase_if(links_, [](const auto& item) {
@@ -57,24 +55,46 @@ bool NodeLinks::same_host(const Link& link) const noexcept {
   return !host_.empty() && link.entry.host == host_;
 }
 
-bool NodeLinks::takes_blocks(const Link& link) const noexcept {
-  return link.listed && link.entry.alive && !link.failed && link.entry.tier == Tier::host;
+bool NodeLinks::doubted(NodeId node) const noexcept {
+  const LaneModel* const lane = lanes_.find(node);
+  return lane != nullptr && lane->breaker().doubted(fabric_.loop().now());
 }
 
-NodeView NodeLinks::source(NodeId node) const noexcept {
+/// A lane that is doubted is of use while it has a connection.
+bool NodeLinks::open_for(NodeId node, const Link& link) const noexcept {
+  const LaneModel* const lane = lanes_.find(node);
+  if (lane == nullptr) return true;
+  const TimePoint now = fabric_.loop().now();
+  const bool connects = link.peer || link.connecting || !lane->breaker().doubted(now);
+  return connects && lane->breaker().admits(now);
+}
+
+bool NodeLinks::takes_blocks(NodeId node, const Link& link) const noexcept {
+  return link.listed && link.entry.alive && link.entry.tier == Tier::host && open_for(node, link);
+}
+
+SourceView NodeLinks::source(NodeId node, std::uint64_t bytes) const noexcept {
   const auto found = links_.find(node);
-  if (found == links_.end()) return {node, false, false};
+  if (found == links_.end()) return {.node = {node, false, false}};
   const Link& link = found->second;
   const bool dead = link.listed && !link.entry.alive;
-  return {node, !dead && !link.failed, same_host(link), source_weight(link.entry.load_bytes)};
+  const TimePoint now = fabric_.loop().now();
+  return {.node = {node, !dead, same_host(link), source_weight(link.entry.load_bytes)},
+          .avoided = !open_for(node, link),
+          .doubted = doubted(node),
+          .expected = lanes_.expected(node, bytes, now).value_or(Duration::zero())};
 }
 
 std::vector<NodeView> NodeLinks::places() const {
+  const bool choosy = std::any_of(links_.begin(), links_.end(), [this](const auto& item) {
+    return takes_blocks(item.first, item.second) && !doubted(item.first);
+  });
   std::vector<NodeView> views;
   views.reserve(links_.size());
   for (const auto& [id, link] : links_) {
     const wire::NodeEntry& at = link.entry;
-    views.push_back({id, takes_blocks(link), same_host(link),
+    const bool usable = takes_blocks(id, link) && !(choosy && doubted(id));
+    views.push_back({id, usable, same_host(link),
                      place_weight(at.capacity_bytes, at.free_bytes, at.load_bytes)});
   }
   return views;
@@ -82,7 +102,7 @@ std::vector<NodeView> NodeLinks::places() const {
 
 bool NodeLinks::any_place() const noexcept {
   return std::any_of(links_.begin(), links_.end(),
-                     [this](const auto& item) { return takes_blocks(item.second); });
+                     [this](const auto& item) { return takes_blocks(item.first, item.second); });
 }
 
 std::optional<Result<PeerId>> NodeLinks::reach(NodeId node, Signal& signal) {
@@ -90,7 +110,9 @@ std::optional<Result<PeerId>> NodeLinks::reach(NodeId node, Signal& signal) {
   const auto found = links_.find(node);
   if (found == links_.end() || stopping_) return Result<PeerId>(gone());
   Link& link = found->second;
-  if (!link.peer && !link.connecting && !link.failed) {
+  const LaneModel* const lane = lanes_.find(node);
+  const bool may_connect = lane == nullptr || loop().now() >= lane->breaker().retry_at();
+  if (!link.peer && !link.connecting && may_connect) {
     link.connecting = true;
     ++running_;
     loop().spawn(connect(node));
@@ -127,7 +149,7 @@ Task<> NodeLinks::connect(NodeId node) {
   } else if (peer) {
     loop().spawn(close(*peer));
   } else {
-    link.failed = !moved;
+    if (!moved) lanes_.lost(node, loop().now());
     log(LogLevel::warn, "node {} at {} cannot be reached: {}", node.value, entry.address,
         to_string(peer.error().code));
   }
@@ -149,10 +171,10 @@ void NodeLinks::attach(OpId op, PeerId peer, Exchange& exchange) {
 void NodeLinks::lose(PeerId peer) {
   const auto found = peers_.find(peer.value);
   if (found == peers_.end()) return;
-  Link& link = links_[found->second];
+  const NodeId node = found->second;
   peers_.erase(found);
-  link.peer = PeerId{};
-  link.failed = true;
+  links_[node].peer = PeerId{};
+  lanes_.lost(node, loop().now());
   calls_.on_lost(peer);
   std::vector<Exchange*> told;
   for (const auto& [op, attached] : exchanges_) {

@@ -12,7 +12,9 @@
 
 #include "base/clock.h"
 #include "base/ids.h"
+#include "cache/client/lane_book.h"
 #include "cache/client/placement.h"
+#include "cache/client/source_choice.h"
 #include "cache/client/transfer_scratch.h"
 #include "membrain/result.h"
 #include "protocol/calls.h"
@@ -37,8 +39,8 @@ class Exchange {
   ~Exchange() = default;
 };
 
-/// Connects on demand, once however many ask, and keeps connections. A node whose connection was
-/// lost or could not be made counts as failed until the next list of nodes.
+/// Connects on demand, once however many ask, and keeps connections. A connection that was lost or
+/// could not be made is a failure of the lane, and is not made again while that is doubted or open.
 ///
 /// Ownership  Borrows the fabric, whose receiver it is. Exchanges detach before they go.
 /// Threads    The data loop only.
@@ -49,17 +51,17 @@ class NodeLinks final : public Receiver {
   NodeLinks(const NodeLinks&) = delete;
   NodeLinks& operator=(const NodeLinks&) = delete;
 
-  /// The shard's list of nodes: failed ones get another chance; a node in a new life, or at a new
-  /// address, loses its old connection.
+  /// The shard's list of nodes. One in a new life, or at a new address, loses its old connection
+  /// and whatever was held against it.
   void update(const std::vector<wire::NodeEntry>& nodes);
 
-  /// A node as a source: usable unless it has failed, or the shard calls it dead. One that the
-  /// shard does not list (any more, or yet, after a restart) is worth a try.
-  [[nodiscard]] NodeView source(NodeId node) const noexcept;
+  /// A node as a source of `bytes`: usable unless the shard calls it dead. One that the shard does
+  /// not list (any more, or yet, after a restart) is worth a try.
+  [[nodiscard]] SourceView source(NodeId node, std::uint64_t bytes) const noexcept;
   /// Another number for every operation: it spreads reads of the same block over its replicas.
   [[nodiscard]] std::uint64_t next_salt() noexcept { return salt_ += kSaltStep; }
-  /// All nodes as places for new blocks: usable if the shard lists them alive, and they have not
-  /// failed since.
+  /// All nodes as places for new blocks: usable if the shard lists them alive, and their lanes are
+  /// not open; doubted ones only if there are no others.
   [[nodiscard]] std::vector<NodeView> places() const;
   /// False if there is no node that could take a block.
   [[nodiscard]] bool any_place() const noexcept;
@@ -84,13 +86,29 @@ class NodeLinks final : public Receiver {
   /// as failed at once, not after the time-outs of the hardware.
   void abandon_lane(std::string_view lane);
 
-  /// Closes every connection. Nothing may be under way.
+  /// Work that may go on after its operation was reported: `stop` waits for it.
+  class Work {
+   public:
+    explicit Work(NodeLinks& links) noexcept : links_(links) { ++links_.running_; }
+    Work(const Work&) = delete;
+    Work& operator=(const Work&) = delete;
+    ~Work() {
+      --links_.running_;
+      links_.stop_signal_.raise();
+    }
+
+   private:
+    NodeLinks& links_;
+  };
+
+  /// Closes every connection. No operation may be under way.
   Task<> stop();
 
   [[nodiscard]] Fabric& fabric() noexcept { return fabric_; }
   [[nodiscard]] Loop& loop() noexcept { return fabric_.loop(); }
   [[nodiscard]] Calls& calls() noexcept { return calls_; }
   [[nodiscard]] TransferScratch& scratch() noexcept { return scratch_; }
+  [[nodiscard]] LaneBook& lanes() noexcept { return lanes_; }
 
   void on_message(PeerId peer, std::span<const std::byte> frame, Payload payload) override;
   void on_lost(PeerId peer, const Error& why) override;
@@ -100,7 +118,6 @@ class NodeLinks final : public Receiver {
     wire::NodeEntry entry;
     PeerId peer;
     bool listed = false;
-    bool failed = false;
     bool connecting = false;
     std::vector<Signal*> waiting;
   };
@@ -113,7 +130,10 @@ class NodeLinks final : public Receiver {
   Task<> close(PeerId peer);
   void lose(PeerId peer);
   void wake(Link& link) noexcept;
-  [[nodiscard]] bool takes_blocks(const Link& link) const noexcept;
+  /// Its lane may be asked for something.
+  [[nodiscard]] bool open_for(NodeId node, const Link& link) const noexcept;
+  [[nodiscard]] bool doubted(NodeId node) const noexcept;
+  [[nodiscard]] bool takes_blocks(NodeId node, const Link& link) const noexcept;
   [[nodiscard]] bool same_host(const Link& link) const noexcept;
 
   static constexpr std::uint64_t kSaltStep = 0x9e3779b97f4a7c15;
@@ -124,10 +144,11 @@ class NodeLinks final : public Receiver {
   Duration connect_timeout_;
   Calls calls_;
   TransferScratch scratch_;
+  LaneBook lanes_;
   std::map<NodeId, Link> links_;
   std::unordered_map<std::uint64_t, NodeId> peers_;
   std::unordered_map<std::uint64_t, Attached> exchanges_;
-  std::uint32_t running_ = 0;  ///< connects and closes under way
+  std::uint32_t running_ = 0;  ///< connects, closes and Work under way
   bool stopping_ = false;
   Signal stop_signal_;
 };

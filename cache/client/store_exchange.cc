@@ -37,6 +37,7 @@ StoreExchange::StoreExchange(NodeLinks& links, NodeId node, StoreRequest message
 
 Task<StoreAnswer> StoreExchange::run() {
   timer_.arm(deadline_);
+  enter();
   while (!ended()) {
     if (loop_.now() >= deadline_) stop(Errc::timed_out);
     if (!answered_ && !peer_) try_to_begin();
@@ -46,7 +47,18 @@ Task<StoreAnswer> StoreExchange::run() {
   timer_.cancel();
   links_.forget(node_, signal_);
   if (op_) links_.detach(op_);
+  links_.lanes().lane(node_).breaker().give_back(pass_);  // if there was no verdict
   co_return std::move(answer_);
+}
+
+void StoreExchange::enter() {
+  entered_ = loop_.now();
+  Breaker& breaker = links_.lanes().lane(node_).breaker();
+  if (breaker.admits(entered_)) {
+    pass_ = breaker.enter(entered_);
+  } else if (!std::holds_alternative<wire::SealSlots>(message_)) {
+    give_up(Errc::peer_lost, "the node is avoided");
+  }
 }
 
 void StoreExchange::try_to_begin() {
@@ -103,6 +115,9 @@ void StoreExchange::give_up(Errc why, std::string_view context) {
 
 void StoreExchange::stop(Errc why) {
   if (std::exchange(stopped_, true)) return;
+  const TimePoint now = loop_.now();
+  const bool silent = !answered_ && why == Errc::timed_out && now - entered_ >= kFairChance;
+  if (silent) links_.lanes().failed(node_, now, pass_);
   give_up(why, "the store did not end in time");
   drained_by_ = loop_.now() + kDrain;
   timer_.arm(drained_by_);
@@ -119,6 +134,7 @@ void StoreExchange::close_if_hung() {
 
 void StoreExchange::on_frame(const wire::Frame& frame, Payload) {
   if (answered_) return;
+  links_.lanes().lane(node_).breaker().succeeded();
   if (frame.header.type == wire::Type::refused) {
     const Result<wire::Refused> refused = wire::read_body<wire::Refused>(frame.body);
     give_up(refused ? refused->code : Errc::corrupt, "refused by the node");

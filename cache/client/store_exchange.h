@@ -36,12 +36,15 @@ struct StoreAnswer {
 /// Connects if need be, sends, awaits `Stored` (or `ReservedSlots`). Never sends twice. Ends when
 /// the answer is there, or there will be none, *and* the payload's memory is the caller's again: at
 /// the deadline, or on `stop`, a send that is still under way has kDrain more, then the connection
-/// is closed and the send awaited.
+/// is closed and the send awaited. Where the node's lane is open it ends at once (`peer_lost`), but
+/// for a SealSlots: what was written must be told.
 ///
 /// Threads  The data loop only. The exchange outlives `run`.
 class StoreExchange final : public Exchange {
  public:
   static constexpr Duration kDrain = std::chrono::seconds(1);
+  /// A node that had this long and did not answer has failed.
+  static constexpr Duration kFairChance = std::chrono::seconds(1);
 
   /// `payload` borrows the caller's memory.
   StoreExchange(NodeLinks& links, NodeId node, wire::Store message, SegmentList payload,
@@ -61,6 +64,7 @@ class StoreExchange final : public Exchange {
 
  private:
   StoreExchange(NodeLinks& links, NodeId node, StoreRequest message, TimePoint deadline);
+  void enter();
   void try_to_begin();
   void begin(PeerId peer);
   Task<> await_sent(std::vector<std::byte> frame);
@@ -79,6 +83,8 @@ class StoreExchange final : public Exchange {
   SegmentList payload_;
   std::shared_ptr<const WritableArena> arena_;  ///< of a ReserveSlots
   TimePoint deadline_;
+  TimePoint entered_{};
+  Breaker::Pass pass_;
   OpId op_;
   PeerId peer_;
   StoreAnswer answer_;

@@ -87,8 +87,11 @@ Task<bool> WindowRead::read(const FetchTarget& target) {
     Completion landed(loop.ready());
     window_->remote->read(window_->slots_offset + slot + target.offset, segments->to_receive(),
                           landed);
+    const TimePoint began = loop.now();
     const Result<> bytes = co_await landed;
+    failed_ = failed_ || !bytes;
     if (!bytes) co_return false;
+    lane().moved(target.length, loop.now() - began, loop.now());
     segments->scatter();
   }
   // Only now: reads may overtake each other.
@@ -97,7 +100,10 @@ Task<bool> WindowRead::read(const FetchTarget& target) {
   Completion sealed(loop.ready());
   const std::uint64_t seal_at = std::uint64_t{target.at.slot.value} * sizeof(Seal);
   window_->remote->read(window_->seals_offset + seal_at, {&into, 1}, sealed);
+  const TimePoint asked = loop.now();
   const Result<> seal = co_await sealed;
+  failed_ = failed_ || !seal;
+  if (seal) lane().answered(loop.now() - asked, loop.now());
   if (!seal || !seal_names(raw, target, terms_.space)) co_return false;
   co_return !target.verify || checksum_of(target.into) == target.at.checksum;
 }

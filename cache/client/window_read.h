@@ -43,10 +43,13 @@ class WindowRead {
   /// What has not been read ends with `why`. Reads under way have kDrain, then the window is
   /// closed.
   void stop(Errc why);
+  /// A read did not end well: the hardware's failure, or the other side's.
+  [[nodiscard]] bool failed() const noexcept { return failed_; }
 
  private:
   Task<> work();
   Task<bool> read(const FetchTarget& target);
+  [[nodiscard]] LaneModel& lane() { return links_.lanes().lane(terms_.node, Path::window); }
 
   NodeLinks& links_;
   NodeWindows& windows_;
@@ -59,6 +62,7 @@ class WindowRead {
   Completion workers_;
   Timer timer_;
   bool stopped_ = false;
+  bool failed_ = false;
   Errc why_stopped_ = Errc::timed_out;
 };
 

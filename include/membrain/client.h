@@ -185,10 +185,29 @@ struct TransferOptions {
   std::function<void(std::size_t item, const ItemOutcome& outcome)> on_item;
 };
 
+/// What a fetch did besides asking the best source of each block once. In blocks.
+struct Detours {
+  std::uint64_t retried = 0;       ///< asked for elsewhere after a failure
+  std::uint64_t hedged = 0;        ///< asked for elsewhere too, as the first node was silent
+  std::uint64_t hedge_won = 0;     ///< of these, came from there
+  std::uint64_t circuit_open = 0;  ///< missed at once: nodes that fail are left alone for a while
+  std::uint64_t withheld = 0;      ///< missed, as retries must stay few beside what goes well
+
+  Detours& operator+=(const Detours& other) noexcept {
+    retried += other.retried;
+    hedged += other.hedged;
+    hedge_won += other.hedge_won;
+    circuit_open += other.circuit_open;
+    withheld += other.withheld;
+    return *this;
+  }
+};
+
 struct TransferReport {
   std::vector<ItemOutcome> items;                   ///< as many as were asked for, in their order
   std::uint64_t bytes = 0;                          ///< moved and accepted
   std::map<std::string, std::uint64_t> lane_bytes;  ///< by lane: "tcp", "shm", "mapped", ...
+  Detours detours;                                  ///< of a fetch
   [[nodiscard]] std::size_t ok_count() const noexcept;
 };
 

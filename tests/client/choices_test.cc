@@ -83,6 +83,12 @@ TEST(Placement, NamesNobodyWhenNobodyIsUsable) {
   EXPECT_FALSE(choose_node({}, key(1), NodeId{}));
 }
 
+std::vector<SourceView> ways(std::size_t count) {
+  std::vector<SourceView> views;
+  for (const NodeView& node : nodes(count)) views.push_back({.node = node});
+  return views;
+}
+
 std::vector<FoundReplica> replicas_on(std::vector<std::uint32_t> ids) {
   std::vector<FoundReplica> replicas;
   for (const std::uint32_t id : ids) {
@@ -95,8 +101,8 @@ std::vector<FoundReplica> replicas_on(std::vector<std::uint32_t> ids) {
 
 TEST(SourceChoice, TakesTheSameHostFirstThenTheOthersAndEachOnce) {
   const std::vector<FoundReplica> replicas = replicas_on({1, 2, 3});
-  std::vector<NodeView> views = nodes(3);
-  views[2].same_host = true;
+  std::vector<SourceView> views = ways(3);
+  views[2].node.same_host = true;
   TriedReplicas tried = 0;
   std::vector<std::size_t> order;
   while (const auto next = choose_source(replicas, views, tried, key(7), 0)) {
@@ -111,21 +117,23 @@ TEST(SourceChoice, TakesTheSameHostFirstThenTheOthersAndEachOnce) {
 
 TEST(SourceChoice, AvoidsFailedNodesAndPrefersTheFasterTier) {
   std::vector<FoundReplica> replicas = replicas_on({1, 2, 3});
-  std::vector<NodeView> views = nodes(3);
-  views[0].usable = false;
+  std::vector<SourceView> views = ways(3);
+  views[0].node.usable = false;
   replicas[1].tier = Tier::device;
   for (std::uint64_t i = 0; i < 50; ++i) {
     EXPECT_EQ(choose_source(replicas, views, 0, key(i), i), 2U);
   }
-  views[1].usable = views[2].usable = false;
+  views[1].node.usable = false;
+  views[2].avoided = true;
   EXPECT_FALSE(choose_source(replicas, views, 0, key(1), 0));
 }
 
 TEST(SourceChoice, PrefersItsOwnHostsMemoryThenItsGpusThenMemoryElsewhere) {
   std::vector<FoundReplica> replicas = replicas_on({1, 2, 3, 4});
-  std::vector<NodeView> views = nodes(4);
+  std::vector<SourceView> views = ways(4);
   replicas[0].tier = replicas[2].tier = Tier::device;
-  views[2].same_host = views[3].same_host = true;  // 2: a peer's GPU by NVLink; 3: a mapped arena
+  // 2: a peer's GPU by NVLink; 3: a mapped arena
+  views[2].node.same_host = views[3].node.same_host = true;
   for (std::uint64_t i = 0; i < 50; ++i) {
     TriedReplicas tried = 0;
     std::vector<std::size_t> order;
@@ -137,9 +145,48 @@ TEST(SourceChoice, PrefersItsOwnHostsMemoryThenItsGpusThenMemoryElsewhere) {
   }
 }
 
+TEST(SourceChoice, TakesADoubtedLaneOnlyWhereThereIsNoOther) {
+  const std::vector<FoundReplica> replicas = replicas_on({1, 2});
+  std::vector<SourceView> views = ways(2);
+  views[0].doubted = true;
+  views[0].node.same_host = true;
+  for (std::uint64_t i = 0; i < 50; ++i) {
+    EXPECT_EQ(choose_source(replicas, views, 0, key(i), i), 1U);
+  }
+  views[1].avoided = true;
+  EXPECT_EQ(choose_source(replicas, views, 0, key(1), 0), 0U);
+}
+
+TEST(SourceChoice, LeavesANearLaneThatIsMuchSlowerByMeasurement) {
+  using std::chrono::microseconds;
+  const std::vector<FoundReplica> replicas = replicas_on({1, 2, 3});
+  std::vector<SourceView> views = ways(3);
+  views[0].node.same_host = true;
+  views[0].expected = microseconds(399);
+  views[1].expected = microseconds(100);
+  EXPECT_EQ(choose_source(replicas, views, 0, key(1), 0), 0U) << "near, and not much slower";
+  views[0].expected = microseconds(401);
+  for (std::uint64_t i = 0; i < 50; ++i) {
+    EXPECT_NE(choose_source(replicas, views, 0, key(i), i), 0U);
+  }
+  views[1].expected = microseconds(500);
+  EXPECT_EQ(choose_source(replicas, views, 0, key(1), 0), 0U);
+}
+
+TEST(SourceChoice, SpreadsOverWhatIsNotMeasuredAsOverTheBest) {
+  const std::vector<FoundReplica> replicas = replicas_on({1, 2});
+  std::vector<SourceView> views = ways(2);
+  views[0].expected = std::chrono::microseconds(100);
+  int first = 0;
+  for (std::uint64_t i = 1; i <= 1000; ++i) {
+    first += choose_source(replicas, views, 0, key(i), 0) == 0U ? 1 : 0;
+  }
+  EXPECT_NEAR(first, 500, 100);
+}
+
 TEST(SourceChoice, SpreadsKeysOverEqualReplicas) {
   const std::vector<FoundReplica> replicas = replicas_on({1, 2});
-  const std::vector<NodeView> views = nodes(2);
+  const std::vector<SourceView> views = ways(2);
   int first = 0;
   for (std::uint64_t i = 1; i <= 1000; ++i) {
     first += choose_source(replicas, views, 0, key(i), 0) == 0U ? 1 : 0;
@@ -149,8 +196,8 @@ TEST(SourceChoice, SpreadsKeysOverEqualReplicas) {
 
 TEST(SourceChoice, SpreadsReadsOfOneBlockOverItsReplicasByTheirWeights) {
   const std::vector<FoundReplica> replicas = replicas_on({1, 2, 3});
-  std::vector<NodeView> views = nodes(3);
-  views[2].weight = 2;
+  std::vector<SourceView> views = ways(3);
+  views[2].node.weight = 2;
   std::array<int, 3> taken{};
   for (std::uint64_t salt = 1; salt <= 4000; ++salt) {
     ++taken[*choose_source(replicas, views, 0, key(7), salt)];

@@ -12,7 +12,7 @@ namespace membrain::client_test {
 
 class FetchTest : public ClientTest {
  protected:
-  explicit FetchTest(SimFaults faults = {}) : ClientTest(faults) {}
+  explicit FetchTest(SimFaults faults = {}, std::uint64_t seed = 1) : ClientTest(faults, seed) {}
 
   /// Starts a fetch and leaves it running; `result_` gets its end.
   void launch(const Match& match, std::vector<FetchItem> items, TransferOptions options = {}) {

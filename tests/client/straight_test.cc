@@ -247,6 +247,28 @@ TEST_F(Straight, ABlockThatBreaksOffIsFetchedElsewhere) {
   expect_blocks(items);
 }
 
+TEST_F(Straight, ASilentNodesBlocksAreNotHedgedAndGoElsewhereWhenPatienceEnds) {
+  constexpr unsigned kBlocks = 8;
+  std::vector<unsigned> numbers;
+  for (unsigned i = 0; i < kBlocks; ++i) {
+    numbers.push_back(i);
+    expected_.push_back(publish(i, kSmall, {&node1_, &node2_}));
+  }
+  const Match match = lookup(numbers).value();
+  const std::vector<FetchItem> items = pages(kBlocks, kSmall);
+  node1_.mood = Mood::hang;
+  const TimePoint before = clock_.now();
+  const Result<TransferReport> report = fetch(match, items, on_gpu());
+  ASSERT_TRUE(report);
+  ASSERT_EQ(node1_.fetches.size(), 1U);
+  EXPECT_EQ(report->ok_count(), kBlocks);
+  expect_blocks(items);
+  EXPECT_EQ(report->detours.hedged, 0U) << "a copy in the host's memory is of no use there";
+  EXPECT_EQ(report->detours.retried, node1_.fetches.front().second.items.size());
+  EXPECT_EQ(report->lane_bytes.at("sim_gpu"), kBlocks * kSmall);
+  EXPECT_LE(clock_.now() - before, LaneModel::kUnknownPatience + milliseconds(100));
+}
+
 TEST_F(Straight, AFetchThatIsTakenBackEndsWhenItsReceivesHave) {
   const Match match = published(1, 400'000);
   const std::vector<FetchItem> items = pages(1, 400'000);
