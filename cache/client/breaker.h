@@ -1,6 +1,7 @@
 // Breaker: whether a lane may be used, by how it did of late. Pure.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "base/clock.h"
@@ -17,7 +18,7 @@ class Breaker {
   static constexpr std::uint32_t kFailuresToOpen = 3;  ///< in a row
   static constexpr std::uint32_t kProbes = 1;          ///< under way at once while half open
   static constexpr Duration kFirstDelay = std::chrono::milliseconds(100);
-  static constexpr Duration kLongestDelay = std::chrono::seconds(5);
+  static constexpr Duration kLongestDelay = std::chrono::seconds(2);
 
   enum class State : std::uint8_t { closed, open, half_open };
   /// The right to send one request; ended by `failed` or `give_back`, or by anything that closes.
@@ -46,6 +47,8 @@ class Breaker {
   void failed(TimePoint now, std::uint64_t luck, Pass pass) noexcept;
   /// The connection broke, or could not be made: so much is certain, whoever asked.
   void lost(TimePoint now, std::uint64_t luck) noexcept { failed(now, luck, {opened_}); }
+  /// A connection was made: the delay is over, and the next request tells.
+  void reachable(TimePoint now) noexcept { retry_at_ = std::min(retry_at_, now); }
 
  private:
   Backoff delays_{kFirstDelay, kLongestDelay};

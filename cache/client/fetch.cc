@@ -217,10 +217,13 @@ Task<std::vector<FetchTarget>> Fetching::read(Group group, Round& round) {
   Task<std::vector<FetchTarget>> running = reading.run();
   std::vector<FetchTarget> rest = co_await running;
   std::erase(reading_, &reading);
+  Breaker& breaker = lanes.lane(terms.node, Path::window).breaker();
   if (reading.failed()) {
     lanes.failed(terms.node, links_.loop().now(), pass, Path::window);
+  } else if (reading.answered()) {
+    breaker.succeeded();
   } else {
-    lanes.lane(terms.node, Path::window).breaker().succeeded();
+    breaker.give_back(pass);
   }
   co_return std::move(rest);
 }

@@ -298,7 +298,8 @@ void FetchExchange::stop(Errc why) {
   if (stopped_ || open_ == 0) return;
   stopped_ = true;
   why_stopped_ = why;
-  if (why == Errc::timed_out) silence_ = loop_.now() - last_sign_;
+  // What is being received may just be large; if it hangs, its connection is closed.
+  if (why == Errc::timed_out && receiving_ == 0) silence_ = loop_.now() - last_sign_;
   if (peer_ && !lost_) {
     std::vector<std::byte>& frame = links_.scratch().frame;
     wire::Header head;

@@ -107,7 +107,8 @@ class FetchExchange final : public Exchange {
   [[nodiscard]] bool answered() const noexcept { return answered_; }
   /// Since when nothing has come.
   [[nodiscard]] TimePoint last_sign() const noexcept { return last_sign_; }
-  /// The deadline ended it, after a silence of this length; zero if it ended otherwise.
+  /// The deadline ended it, after a silence of this length; zero if it ended otherwise, or while
+  /// something was being received.
   [[nodiscard]] Duration silence() const noexcept { return silence_; }
   /// Bytes of payloads being received.
   [[nodiscard]] std::uint64_t receiving_bytes() const noexcept { return receiving_bytes_; }

@@ -41,7 +41,7 @@ class LaneBook {
   [[nodiscard]] LaneModel& lane(NodeId node, Path path = Path::message);
   /// Null if nothing is known of it.
   [[nodiscard]] const LaneModel* find(NodeId node, Path path = Path::message) const noexcept;
-  /// A new life of it: nothing holds any more but what is under way.
+  /// A new life of it, or it has come back: nothing holds any more but what is under way.
   void forget(NodeId node) noexcept;
 
   void began(NodeId node, std::uint64_t bytes) { nodes_[node].under_way += bytes; }

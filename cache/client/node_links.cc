@@ -34,9 +34,12 @@ NodeLinks::~NodeLinks() {
 void NodeLinks::update(const std::vector<wire::NodeEntry>& nodes) {
   for (const wire::NodeEntry& entry : nodes) {
     const auto found = links_.find(entry.node);
-    if (found == links_.end() || same_life(found->second.entry, entry)) continue;
-    if (found->second.peer) abandon(found->second.peer);
-    lanes_.forget(entry.node);
+    if (found == links_.end()) continue;
+    const Link& link = found->second;
+    const bool reborn = !same_life(link.entry, entry);
+    if (reborn && link.peer) abandon(link.peer);
+    const bool was_alive = link.listed && link.entry.alive;
+    if (reborn || (entry.alive && !was_alive)) lanes_.forget(entry.node);
   }
   for (auto& [id, link] : links_) link.listed = false;
   for (const wire::NodeEntry& entry : nodes) {
@@ -146,6 +149,7 @@ Task<> NodeLinks::connect(NodeId node) {
   if (peer && !moved && !stopping_) {
     link.peer = *peer;
     peers_.emplace(peer->value, node);
+    lanes_.lane(node).breaker().reachable(loop().now());
   } else if (peer) {
     loop().spawn(close(*peer));
   } else {

@@ -51,8 +51,9 @@ class NodeLinks final : public Receiver {
   NodeLinks(const NodeLinks&) = delete;
   NodeLinks& operator=(const NodeLinks&) = delete;
 
-  /// The shard's list of nodes. One in a new life, or at a new address, loses its old connection
-  /// and whatever was held against it.
+  /// The shard's list of nodes. One in a new life, or at a new address, loses its old connection.
+  /// Nothing is held any more against such a one, nor against one that was dead or not listed, and
+  /// is alive now.
   void update(const std::vector<wire::NodeEntry>& nodes);
 
   /// A node as a source of `bytes`: usable unless the shard calls it dead. One that the shard does

@@ -103,6 +103,7 @@ Task<bool> WindowRead::read(const FetchTarget& target) {
   const TimePoint asked = loop.now();
   const Result<> seal = co_await sealed;
   failed_ = failed_ || !seal;
+  answered_ = answered_ || seal;
   if (seal) lane().answered(loop.now() - asked, loop.now());
   if (!seal || !seal_names(raw, target, terms_.space)) co_return false;
   co_return !target.verify || checksum_of(target.into) == target.at.checksum;

@@ -45,6 +45,8 @@ class WindowRead {
   void stop(Errc why);
   /// A read did not end well: the hardware's failure, or the other side's.
   [[nodiscard]] bool failed() const noexcept { return failed_; }
+  /// A read ended well, whatever it brought.
+  [[nodiscard]] bool answered() const noexcept { return answered_; }
 
  private:
   Task<> work();
@@ -63,6 +65,7 @@ class WindowRead {
   Timer timer_;
   bool stopped_ = false;
   bool failed_ = false;
+  bool answered_ = false;
   Errc why_stopped_ = Errc::timed_out;
 };
 

@@ -111,6 +111,87 @@ TEST_F(NodeCircuit, ClosesAtOnceForANewLifeOfTheNode) {
   EXPECT_FALSE(links.source(NodeId{1}, 1).avoided);
 }
 
+TEST_F(NodeCircuit, ClosesAtOnceForANodeThatTheServersCallAliveAgain) {
+  NodeLinks links(*data_, "here", seconds(1));
+  const wire::NodeEntry alive = node1_.entry();
+  wire::NodeEntry dead = alive;
+  dead.alive = false;
+  const auto open = [&] {
+    for (int i = 0; i < 3; ++i) links.lanes().failed(NodeId{1}, clock_.now(), {});
+    EXPECT_TRUE(links.source(NodeId{1}, 1).avoided);
+  };
+  links.update({alive});
+  open();
+  links.update({dead});
+  EXPECT_FALSE(links.source(NodeId{1}, 1).node.usable);
+  links.update({alive});
+  EXPECT_FALSE(links.source(NodeId{1}, 1).avoided);
+  open();
+  links.update({});
+  EXPECT_TRUE(links.source(NodeId{1}, 1).avoided) << "that it is not listed proves nothing";
+  links.update({alive});
+  EXPECT_FALSE(links.source(NodeId{1}, 1).avoided);
+}
+
+TEST_F(NodeCircuit, ANodeThatComesBackIsUsedWithTheNextFetchAndWhole) {
+  prepare();
+  ASSERT_EQ(fetch_some(0, kEach)->ok_count(), kEach);
+  network_.pause("node1");
+  for (int i = 0; i < 20; ++i) static_cast<void>(fetch_some(0, kEach));
+  ASSERT_EQ(fetch_some(0, kEach)->detours.circuit_open, kEach);
+  node1_.alive = false;
+  run_for(milliseconds(shard_.ttl_ms));
+  network_.resume("node1");
+  node1_.alive = true;
+  run_for(milliseconds(shard_.ttl_ms));
+  EXPECT_EQ(fetch_some(0, kEach)->ok_count(), kEach);
+}
+
+TEST_F(NodeCircuit, AHiccupBlanksANodeOutForTwoSecondsAtMost) {
+  prepare();
+  ASSERT_EQ(fetch_some(0, kEach)->ok_count(), kEach);
+  network_.partition("client", "node1", true);
+  for (int i = 0; i < 100; ++i) {
+    static_cast<void>(fetch_some(0, kEach));
+    run_for(milliseconds(200));
+  }
+  network_.heal_partitions();
+  const TimePoint healed = clock_.now();
+  while (fetch_some(0, kEach)->ok_count() != kEach) run_for(milliseconds(10));
+  EXPECT_LE(clock_.now() - healed, seconds(2) + config_.connect_timeout);
+}
+
+TEST_F(NodeCircuit, IsProbedAtOnceWhenAConnectionIsMade) {
+  prepare();
+  network_.partition("client", "node1", true);
+  for (int i = 0; i < 3; ++i) static_cast<void>(fetch_some(0, 1, milliseconds(120)));
+  EXPECT_EQ(fetch_some(0, kEach)->detours.circuit_open, kEach);
+  network_.heal_partitions();
+  run_for(network_.faults().connect_retry + milliseconds(5));
+  EXPECT_EQ(fetch_some(0, kEach)->ok_count(), 1U) << "the probe";
+  EXPECT_EQ(fetch_some(0, kEach)->ok_count(), kEach);
+}
+
+TEST_F(NodeCircuit, LargeBlocksThatAreStillComingAtTheDeadlineAreNoSilence) {
+  prepare();
+  SimFaults slow = network_.faults();
+  slow.bytes_per_second = 10'000;  // 400 ms a block
+  network_.set_faults(slow);
+  const Match match = lookup({0}).value();
+  std::vector<std::vector<std::byte>> into(5, std::vector<std::byte>(kSize));
+  std::list<std::optional<Result<TransferReport>>> results;
+  for (std::vector<std::byte>& memory : into) {
+    data_loop_.spawn(put_into(core_->fetch(match.state(), std::vector<FetchItem>{whole(0, memory)},
+                                           within(milliseconds(200)), nullptr),
+                              results.emplace_back()));
+  }
+  step_until([&] {
+    return std::ranges::all_of(results, [](const auto& one) { return one.has_value(); });
+  });
+  network_.set_faults({});
+  EXPECT_EQ(fetch_some(0, kEach)->ok_count(), kEach);
+}
+
 TEST_F(NodeCircuit, AnAnswerOfAnyKindIsASignOfLife) {
   prepare();
   for (const Mood mood : {Mood::stale, Mood::refuse}) {

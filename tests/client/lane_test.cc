@@ -131,6 +131,17 @@ TEST(Breaker, TakesALostConnectionForCertainWhoeverHadIt) {
   EXPECT_EQ(opened.breaker.state(opened.now), State::open);
 }
 
+TEST(Breaker, IsHalfOpenAtOnceWhenAConnectionIsMade) {
+  Opened opened;
+  opened.breaker.reachable(opened.now);
+  EXPECT_EQ(opened.breaker.state(opened.now), State::half_open);
+  const Breaker::Pass probe = opened.breaker.enter(opened.now);
+  EXPECT_FALSE(opened.breaker.admits(opened.now)) << "a connection is no answer";
+  opened.breaker.failed(opened.now, 0, probe);
+  EXPECT_EQ(opened.breaker.retry_at() - opened.now, Breaker::kFirstDelay * 4)
+      << "half of a delay that has grown";
+}
+
 // ---- quantiles
 
 double uniform(std::uint64_t& seed) {
