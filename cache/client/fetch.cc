@@ -33,6 +33,7 @@ Task<Result<TransferReport>> Fetching::run() {
   for (const Asking& asking : active_) {
     add_bytes(asking.round->take_bytes(), asking.exchange->lane());
   }
+  for (const Reading& reading : reading_) add_bytes(reading.round->take_bytes(), kWindowLane);
   if (job_.cancel) job_.cancel->on_request(nullptr);
   job_.options.on_item = nullptr;  // what is being drained tells nobody
   if (!ended) co_return fail(ended.error());
@@ -190,7 +191,6 @@ Task<> Fetching::serve(std::shared_ptr<Fetching> self, Group group) {
   const Breaker::Pass pass = group.pass;
   Task<std::vector<FetchTarget>> reading = read(std::move(group), round);
   std::vector<FetchTarget> rest = co_await reading;
-  add_bytes(round.take_bytes(), kWindowLane);
   Cause cause = Cause::answer;
   if (rest.empty()) {
     links_.lanes().lane(terms.node).breaker().give_back(pass);
@@ -213,10 +213,11 @@ Task<std::vector<FetchTarget>> Fetching::read(Group group, Round& round) {
   }
   const Breaker::Pass pass = lanes.lane(terms.node, Path::window).breaker().enter(began);
   WindowRead reading(links_, *job_.windows, window, terms, std::move(group.targets), round);
-  reading_.push_back(&reading);
+  reading_.push_back({&reading, &round});
   Task<std::vector<FetchTarget>> running = reading.run();
   std::vector<FetchTarget> rest = co_await running;
-  std::erase(reading_, &reading);
+  std::erase_if(reading_, [&](const Reading& one) { return one.read == &reading; });
+  add_bytes(round.take_bytes(), kWindowLane);
   Breaker& breaker = lanes.lane(terms.node, Path::window).breaker();
   if (reading.failed()) {
     lanes.failed(terms.node, links_.loop().now(), pass, Path::window);
@@ -270,7 +271,7 @@ void Fetching::add_bytes(std::uint64_t bytes, std::string_view lane) {
 
 void Fetching::cancel() {
   cancelled_ = true;
-  for (WindowRead* reading : reading_) reading->stop(Errc::cancelled);
+  for (const Reading& reading : reading_) reading.read->stop(Errc::cancelled);
   for (const Asking& asking : active_) asking.exchange->stop(Errc::cancelled);
   for (FetchExchange* exchange : hedging_) exchange->stop(Errc::cancelled);
 }

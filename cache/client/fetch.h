@@ -102,6 +102,11 @@ class Fetching : public std::enable_shared_from_this<Fetching> {
     FetchExchange* exchange;
     Round* round;
   };
+  /// Likewise, of what a window has.
+  struct Reading {
+    WindowRead* read;
+    Round* round;
+  };
   /// Why items are sent somewhere.
   enum class Cause : std::uint8_t { first, answer, failure };
   static constexpr std::size_t kNoGroup = static_cast<std::size_t>(-1);
@@ -142,7 +147,7 @@ class Fetching : public std::enable_shared_from_this<Fetching> {
   std::vector<Course> courses_;
   std::vector<Asking> active_;
   std::vector<FetchExchange*> hedging_;
-  std::vector<WindowRead*> reading_;
+  std::vector<Reading> reading_;
   std::vector<std::unique_ptr<HedgeRound>> hedges_;  ///< with their staging memory
   std::uint64_t staged_bytes_ = 0;
   Completion items_;  ///< that have not ended
