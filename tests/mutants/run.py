@@ -3,12 +3,12 @@ must be found.
 
 usage: run.py [--rotate N | NAME...] [--schedules N] [--build FOLDER] [--jobs N] [--json]
 
-Each NAME.patch beside this file is one bug that is found, told in its first line (in `unfound`:
-not yet; their names are unfound/NAME). Its second line, `kind: KIND`, may say which kind of
-schedules finds it soonest; without one all take turns. The tree is copied, built, and for each
-patch built again with it; then membrain-sim runs until it reports a violation, or ends the
-process (a check of our own, or a crash: found too). Without names all are run; --rotate N takes N
-of them, others after each commit. The last line is "N passed, N failed".
+Each NAME.patch beside this file is one bug that is found, told in its first line (in `unfound`: not
+yet; their names are unfound/NAME). Its second line, `kind: KIND`, may say which kind of schedules
+finds it soonest; without one all take turns. The tree is copied, built, and for each patch built
+again with it, like all code without a warning; then membrain-sim runs until it reports a violation,
+or ends the process (a check of our own, or a crash: found too). Without names all are run; --rotate
+N takes N of them, others after each commit. The last line is "N passed, N failed".
 """
 
 from __future__ import annotations
