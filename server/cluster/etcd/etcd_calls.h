@@ -67,11 +67,12 @@ class EtcdExchange final : public grpc::ClientBidiReactor<Request, Response> {
   EtcdExchange(EtcdArrivals& arrivals, Completion& done, grpc::ClientContext& context)
       : arrivals_(arrivals), done_(done), context_(context) {}
 
-  /// After the stub has bound it.
+  /// After the stub has bound it. What is to be done is said before the call starts: one that fails
+  /// at once is over, and its stream freed, while its starter goes on.
   void begin() {
-    this->StartCall();
     this->StartWrite(&request);
     this->StartRead(&response);
+    this->StartCall();
   }
   void OnReadDone(bool ok) override {
     if (!ok) return;
