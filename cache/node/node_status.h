@@ -35,11 +35,12 @@ struct NodeStatus {
   /// FreeSlots refused: of another epoch, node or incarnation; and slots of another shard in them
   std::uint64_t fenced_frees = 0;
   std::uint64_t copied_blocks = 0;  ///< from other nodes, because a shard wanted replicas here
-  /// Every shard has said that the node may go.
-  [[nodiscard]] bool drained() const noexcept { return shards > 0 && left_shards == shards; }
   std::uint64_t corrupt_slots = 0;  ///< found by a reader's suspicion or after a restart
   std::array<std::uint64_t, kStatusCount> store_items{};  ///< by ItemStatus
   std::array<std::uint64_t, kStatusCount> fetch_items{};  ///< by ItemStatus
+
+  /// Every shard has said that the node may go.
+  [[nodiscard]] bool drained() const noexcept { return shards > 0 && left_shards == shards; }
 };
 
 /// The same, counted while the node runs: each field by one loop but `fenced_frees` (both), read by
