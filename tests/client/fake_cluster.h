@@ -25,6 +25,7 @@
 #include "membrain/client.h"
 #include "protocol/frame.h"
 #include "protocol/messages.h"
+#include "tests/transport/await.h"
 #include "transport/fabric.h"
 #include "transport/loop.h"
 #include "transport/sim_network.h"
@@ -224,12 +225,6 @@ class ClientTest : public testing::Test {
   void run_for(Duration time) {
     const TimePoint until = clock_.now() + time;
     step_until([&] { return clock_.now() >= until; });
-  }
-
-  template <class T>
-  static Task<> put_into(Task<T> task, std::optional<T>& result) {
-    T value = co_await task;
-    result.emplace(std::move(value));
   }
 
   ManualClock clock_;

@@ -1,5 +1,6 @@
 // EtcdCoordination against a real etcd, which the test starts. Skipped where there is none.
 #include "server/cluster/etcd/etcd.h"
+#include "tests/transport/await.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -71,15 +72,6 @@ class RealEtcd {
   std::string folder_;
   std::unique_ptr<Child> process_;
 };
-
-template <class T>
-Task<> put_into(Task<T> task, std::optional<T>& into) {
-  into = co_await task;
-}
-Task<> note_end(Task<> task, bool& ended) {
-  co_await task;
-  ended = true;
-}
 
 class EtcdTest : public testing::Test {
  protected:

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "server/cluster/etcd/etcd.h"
 #include "tests/fuzz/target.h"
+#include "tests/transport/await.h"
 
 namespace membrain::fuzz {
 namespace {
@@ -44,15 +45,6 @@ class Service final : public grpc::CallbackGenericService {
     return new Answer;
   }
 };
-
-template <class T>
-Task<> put_into(Task<T> task, std::optional<T>& into) {
-  into = co_await task;
-}
-Task<> note_end(Task<> task, bool& ended) {
-  co_await task;
-  ended = true;
-}
 
 /// The server, for as long as the process lives.
 class Etcd {

@@ -16,7 +16,6 @@
 namespace membrain::fuzz {
 namespace {
 
-constexpr std::size_t kMaxSteps = 48;
 constexpr Duration kSoon = std::chrono::milliseconds(1);
 constexpr Epoch kEpoch{3};
 constexpr std::size_t kProofBytes = 48;
@@ -34,14 +33,11 @@ class World {
     config.mapped = false;
     service_.emplace(*control_, *data_, *arena_, config);
     check(service_->start().has_value(), "the node does not start");
-    run_until([&] { return service_->status().connected; });
+    run_until(network_, [&] { return service_->status().connected; });
     settle();
   }
   ~World() {
-    bool stopped = false;
-    control_loop_.spawn(stop(stopped));
-    run_until([&] { return stopped; });
-    check(stopped, "the node does not stop");
+    stop(network_, control_loop_, *service_);
     service_.reset();
   }
   World(const World&) = delete;
@@ -75,7 +71,7 @@ class World {
     for (Party* const caller : {&client_, &stranger_}) {
       if (!caller->peer) caller->connect("node-data");
     }
-    run_until([&] { return client_.peer && stranger_.peer && shard_.peer; });
+    run_until(network_, [&] { return client_.peer && stranger_.peer && shard_.peer; });
   }
 
   static Digest grant_key() { return Digest{std::byte{1}}; }
@@ -127,15 +123,6 @@ class World {
     return std::vector(message->items.size(), wire::ItemStatus::ok);
   }
 
-  Task<> stop(bool& stopped) {
-    Task<> stopping = service_->stop();
-    co_await stopping;
-    stopped = true;
-  }
-  void run_until(const std::function<bool()>& done) {
-    for (int i = 0; i < 20000 && !done(); ++i) network_.step();
-  }
-
   ManualClock clock_;
   SimNetwork network_{clock_, 1};
   std::unique_ptr<Arena> arena_ = Arena::anonymous(1 << 18, NodeId{77}).value();
@@ -156,9 +143,7 @@ class World {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   set_log_level(LogLevel::error);
-  World world;
-  Reader in(bytes_of(data, size));
-  for (std::size_t step = 0; step < kMaxSteps && in.left() > 0; ++step) world.take(in);
+  play<World>(data, size);
   return 0;
 }
 

@@ -20,6 +20,7 @@
 #include "base/codec.h"
 #include "protocol/frame.h"
 #include "tests/fuzz/target.h"
+#include "tests/transport/await.h"
 #include "transport/sim_network.h"
 
 namespace membrain::fuzz {
@@ -58,6 +59,29 @@ inline void run_for(SimNetwork& network, const ManualClock& clock, Duration time
   const TimePoint end = clock.now() + time;
   for (int i = 0; i < kMostSteps && clock.now() < end && network.step(); ++i) {
   }
+}
+
+inline void run_until(SimNetwork& network, const std::function<bool()>& done) {
+  constexpr int kMostSteps = 20000;
+  for (int i = 0; i < kMostSteps && !done(); ++i) network.step();
+}
+
+/// Has a service that is on that loop stop, to its end.
+template <class Service>
+void stop(SimNetwork& network, Loop& loop, Service& service) {
+  bool stopped = false;
+  loop.spawn(note_end(service.stop(), stopped));
+  run_until(network, [&] { return stopped; });
+  check(stopped, "a service does not stop");
+}
+
+/// A world of its own takes the input, step by step.
+template <class World>
+void play(const std::uint8_t* data, std::size_t size) {
+  constexpr std::size_t kMostSteps = 48;
+  World world;
+  Reader in(bytes_of(data, size));
+  for (std::size_t step = 0; step < kMostSteps && in.left() > 0; ++step) world.take(in);
 }
 
 /// One process of it, on a loop of its own.

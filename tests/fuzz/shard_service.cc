@@ -16,7 +16,6 @@
 namespace membrain::fuzz {
 namespace {
 
-constexpr std::size_t kMaxSteps = 48;
 constexpr Duration kSoon = std::chrono::milliseconds(1);
 
 class World {
@@ -34,10 +33,7 @@ class World {
     settle();
   }
   ~World() {
-    bool stopped = false;
-    loop_.spawn(stop(stopped));
-    run_until([&] { return stopped; });
-    check(stopped, "the shard does not stop");
+    stop(network_, loop_, *service_);
     service_.reset();
   }
   World(const World&) = delete;
@@ -64,12 +60,12 @@ class World {
   void settle() {
     if (!client_.peer) {
       client_.connect("server");
-      run_until([&] { return static_cast<bool>(client_.peer); });
+      run_until(network_, [&] { return static_cast<bool>(client_.peer); });
       greet();
     }
     if (!node_.peer) {
       node_.connect("server");
-      run_until([&] { return static_cast<bool>(node_.peer); });
+      run_until(network_, [&] { return static_cast<bool>(node_.peer); });
       join();
     }
     run_for(network_, clock_, kSoon);
@@ -105,15 +101,6 @@ class World {
       }
     }
   }
-  Task<> stop(bool& stopped) {
-    Task<> stopping = service_->stop();
-    co_await stopping;
-    stopped = true;
-  }
-  void run_until(const std::function<bool()>& done) {
-    for (int i = 0; i < 20000 && !done(); ++i) network_.step();
-  }
-
   ManualClock clock_;
   SimNetwork network_{clock_, 1};
   Loop loop_{clock_};
@@ -132,9 +119,7 @@ class World {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   set_log_level(LogLevel::error);
-  World world;
-  Reader in(bytes_of(data, size));
-  for (std::size_t step = 0; step < kMaxSteps && in.left() > 0; ++step) world.take(in);
+  play<World>(data, size);
   return 0;
 }
 

@@ -1,4 +1,5 @@
 #include "server/shard_service.h"
+#include "tests/transport/await.h"
 
 #include <gtest/gtest.h>
 
@@ -58,11 +59,6 @@ class Party final : public Receiver {
   std::vector<wire::FreeSlots> frees;
   bool lost = false;
 };
-
-template <class T>
-Task<> put_into(Task<T> task, std::optional<T>& into) {
-  into = co_await task;
-}
 
 class ShardServiceTest : public testing::Test {
  protected:

@@ -19,6 +19,7 @@
 #include "server/shard_service.h"
 #include "server/term.h"
 #include "tests/cuda/fake_driver.h"
+#include "tests/transport/await.h"
 #include "transport/cuda/kernel_image.h"
 #include "transport/sim_network.h"
 
@@ -282,11 +283,6 @@ class ShareHouse : public testing::Test {
   static Task<Result<>> finished(Task<> work) {
     co_await work;
     co_return Result<>{};
-  }
-  template <class T>
-  static Task<> put_into(Task<T> task, std::optional<T>& result) {
-    T value = co_await task;
-    result.emplace(std::move(value));
   }
   void step() {
     fake::settle();
