@@ -264,6 +264,12 @@ void Cluster::kill_node(std::size_t index) {
   bury_node(index);
 }
 
+void Cluster::leave_node(std::size_t index) {
+  NodeLife* const node = nodes_[index].get();
+  if (node == nullptr || std::exchange(node->leaving, true)) return;
+  node->control_loop.spawn(node->service.leave());
+}
+
 bool Cluster::rot(std::size_t index) {
   if (!arenas_[index]) return false;
   const std::span<const Seal> seals = arenas_[index]->seals();
@@ -378,7 +384,10 @@ void Cluster::heal() {
   for (std::size_t i = 0; i < clients_.size(); ++i) network_.resume(client_name(i));
   if (plan_.slow > 0) hurry();
   for (std::size_t i = 0; i < servers_.size(); ++i) start_server(i);
-  for (std::size_t i = 0; i < nodes_.size(); ++i) start_node(i);
+  for (std::size_t i = 0; i < nodes_.size(); ++i) {
+    if (nodes_[i] && nodes_[i]->leaving) kill_node(i);
+    start_node(i);
+  }
   for (std::size_t i = 0; i < clients_.size(); ++i) start_client(i);
 }
 

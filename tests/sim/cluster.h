@@ -37,7 +37,8 @@ struct Plan {
   double kill_node = 0;  ///< probability per round of the schedule
   double kill_server = 0;
   double kill_client = 0;
-  double rot = 0;  ///< that a bit flips in the memory of a node that is down
+  double leave = 0;  ///< that a node is told to leave, and may not get to its end
+  double rot = 0;    ///< that a bit flips in the memory of a node that is down
   double partition = 0;
   double pause = 0;
   std::size_t nap_rounds = 0;  ///< that a pause lasts; 0: as long as luck has it
@@ -98,6 +99,7 @@ struct NodeLife {
   std::unique_ptr<Windows> windows;  ///< null without
   std::shared_ptr<Arena> arena;
   NodeService service;
+  bool leaving = false;  ///< it was told to
   bool stopped = false;
 };
 
@@ -156,6 +158,8 @@ class Cluster {
 
   void start_node(std::size_t index);
   void kill_node(std::size_t index);
+  /// It says that it is about to go; it lives on.
+  void leave_node(std::size_t index);
   /// A bit of a block that a dead node left flips. False if it is alive, or left nothing.
   bool rot(std::size_t index);
   [[nodiscard]] NodeLife* node(std::size_t index) noexcept { return nodes_[index].get(); }

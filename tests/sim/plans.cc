@@ -79,6 +79,7 @@ Plan replicated(std::uint64_t seed) {
   plan.roomy = true;
   plan.replicas = 2;
   plan.kill_node = 0.1;
+  plan.leave = 0.03;
   plan.kill_server = seed % 2 == 0 ? 0 : 0.03;
   plan.partition = 0.05;
   plan.pause = 0.03;
@@ -132,6 +133,7 @@ Plan everything(std::uint64_t seed) {
   plan.faults.reset = 0.002;
   plan.faults.bit_flip = 0.01;
   plan.kill_node = 0.05;
+  plan.leave = 0.02;
   plan.rot = 0.05;
   plan.kill_server = 0.03;
   plan.kill_client = 0.05;

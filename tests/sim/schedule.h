@@ -17,7 +17,7 @@ namespace membrain::sim {
 /// S2: a slot is not reused while a live session pins it, nor between two terms (`Holdings`).
 /// S3: at most one server leads a shard, each term has a later epoch, and no key is two shards'.
 /// S4: when everything is quiet, pins equal live holders, and catalogs what nodes have; a node that
-///     dies leaves all answers.
+///     dies leaves all answers, and one that says that it may go takes no block with it.
 class Schedule {
  public:
   explicit Schedule(const Plan& plan);
@@ -28,15 +28,20 @@ class Schedule {
   [[nodiscard]] const Counts& counts() const noexcept { return ledger_.counts; }
 
  private:
+  static constexpr Duration kRound = std::chrono::milliseconds(60);
+
   void count_faults();
   void draw_faults();
   void kill_something();
   void cut_something();
+  void wake_nappers();
   void cut_coordination();
   void move_shards();
   void engage_idle_clients();
   /// Lets this much virtual time pass, checking after every event. False at the first violation.
   bool pass(Duration time);
+
+  // What must be true: schedule_checks.cc.
   template <class Done>
   bool pass_until(Done done, Duration at_most, const char* what);
   void check_event();
@@ -48,7 +53,8 @@ class Schedule {
   void check_slots(const Shard& shard);
   void check_quiet();
   void check_dead_node();
-  void wake_nappers();
+  void check_leaver();
+  [[nodiscard]] std::uint64_t block_count() const;
   [[nodiscard]] bool pins_equal_holders();
   [[nodiscard]] std::string who_pins();
   void check_life_goes_on();
