@@ -124,7 +124,9 @@ class Memory(NetworkTest):
         kept = engine.call("keep", 0, COUNT)
         told = engine.call("store_each", 1000, COUNT)
         tell(stored=told["ok"], why=told["why"], seconds=told["seconds"])
-        self.assertLessEqual(told["ok"], (4 << 20) // BLOCK_BYTES - COUNT)
+        # One that was stored may go for the next one: nobody pins it.
+        room = (4 << 20) // BLOCK_BYTES - COUNT
+        self.assertLessEqual(engine.call("found", 1000, COUNT), room)
         self.assertEqual(set(told["why"]), {"out_of_capacity"})
         self.assertEqual(engine.call("fetch_kept", kept, 0)["ok"], COUNT)
         engine.call("release", kept)
