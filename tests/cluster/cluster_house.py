@@ -245,10 +245,12 @@ class ClusterHouse:
         return engine
 
     def end(self) -> None:
+        """A failure if a process has ended that nobody told to."""
         for engine in self.engines:
             engine.close()
         for far in self.far_engines:
             far.close()
+        died = [told for one in (*self.nodes, *self.servers) if (told := one.process.died())]
         for node in self.nodes:
             node.end()
         for server in self.servers:
@@ -257,6 +259,8 @@ class ClusterHouse:
         if self.etcd is not None:
             self.etcd.end()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if died:
+            raise AssertionError("\n".join(died))
 
 
 class ClusterTest(unittest.TestCase):

@@ -42,6 +42,7 @@ class Process:
         self.out: list[str] = []
         self.err: list[str] = []
         self._rest = {"out": b"", "err": b""}
+        self._told_to_end = False
         self._process = subprocess.Popen(
             [*at, BINARY, *words],
             stdin=subprocess.DEVNULL,
@@ -108,7 +109,16 @@ class Process:
 
     def send(self, number: signal.Signals) -> None:
         if self.running():
+            self._told_to_end |= number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
             self._process.send_signal(number)
+
+    def died(self) -> str:
+        """What it said, if it has ended by itself."""
+        if self.running() or self._told_to_end:
+            return ""
+        while self.read(0):
+            pass
+        return f"ended by itself, with {self._process.returncode}: {self.describe()}"
 
     def kill(self) -> None:
         self.send(signal.SIGKILL)

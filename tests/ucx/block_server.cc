@@ -22,6 +22,7 @@ class BlockServer final : public Receiver {
     if (payload.size() != 0) return take(std::move(payload));
     std::size_t number = 0;
     std::memcpy(&number, frame.data(), std::min(sizeof number, frame.size()));
+    if (number == kFlood) return flood(peer);
     sends_.remove_if([](const Sending& sending) { return sending.sent.done(); });
     Sending& sending =
         sends_.emplace_back(fabric_.loop().ready(), pattern(block_bytes(number), number));
@@ -37,6 +38,10 @@ class BlockServer final : public Receiver {
     std::vector<std::byte> block;
     Completion sent;
   };
+  void flood(PeerId peer) {
+    const std::vector<std::byte> frame = pattern(4000, 1);
+    for (int i = 0; i < 8000; ++i) static_cast<void>(fabric_.send(peer, frame));
+  }
   void take(Payload payload) {
     sends_.remove_if([](const Sending& sending) { return sending.sent.done(); });
     Sending& taking =

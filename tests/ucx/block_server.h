@@ -8,6 +8,9 @@
 
 namespace membrain::ucx_test {
 
+/// Asked for that one, it sends thousands of small messages.
+inline constexpr std::size_t kFlood = static_cast<std::size_t>(-1);
+
 /// Over TCP half of the blocks travel with their message, and half are received by rendezvous.
 std::size_t block_bytes(std::size_t number);
 

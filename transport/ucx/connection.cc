@@ -251,13 +251,17 @@ void Connection::break_off(const Error& why) noexcept {
 }
 
 void Connection::on_error(void* connection, ucp_ep_h, ucs_status_t status) {
-  static_cast<Connection*>(connection)
-      ->break_off(Error{Errc::peer_lost, status, "UCX lost the peer"});
+  Connection& self = *static_cast<Connection*>(connection);
+  self.endpoint_failed_ = true;
+  self.break_off(Error{Errc::peer_lost, status, "UCX lost the peer"});
+}
+
+bool Connection::over() const noexcept {
+  return endpoint_ == nullptr || endpoint_failed_ || (broken_ && lane != "tcp");
 }
 
 void Connection::begin_close(TimePoint now) {
   if (phase_ > Phase::open) return;
-  if (endpoint_ == nullptr || broken_) return force(now);
   phase_ = Phase::draining;
   deadline_ = now + kDrainPatience;
   advance(now);
@@ -266,10 +270,14 @@ void Connection::begin_close(TimePoint now) {
 bool Connection::advance(TimePoint now) {
   const Phase before = phase_;
   if (phase_ == Phase::draining && (operations_ == 0 || broken_ || now >= deadline_)) {
-    operations_ == 0 && !broken_ ? flush(now) : force(now);
+    const bool hangs = operations_ != 0 && !broken_;
+    over() || hangs ? force(now) : flush(now);
   }
-  if (phase_ == Phase::flushing && (operations_ == 0 || broken_ || now >= deadline_)) force(now);
-  if (phase_ == Phase::closing && operations_ == 0 && !endpoint_closing_) {
+  if (phase_ == Phase::flushing) {
+    const bool flushed = !endpoint_flushing_ && (operations_ == 0 || broken_);
+    if (flushed || over() || now >= deadline_) force(now);
+  }
+  if (phase_ == Phase::closing && operations_ == 0 && !endpoint_flushing_ && !endpoint_closing_) {
     phase_ = Phase::settling;
     deadline_ = lane == "shm" ? now + kSettleTime : now;
   }
@@ -287,12 +295,12 @@ void Connection::flush(TimePoint now) {
   param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   param.cb.send = &on_flushed;
   param.user_data = this;
-  if (UCS_PTR_IS_PTR(ucp_ep_flush_nbx(endpoint_, &param))) ++operations_;
+  endpoint_flushing_ = UCS_PTR_IS_PTR(ucp_ep_flush_nbx(endpoint_, &param));
 }
 
 void Connection::on_flushed(void* request, ucs_status_t, void* connection) {
   ucp_request_free(request);
-  --static_cast<Connection*>(connection)->operations_;
+  static_cast<Connection*>(connection)->endpoint_flushing_ = false;
 }
 
 void Connection::force(TimePoint now) {

@@ -95,6 +95,10 @@ Pieces describe(std::span<const Segment> segments, const UcxContext& context,
 ///
 /// A forced close even of a healthy peer, because UCX keeps an endpoint closed otherwise until the
 /// worker ends.
+///
+/// Over TCP a peer that is lost is flushed too, for a moment, unless UCX itself has found that it
+/// is gone: UCX 1.13.1 may end the process over an endpoint that is closed amid a half-written
+/// message, when later the rest can be written and the peer's farewell comes (docs/adr/0037).
 class Connection {
  public:
   enum class Phase : std::uint8_t {
@@ -146,11 +150,12 @@ class Connection {
 
   /// Notes that the connection is broken; callable in UCX's callbacks. The first reason stays.
   void break_off(const Error& why) noexcept;
-  /// Begins to close; draining and flushing first if it is not broken.
+  /// Begins to close.
   void begin_close(TimePoint now);
   /// Goes on with closing; true if the phase changed.
   bool advance(TimePoint now);
 
+  [[nodiscard]] const UcxWorker& worker() const noexcept { return worker_; }
   [[nodiscard]] bool broken() const noexcept { return broken_; }
   [[nodiscard]] bool may_post() const noexcept { return phase_ == Phase::open && !broken_; }
   [[nodiscard]] TimePoint forced_at() const noexcept { return forced_at_; }
@@ -182,6 +187,8 @@ class Connection {
   void post_as_data(std::span<const std::byte> frame, MessageKind kind);
   void started(ucs_status_ptr_t request, UcxOperation& operation);
   void ended(UcxOperation& operation, ucs_status_t status) noexcept;
+  /// Nothing is to be waited for before the endpoint is closed.
+  [[nodiscard]] bool over() const noexcept;
   void flush(TimePoint now);
   void force(TimePoint now);
   void finish_failed() noexcept;
@@ -193,6 +200,8 @@ class Connection {
   ucp_ep_h endpoint_ = nullptr;
   Phase phase_ = Phase::greeting;
   bool broken_ = false;
+  bool endpoint_failed_ = false;  ///< UCX has said so
+  bool endpoint_flushing_ = false;
   bool endpoint_closing_ = false;
   Error why_{Errc::peer_lost, 0, "closed"};
   std::uint32_t next_out_ = 0;

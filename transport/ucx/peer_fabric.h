@@ -20,6 +20,7 @@
 #include "transport/ucx/connection.h"
 #include "transport/ucx/contact.h"
 #include "transport/ucx/payloads.h"
+#include "transport/ucx/queue_probe.h"
 #include "transport/ucx/ucx_fabric.h"
 #include "transport/ucx/worker.h"
 
@@ -75,13 +76,14 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
     PeerId peer;
   };
 
-  UcxFabric(std::shared_ptr<UcxContext> context, std::unique_ptr<UcxWorker> worker, Loop& loop,
-            UcxFabricConfig config);
+  UcxFabric(std::shared_ptr<UcxContext> context, Loop& loop, UcxFabricConfig config);
   [[nodiscard]] Card make_card();
   [[nodiscard]] Connection* find(PeerId peer) const noexcept;
 
   bool progress() override;
-  [[nodiscard]] int event_fd() const noexcept override { return worker_->event_fd(); }
+  [[nodiscard]] int event_fd() const noexcept override {
+    return worker_ ? worker_->event_fd() : -1;
+  }
   [[nodiscard]] bool arm() noexcept override;
 
   bool on_heard(const Contact& contact) override;
@@ -89,6 +91,12 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
   void on_ended(const Contact& contact, const Error& why) override;
   Connection& add_connection(const Contact& contact);
 
+  /// A worker that hands to this fabric what it hears.
+  Result<std::unique_ptr<UcxWorker>> make_worker();
+  /// Finds out whether our queue in shared memory is stuck, and takes a new worker if so.
+  void settle_doubt();
+  /// Ends the workers whose connections have ended.
+  void end_retired();
   bool progress_worker() noexcept;
   bool deliver();
   void accept(Connection& connection, const Arrival& arrival, std::span<const std::byte> frame);
@@ -96,8 +104,8 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
                  const HeldBytes& data);
   void hand_over_early(Connection& connection);
   bool hand_over_opened();
-  /// Gives UCX back what it keeps; the connection, if given, is alive.
-  void release(Connection* connection, const HeldBytes& data) noexcept;
+  /// Gives UCX back what it keeps of a connection that is alive.
+  static void release(Connection* connection, const HeldBytes& data) noexcept;
   void discard(std::uint64_t payload_id) noexcept override;
 
   void begin_close(Connection& connection);
@@ -120,7 +128,11 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
   std::vector<Connection*> closing_;
   std::vector<Connection*> broken_;  ///< noted in callbacks; their closing is due
   std::vector<Connection*> opened_;  ///< their early messages are due
+  QueueProbe probe_;
+  std::vector<std::unique_ptr<UcxWorker>> retired_;  ///< stuck ones, until their connections end
   std::unique_ptr<UcxWorker> worker_;
+  TimePoint doubted_at_ = TimePoint::max();  ///< when a peer on shared memory went
+  Timer no_doubts_;                          ///< armed after each of them
   Contacts contacts_;
   Receiver* receiver_ = nullptr;
   std::uint64_t next_peer_ = 1;

@@ -23,6 +23,10 @@ constexpr int kProgressPerTurn = 32;
 constexpr Duration kSiblingPatience = std::chrono::seconds(2);
 /// How long a fabric's end waits for its connections'.
 constexpr Duration kEndPatience = std::chrono::seconds(5);
+/// Peers that go at once are one doubt.
+constexpr Duration kDoubtPatience = std::chrono::milliseconds(50);
+/// Without a doubt for so long, what settles them is let go of.
+constexpr Duration kNoDoubts = std::chrono::seconds(2);
 
 std::uint64_t random_token() noexcept {
   std::uint64_t token = 0;
@@ -41,28 +45,37 @@ Result<std::unique_ptr<Fabric>> UcxFabric::create(std::shared_ptr<UcxContext> co
                                                   UcxFabricConfig config) {
   const std::shared_ptr<UcxSurroundings> around = config.around;
   const Inside inside(around);
-  Result<std::unique_ptr<UcxWorker>> worker = UcxWorker::create(context);
+  std::unique_ptr<UcxFabric> fabric(new UcxFabric(std::move(context), loop, std::move(config)));
+  Result<std::unique_ptr<UcxWorker>> worker = fabric->make_worker();
   if (!worker) return fail(worker.error());
-  std::unique_ptr<UcxFabric> fabric(
-      new UcxFabric(std::move(context), std::move(*worker), loop, std::move(config)));
-  const Result<> handled =
-      fabric->worker_->handle(Connection::kMessageId, &Arrivals::on_message, &fabric->arrivals_);
-  if (!handled) return fail(handled.error());
+  fabric->worker_ = std::move(*worker);
+  loop.add_source(*fabric);
   return std::unique_ptr<Fabric>(std::move(fabric));
 }
 
-UcxFabric::UcxFabric(std::shared_ptr<UcxContext> context, std::unique_ptr<UcxWorker> worker,
-                     Loop& loop, UcxFabricConfig config)
+Result<std::unique_ptr<UcxWorker>> UcxFabric::make_worker() {
+  Result<std::unique_ptr<UcxWorker>> worker = UcxWorker::create(context_);
+  if (!worker) return worker;
+  const Result<> handled =
+      (*worker)->handle(Connection::kMessageId, &Arrivals::on_message, &arrivals_);
+  if (!handled) return fail(handled.error());
+  if (const Result<> met = probe_.meet(**worker); !met) return fail(met.error());
+  return worker;
+}
+
+UcxFabric::UcxFabric(std::shared_ptr<UcxContext> context, Loop& loop, UcxFabricConfig config)
     : context_(std::move(context)),
       loop_(loop),
       label_(std::move(config.label)),
       around_(std::move(config.around)),
       fabric_id_(random_u64()),
-      worker_(std::move(worker)),
+      no_doubts_(loop,
+                 [this] {
+                   const Inside inside(around_);
+                   probe_.rest();
+                 }),
       contacts_(
-          loop, std::move(config.secret), [this] { return make_card(); }, *this) {
-  loop_.add_source(*this);
-}
+          loop, std::move(config.secret), [this] { return make_card(); }, *this) {}
 
 UcxFabric::~UcxFabric() {
   check(waiting_ == 0, "a fabric was destroyed under a connect or a close");
@@ -85,11 +98,14 @@ UcxFabric::~UcxFabric() {
     log(LogLevel::warn, "fabric {}: {} connections did not end in time", label_,
         connections_.size());
   }
+  probe_.rest();
+  retired_.clear();
   worker_.reset();
   pool_.abandon();
 }
 
 Card UcxFabric::make_card() {
+  settle_doubt();
   const std::span<const std::byte> address = worker_->address();
   return {random_token(), fabric_id_, {address.begin(), address.end()}};
 }
@@ -168,7 +184,9 @@ bool UcxFabric::on_heard(const Contact& contact) {
 bool UcxFabric::on_agreed(const Contact& contact) {
   const auto heard = by_contact_.find(contact.id());
   Connection& connection = heard == by_contact_.end() ? add_connection(contact) : *heard->second;
-  if (connection.broken()) return false;
+  // The peer knows a worker that is not ours any more: let it come again.
+  const bool outdated = !std::ranges::equal(contact.handshake().own().address, worker_->address());
+  if (connection.broken() || outdated) return false;
   const Result<> opened = connection.open(contact.handshake().peer().address);
   if (!opened) {
     log(LogLevel::warn, "fabric {}: no endpoint: {} {} (status {})", label_,
@@ -194,15 +212,18 @@ void UcxFabric::on_ended(const Contact& contact, const Error& why) {
   const auto found = by_contact_.find(contact.id());
   if (found == by_contact_.end()) return;
   // What the peer sent before it ended is still taken.
-  for (int i = 0; i < kProgressPerTurn && ucp_worker_progress(worker_->handle()) != 0; ++i) {
+  const ucp_worker_h worker = found->second->worker().handle();
+  for (int i = 0; i < kProgressPerTurn && ucp_worker_progress(worker) != 0; ++i) {
   }
+  if (found->second->lane == "shm") doubted_at_ = std::min(doubted_at_, clock_.now());
   found->second->break_off(Error{Errc::peer_lost, why.native, why.context});
 }
 
 // --- The turn. ---
 
 bool UcxFabric::arm() noexcept {
-  return arrivals_.empty() && broken_.empty() && opened_.empty() && worker_->arm();
+  return arrivals_.empty() && broken_.empty() && opened_.empty() && retired_.empty() &&
+         worker_->arm();
 }
 
 bool UcxFabric::progress_worker() noexcept {
@@ -211,18 +232,56 @@ bool UcxFabric::progress_worker() noexcept {
     if (ucp_worker_progress(worker_->handle()) == 0) break;
     worked = true;
   }
+  for (const std::unique_ptr<UcxWorker>& worker : retired_) {
+    worked |= ucp_worker_progress(worker->handle()) != 0;
+  }
   return worked;
+}
+
+void UcxFabric::settle_doubt() {
+  if (std::exchange(doubted_at_, TimePoint::max()) == TimePoint::max()) return;
+  const Inside inside(around_);
+  no_doubts_.arm(loop_.now() + kNoDoubts);
+  if (probe_.heard_by(*worker_, context_)) return;
+  log(LogLevel::warn,
+      "fabric {}: a process that was killed has left our queue in shared memory stuck; a new one "
+      "is made, and all connect anew",
+      label_);
+  Result<std::unique_ptr<UcxWorker>> worker = make_worker();
+  if (!worker) {
+    log(LogLevel::error, "fabric {}: no new queue: {}", label_, worker.error().context);
+    doubted_at_ = clock_.now() + kDoubtPatience;
+    return;
+  }
+  loop_.remove_source(*this);  // it has another descriptor now
+  retired_.push_back(std::exchange(worker_, std::move(*worker)));
+  loop_.add_source(*this);
+  for (const auto& [id, connection] : connections_) {
+    connection->break_off(Error{Errc::peer_lost, 0, "our queue in shared memory was stuck"});
+  }
 }
 
 bool UcxFabric::progress() {
   const Inside inside(around_);
   contacts_.sweep();
+  if (doubted_at_ != TimePoint::max() && clock_.now() - doubted_at_ > kDoubtPatience) {
+    settle_doubt();
+  }
   bool worked = progress_worker();
   worked |= hand_over_opened();
   worked |= deliver();
   worked |= begin_with_broken();
   worked |= advance_closing();
+  if (!retired_.empty()) end_retired();
   return worked;
+}
+
+void UcxFabric::end_retired() {
+  std::erase_if(retired_, [this](const std::unique_ptr<UcxWorker>& worker) {
+    return std::ranges::none_of(connections_, [&worker](const auto& entry) {
+      return &entry.second->worker() == worker.get();
+    });
+  });
 }
 
 // --- Closing. ---
@@ -246,8 +305,8 @@ Task<> UcxFabric::close(PeerId peer) {
 void UcxFabric::begin_close(Connection& connection) {
   if (connection.phase() > Connection::Phase::open) return;
   arrivals_.forget(connection);
-  payloads_.drop(connection, [this](const HeldBytes& data) { release(nullptr, data); });
-  for (const auto& [sequence, message] : connection.early) release(nullptr, message.data);
+  payloads_.drop(connection, [&](const HeldBytes& data) { release(&connection, data); });
+  for (const auto& [sequence, message] : connection.early) release(&connection, message.data);
   connection.early.clear();
   std::erase(opened_, &connection);
   connection.begin_close(clock_.now());

@@ -156,8 +156,8 @@ void UcxFabric::discard(std::uint64_t payload_id) noexcept {
 
 void UcxFabric::release(Connection* connection, const HeldBytes& data) noexcept {
   if (data.descriptor == nullptr) return;
-  ucp_am_data_release(worker_->handle(), data.descriptor);
-  if (connection != nullptr) connection->let_go(data.held());
+  ucp_am_data_release(connection->worker().handle(), data.descriptor);
+  connection->let_go(data.held());
 }
 
 }  // namespace membrain
