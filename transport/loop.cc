@@ -156,11 +156,6 @@ bool Loop::fire_timers() {
   return fired;
 }
 
-std::optional<TimePoint> Loop::next_timer() noexcept {
-  if (timers_.empty()) return std::nullopt;
-  return timers_.front().when;
-}
-
 // --- Sources and descriptors. ---
 
 void Loop::add_source(Source& source) {

@@ -136,6 +136,14 @@ class Loop final : public Inbox::Waker {
   /// One pass: inbox, sources, descriptors, timers, ready coroutines. True if anything was done.
   /// Never sleeps.
   bool turn();
+  /// For whoever drives many loops: a turn would do nothing, its sources aside. If so, the loop's
+  /// time is what it would be after that turn. `now` is what its clock says.
+  [[nodiscard]] bool rests(TimePoint now) noexcept {
+    if (!inbox_.empty() || !ready_.empty() || !watches_.empty()) return false;
+    if (!timers_.empty() && timers_.front().when <= now) return false;
+    now_ = now;
+    return true;
+  }
   /// Sleeps until there may be work, at most `longest`; returns at once if there is work already.
   void wait(Duration longest);
   /// Turns, spins and sleeps until `stop`.
@@ -146,7 +154,10 @@ class Loop final : public Inbox::Waker {
   void wake() noexcept override;
 
   /// When the next timer is due.
-  [[nodiscard]] std::optional<TimePoint> next_timer() noexcept;
+  [[nodiscard]] std::optional<TimePoint> next_timer() const noexcept {
+    if (timers_.empty()) return std::nullopt;
+    return timers_.front().when;
+  }
 
  private:
   friend class Timer;

@@ -20,16 +20,16 @@ SimNetwork::~SimNetwork() {
 
 std::unique_ptr<Fabric> SimNetwork::make_fabric(Loop& loop, std::string_view process) {
   const std::uint32_t number = process_of(process);
+  auto fabric = std::make_unique<SimFabric>(*this, loop, number);
+  fabrics_.push_back(fabric.get());
   const auto driven = std::find_if(loops_.begin(), loops_.end(),
                                    [&](const Driven& known) { return known.loop == &loop; });
   if (driven == loops_.end()) {
-    loops_.push_back({&loop, number, 1});
+    loops_.push_back({&loop, number, {fabric.get()}});
   } else {
     check(driven->process == number, "a loop belongs to one process");
-    ++driven->fabrics;
+    driven->fabrics.push_back(fabric.get());
   }
-  auto fabric = std::make_unique<SimFabric>(*this, loop, number);
-  fabrics_.push_back(fabric.get());
   return fabric;
 }
 
@@ -47,34 +47,56 @@ void SimNetwork::leave(SimFabric& fabric) {
   const auto driven = std::find_if(loops_.begin(), loops_.end(), [&](const Driven& known) {
     return known.loop == &fabric.loop_;
   });
-  if (--driven->fabrics == 0) loops_.erase(driven);
+  std::erase(driven->fabrics, &fabric);
+  if (driven->fabrics.empty()) loops_.erase(driven);
 }
 
 // --- Time. ---
 
 bool SimNetwork::step() {
-  if (turn_loops()) return true;
   std::optional<TimePoint> next = next_event();
-  const std::optional<TimePoint> timer = next_timer();
-  if (timer && (!next || *timer < *next)) next = timer;
+  if (turn_loops(next)) return true;
   if (!next) return false;
   if (*next > now()) clock_.set(*next);
   deliver_due();
   return true;
 }
 
-bool SimNetwork::turn_loops() {
-  const std::size_t count = loops_.size();
-  const std::size_t first = random_.below(count);
-  bool worked = false;
-  for (std::size_t i = 0; i < count && !loops_.empty(); ++i) {
-    const Driven& driven = loops_[(first + i) % loops_.size()];
-    if (!processes_[driven.process].paused) worked |= driven.loop->turn();
+bool SimNetwork::Driven::rests(TimePoint now) const noexcept {
+  for (const SimFabric* fabric : fabrics) {
+    if (!fabric->arrivals_.empty()) return false;
   }
+  return loop->rests(now);
+}
+
+bool SimNetwork::turn_loops() {
+  std::optional<TimePoint> next;
+  return turn_loops(next);
+}
+
+bool SimNetwork::turn_loops(std::optional<TimePoint>& next) {
+  const std::size_t count = loops_.size();
+  const TimePoint time = now();
+  TimePoint earliest = TimePoint::max();
+  std::size_t at = random_.below(count);
+  bool worked = false;
+  for (std::size_t i = 0; i < count && !loops_.empty(); ++i, ++at) {
+    if (at >= loops_.size()) at = 0;
+    const Driven& driven = loops_[at];
+    if (processes_[driven.process].paused) continue;
+    Loop& loop = *driven.loop;
+    if (!driven.rests(time) && loop.turn()) {
+      worked = true;  // and may have ended the loop
+    } else {
+      earliest = std::min(earliest, loop.next_timer().value_or(TimePoint::max()));
+    }
+  }
+  const bool any = earliest != TimePoint::max();
+  if (any && (!next || earliest < *next)) next = earliest;
   return worked;
 }
 
-std::optional<TimePoint> SimNetwork::next_timer() noexcept {
+std::optional<TimePoint> SimNetwork::next_timer() const noexcept {
   std::optional<TimePoint> earliest;
   for (const Driven& driven : loops_) {
     if (processes_[driven.process].paused) continue;

@@ -117,7 +117,7 @@ class SimNetwork {
   /// When the network does something next.
   [[nodiscard]] std::optional<TimePoint> next_event() const noexcept { return agenda_.next(); }
   /// When a timer of a loop that is not paused is due next.
-  [[nodiscard]] std::optional<TimePoint> next_timer() noexcept;
+  [[nodiscard]] std::optional<TimePoint> next_timer() const noexcept;
   /// Lets happen what is due by the clock. True if there was anything.
   bool deliver_due();
 
@@ -162,7 +162,9 @@ class SimNetwork {
   struct Driven {
     Loop* loop;
     std::uint32_t process;
-    std::uint32_t fabrics;
+    std::vector<const SimFabric*> fabrics;  ///< at least one
+    /// A turn would do nothing.
+    [[nodiscard]] bool rests(TimePoint now) const noexcept;
   };
   struct Block {
     std::uint32_t from;
@@ -177,6 +179,9 @@ class SimNetwork {
     std::uint32_t process;
     std::span<std::byte> memory;
   };
+
+  /// The same. If nothing was done, `next` is then no later than the next timer.
+  bool turn_loops(std::optional<TimePoint>& next);
 
   // Called by fabrics.
   Result<Address> listen(SimFabric& fabric, const Address& address);
