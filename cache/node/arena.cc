@@ -28,8 +28,11 @@ namespace {
 constexpr std::uint64_t kHugePageBytes = std::uint64_t{2} << 20;
 constexpr std::size_t kMaxNameBytes = 64;
 constexpr std::size_t kHeaderBytes = sizeof(ArenaHeader);
-constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, Linux 5.14: faults pages in, or fails
-constexpr int kMaxOpenTries = 8;    // of a file that keeps being replaced under us
+// MADV_POPULATE_READ and _WRITE, Linux 5.14: map what exists, fault pages in; or fail. Pages of
+// shared memory that are mapped for reading can be written to without a fault: three times faster.
+constexpr int kPopulateRead = 22;
+constexpr int kPopulateWrite = 23;
+constexpr int kMaxOpenTries = 8;  // of a file that keeps being replaced under us
 
 /// Writers' locks lie behind any byte that an arena could have.
 constexpr std::uint64_t kWriterMask = (std::uint64_t{1} << 62) - 1;
@@ -148,7 +151,7 @@ Result<std::unique_ptr<Arena>> Arena::open(const ArenaConfig& config) {
   }
   if (const Result<> mapped = arena->map(arena->file_.fd(), layout); !mapped)
     return fail(mapped.error());
-  arena->populate();
+  arena->populate(kPopulateRead);
   if (const Result<> sound = arena->adopt(layout, path); !sound) return fail(sound.error());
   return arena;
 }
@@ -201,7 +204,7 @@ Result<> Arena::reserve(const Layout& layout, const ArenaConfig& config) {
   if (failed == 0) {
     log(LogLevel::info, "arena {}: taking {} MiB of {}", config.name, (needed >> 20) + 1,
         config.directory);
-    populate();
+    populate(kPopulateWrite);
   }
   const auto take = [&](std::uint64_t offset, std::uint64_t bytes) {
     if (failed != 0) return;
@@ -230,7 +233,7 @@ Result<> Arena::map(int fd, const Layout& layout) {
 
 /// Asks for huge pages (they come only to those who ask before the pages exist), then maps every
 /// page, so that no store waits for a page fault.
-void Arena::populate() noexcept {
+void Arena::populate(int advice) noexcept {
   std::string setting;
   std::getline(std::ifstream("/sys/kernel/mm/transparent_hugepage/shmem_enabled"), setting);
   const bool off = setting.empty() || setting.find("[never]") != std::string::npos ||
@@ -239,7 +242,7 @@ void Arena::populate() noexcept {
     log(LogLevel::info, "arena: no huge pages for shared memory on this machine; small ones it is");
   }
   // What it cannot fill (an older kernel, too little memory) is left to the reservation.
-  static_cast<void>(::madvise(slots_.data(), slots_.size(), kPopulateWrite));
+  static_cast<void>(::madvise(slots_.data(), slots_.size(), advice));
 }
 
 void Arena::format(const Layout& layout, NodeId node) noexcept {

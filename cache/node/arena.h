@@ -100,7 +100,7 @@ class Arena {
   Result<> create(const Layout& layout, const ArenaConfig& config);
   Result<> map(int fd, const Layout& layout);
   Result<> reserve(const Layout& layout, const ArenaConfig& config);
-  void populate() noexcept;
+  void populate(int advice) noexcept;
   void format(const Layout& layout, NodeId node) noexcept;
   Result<> adopt(const Layout& layout, const std::string& path);
 
