@@ -12,14 +12,19 @@ void Condemned::add(const wire::SlotRef& at, std::uint32_t slot_bytes) {
   untold_.push_back(at);
 }
 
-bool Condemned::freed(const wire::SlotRef& at) {
-  Generation& last = freed_[at.slot];
-  if (!last) freed_order_.push_back(at.slot);  // new: its generation is none yet
+void Condemned::note_gone(const wire::SlotRef& at) {
+  if (!at.generation) return;
+  Generation& last = gone_[at.slot];
+  if (!last) gone_order_.push_back(at.slot);  // new: its generation is none yet
   last = std::max(last, at.generation);
-  if (freed_order_.size() > kMaxFreed) {
-    freed_.erase(freed_order_.front());
-    freed_order_.pop_front();
+  if (gone_order_.size() > kMaxGone) {
+    gone_.erase(gone_order_.front());
+    gone_order_.pop_front();
   }
+}
+
+bool Condemned::freed(const wire::SlotRef& at) {
+  note_gone(at);
   const auto found = slots_.find(at.slot);
   if (found == slots_.end() || found->second.generation != at.generation) return false;
   --by_size_[found->second.slot_bytes];
@@ -35,8 +40,8 @@ bool Condemned::waits(const wire::SlotRef& at) const noexcept {
 bool Condemned::knows(const wire::SlotRef& at) const noexcept {
   const auto waiting = slots_.find(at.slot);
   if (waiting != slots_.end() && at.generation <= waiting->second.generation) return true;
-  const auto gone = freed_.find(at.slot);
-  return gone != freed_.end() && at.generation <= gone->second;
+  const auto gone = gone_.find(at.slot);
+  return gone != gone_.end() && at.generation <= gone->second;
 }
 
 std::size_t Condemned::waiting(std::uint32_t slot_bytes) const noexcept {

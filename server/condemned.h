@@ -1,4 +1,4 @@
-// Slots that a node is to free: told again and again until it has answered.
+// Slots that a node is to free, told until it has answered; and those that are gone.
 #pragma once
 
 #include <cstddef>
@@ -12,17 +12,19 @@
 
 namespace membrain {
 
-/// The condemned slots of one node in its present registration, and which ones it has freed of
-/// late, so that a late word about them brings nothing back.
+/// The condemned slots of one node in its present registration, and which ones are gone of late, so
+/// that a late word about them brings nothing back.
 class Condemned {
  public:
   static constexpr std::size_t kMaxCondemned = 65536;  ///< no victim is chosen beyond it
-  static constexpr std::size_t kMaxFreed = 8192;       ///< remembered
+  static constexpr std::size_t kMaxGone = 8192;        ///< remembered
 
   void add(const wire::SlotRef& at, std::uint32_t slot_bytes);
-  /// The node has freed it, or will. True if it was condemned.
+  /// The node has freed it, or will by itself.
+  void note_gone(const wire::SlotRef& at);
+  /// The node answers that it is gone. True if it was condemned.
   bool freed(const wire::SlotRef& at);
-  /// It is condemned, or was freed: a publication of it is out of date.
+  /// It is condemned or gone: a publication of it is out of date.
   [[nodiscard]] bool knows(const wire::SlotRef& at) const noexcept;
 
   /// Slots of this size that the node has not answered for yet.
@@ -47,8 +49,8 @@ class Condemned {
   std::unordered_map<std::uint32_t, std::size_t> by_size_;
   std::deque<wire::SlotRef> untold_;
   std::deque<wire::SlotRef> told_;  ///< oldest first; those freed meanwhile are skipped
-  std::unordered_map<SlotId, Generation> freed_;
-  std::deque<SlotId> freed_order_;
+  std::unordered_map<SlotId, Generation> gone_;
+  std::deque<SlotId> gone_order_;
 };
 
 }  // namespace membrain

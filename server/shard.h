@@ -194,6 +194,7 @@ class Shard {
   [[nodiscard]] wire::FreeSlots free_slots(const Node& node,
                                            std::vector<wire::SlotRef> slots) const;
   wire::ItemStatus take(NodeIndex node, const wire::SlotEntry& item, Source source);
+  void note_turned_down(NodeIndex node, const wire::SlotEntry& item);
   [[nodiscard]] wire::ItemStatus taken_before(NodeIndex node, const wire::SlotEntry& item) const;
   [[nodiscard]] bool enough_without(NodeIndex node, Ref entry, Source source,
                                     wire::StoreIntent intent) const noexcept;

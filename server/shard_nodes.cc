@@ -110,9 +110,18 @@ Result<wire::Published> Shard::publish(const wire::Publish& request, TimePoint n
   wire::Published published;
   published.statuses.reserve(request.items.size());
   for (const wire::SlotEntry& item : request.items) {
-    published.statuses.push_back(take(*node, item, Source::publication));
+    const ItemStatus verdict = take(*node, item, Source::publication);
+    if (verdict != ItemStatus::ok) note_turned_down(*node, item);
+    published.statuses.push_back(verdict);
   }
   return published;
+}
+
+/// Should the publication come again, the slot may hold something else by then.
+void Shard::note_turned_down(NodeIndex node, const wire::SlotEntry& item) {
+  const Ref held = catalog_.replica_at(node, item.slot);
+  const bool ours = held != kNoRef && records_.replicas[held].generation == item.generation;
+  if (!ours) nodes_[node].condemned.note_gone({item.slot, item.generation});
 }
 
 Result<wire::Reported> Shard::report(const wire::Report& request, TimePoint now) {
@@ -145,9 +154,12 @@ ItemStatus Shard::take(NodeIndex node, const wire::SlotEntry& item, Source sourc
                     item.length <= item.slot_bytes && meta.part < wire::kMaxParts;
   const SpaceIndex space = sane ? spaces_.find_or_add(meta.space) : kNoSpace;
   if (space == kNoSpace || meta.era > spaces_[space].era) return ItemStatus::refused;
-  if (nodes_[node].condemned.knows({item.slot, item.generation})) return ItemStatus::refused;
-
   const BlockName name{meta.key, space, meta.era, meta.part};
+  if (nodes_[node].condemned.knows({item.slot, item.generation})) {
+    const Ref known = catalog_.find(name);
+    const bool here = known != kNoRef && catalog_.has_kept(known);
+    return here ? ItemStatus::duplicate : ItemStatus::refused;
+  }
   if (const Ref held = catalog_.replica_at(node, item.slot); held != kNoRef) {
     const Generation generation = records_.replicas[held].generation;
     if (item.generation < generation) return ItemStatus::refused;

@@ -53,7 +53,7 @@ void ShardService::lead(Term term, Tenure& tenure) {
   params.node_ttl = config_.node_ttl;
   params.expected_blocks = config_.expected_blocks;
   params.start = loop().clock().now();
-  params.hash_seed = random_u64();
+  params.hash_seed = config_.random();
   params.sessions = config_.limits;
   params.replicas = config_.replicas;
   params.copies = config_.copies;
@@ -316,7 +316,7 @@ Result<wire::Welcome> ShardService::hello(PeerId peer, const wire::Hello& hello)
     if (again && known.resumed == hello.resume) return again;
     shard_->disconnected(known.session);
   }
-  const SessionId fresh{random_u64()};
+  const SessionId fresh{config_.random()};
   const Result<wire::Welcome> welcome = shard_->hello(hello, fresh, now);
   known.session = welcome ? fresh : SessionId{};
   known.resumed = hello.resume;

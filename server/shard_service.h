@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -39,6 +40,9 @@ struct ShardConfig {
   CopyLimits copies;
   /// what is answered when somebody asks for the shards; null: that this one has everything
   std::shared_ptr<const ShardRoster> roster;
+  /// Sessions' ids, which nobody may guess, and the seeds of hashes. The simulator's come from the
+  /// schedule's seed.
+  std::function<std::uint64_t()> random = random_u64;
 };
 
 /// Serves one shard on a fabric. Every frame is hostile until it is decoded, every request until

@@ -17,6 +17,12 @@ constexpr Duration kLongestWatch = std::chrono::seconds(10);
 /// For this long an empty place is left to the server that is wanted there.
 constexpr Duration kCourtesy = std::chrono::seconds(1);
 
+Era era_in(const CoordinationEntry& entry) {
+  Era era;
+  std::from_chars(entry.value.data(), entry.value.data() + entry.value.size(), era.value);
+  return era;
+}
+
 }  // namespace
 
 Election::Election(Membership& membership, ShardId shard, ElectionListener& listener)
@@ -150,6 +156,8 @@ Task<Result<>> Election::hold(CoordinationView view, CoordinationEntry leader) {
   co_return Result<>{};
 }
 
+/// Eras go with the split. Those that are set until the term ends are in the second look; what is
+/// set later is answered as a failure.
 Task<Result<>> Election::split(CoordinationView view, Epoch epoch, ShardId fresh) {
   const ClusterNames& names = membership_.names();
   Task<Result<CoordinationView>> reading =
@@ -164,6 +172,12 @@ Task<Result<>> Election::split(CoordinationView view, Epoch epoch, ShardId fresh
     change = dropping_split(names, shard_, epoch);
   } else {
     end_term(epoch);
+    Task<Result<CoordinationView>> looking =
+        coordination_.read(names.shard(shard_), loop_.now() + patience());
+    const Result<CoordinationView> now = co_await looking;
+    if (!now) co_return fail(now.error());
+    change = splitting(names, shard_, epoch, fresh, *now, *map);
+    if (!change) co_return fail(change.error());
   }
   Task<Result<>> making = make(std::move(*change));
   co_return co_await making;
@@ -249,10 +263,7 @@ void Election::lead(const CoordinationView& view, const CoordinationEntry& leade
   term.first = founded != nullptr && founded->created == leader.created;
   for (const CoordinationEntry& entry : view.entries) {
     const auto space = names.space_of(shard_, entry.key);
-    if (!space) continue;
-    Era era;
-    std::from_chars(entry.value.data(), entry.value.data() + entry.value.size(), era.value);
-    term.eras[*space] = era;
+    if (space) term.eras[*space] = era_in(entry);
   }
   place_ = Place::leads;
   epoch_ = epoch;
@@ -270,17 +281,33 @@ void Election::follow(const std::string& leader, LeaseId lease) {
   listener_.on_follow(leader, lease);
 }
 
+/// A call may reach etcd long after a later one, or after its deadline: what is written depends on
+/// what is there.
 Task<Result<>> Election::set_era(Epoch epoch, NamespaceId space, Era era) {
   const ClusterNames& names = membership_.names();
-  CoordinationChange change;
-  change.if_created.push_back({names.leader(shard_), epoch.value});
-  change.puts.push_back({names.era(shard_, space), std::to_string(era.value), LeaseId{}});
-  Task<Result<Committed>> committing =
-      coordination_.commit(std::move(change), loop_.now() + patience());
-  const Result<Committed> committed = co_await committing;
-  if (!committed) co_return fail(committed.error());
-  if (committed->done) co_return Result<>{};
-  wake_.raise();
+  const std::string key = names.era(shard_, space);
+  const TimePoint deadline = loop_.now() + patience();
+  while (place_ == Place::leads && epoch_ == epoch) {
+    Task<Result<CoordinationView>> reading = coordination_.read(key, deadline);
+    const Result<CoordinationView> view = co_await reading;
+    if (!view) co_return fail(view.error());
+    const CoordinationEntry* const kept = view->find(key);
+    if (kept != nullptr && era_in(*kept) >= era) co_return Result<>{};
+    CoordinationChange change;
+    change.if_created.push_back({names.leader(shard_), epoch.value});
+    if (kept == nullptr) {
+      change.if_created.push_back({key, 0});
+    } else {
+      change.if_modified.push_back({key, kept->modified});
+    }
+    change.puts.push_back({key, std::to_string(era.value), LeaseId{}});
+    Task<Result<Committed>> committing = coordination_.commit(std::move(change), deadline);
+    const Result<Committed> committed = co_await committing;
+    if (!committed) co_return fail(committed.error());
+    if (committed->done) co_return Result<>{};
+    wake_.raise();  // either another leads, or another call was faster
+    if (loop_.now() >= deadline) co_return fail(Errc::timed_out, "the era could not be set");
+  }
   co_return fail(Errc::unavailable, "another server leads this shard now");
 }
 

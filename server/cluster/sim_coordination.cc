@@ -5,6 +5,10 @@
 
 namespace membrain {
 
+namespace {
+constexpr std::chrono::seconds kLatest{1};  ///< after its deadline a call may still arrive
+}
+
 Task<bool> SimCoordination::travel(TimePoint deadline, double loss) {
   const auto most = static_cast<std::uint64_t>(host_.longest_delay.count());
   const TimePoint there = loop_.now() + Duration(host_.random.below(most + 1));
@@ -24,6 +28,7 @@ Task<Result<Answer>> SimCoordination::call(TimePoint deadline, Act act) {
   const bool arrived = co_await going;
   if (!arrived) {
     --calls_;
+    if (host_.lost_ask > 0 && host_.random.chance(0.5)) loop_.spawn(call_late(std::move(act)));
     co_return fail(Errc::timed_out, "coordination does not answer");
   }
   host_.state.expire(loop_.clock().now());
@@ -33,6 +38,18 @@ Task<Result<Answer>> SimCoordination::call(TimePoint deadline, Act act) {
   --calls_;
   if (!told) co_return fail(Errc::timed_out, "coordination does not answer");
   co_return std::move(answer);
+}
+
+template <class Act>
+Task<> SimCoordination::call_late(Act act) {
+  ++calls_;
+  const auto most = static_cast<std::uint64_t>(Duration(kLatest).count());
+  const TimePoint there = loop_.now() + Duration(host_.random.below(most));
+  co_await loop_.sleep_until(there);
+  --calls_;
+  if (cut_off_ || !host_.quorum) co_return;
+  host_.state.expire(loop_.clock().now());
+  static_cast<void>(act(host_.state));
 }
 
 Task<Result<Lease>> SimCoordination::grant(Duration ttl, TimePoint deadline) {

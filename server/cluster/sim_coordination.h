@@ -21,7 +21,7 @@ struct SimCoordinator {
   SimRandom& random;
   KvState state;
   bool quorum = true;      ///< false: nothing is answered, no lease ends
-  double lost_ask = 0;     ///< of a call: it never arrives
+  double lost_ask = 0;     ///< of a call: it never arrives, or long after its deadline
   double lost_answer = 0;  ///< of a call: it happens, and nobody is told
   std::uint64_t lost = 0;  ///< calls that were lost so
   Duration longest_delay = std::chrono::milliseconds(8);  ///< each way
@@ -51,6 +51,9 @@ class SimCoordination final : public Coordination {
   Task<bool> travel(TimePoint deadline, double loss);
   template <class Answer, class Act>
   Task<Result<Answer>> call(TimePoint deadline, Act act);
+  /// Nobody waits for it any more.
+  template <class Act>
+  Task<> call_late(Act act);
 
   Loop& loop_;
   SimCoordinator& host_;

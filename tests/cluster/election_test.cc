@@ -206,6 +206,28 @@ TEST_F(ElectionTest, ErasOutliveTheLeaderAndOnlyTheLeaderSetsThem) {
   EXPECT_EQ(late.error().code, Errc::unavailable);
 }
 
+TEST_F(ElectionTest, AnEraThatWasSetIsNeverFollowedByAnEarlierOne) {
+  Candidate& one = candidate("one");
+  pass(milliseconds(500));
+  const NamespaceId space{0xabc};
+  const Epoch epoch = one.terms[0].epoch;
+  for (std::uint32_t era = 2; era < 60; era += 2) {
+    // Two clears of one era, and one of the next: calls overtake each other on their way.
+    std::optional<Result<>> first;
+    std::optional<Result<>> again;
+    one.loop.spawn(put_into(one.election.set_era(epoch, space, Era{era}), first));
+    one.loop.spawn(put_into(one.election.set_era(epoch, space, Era{era}), again));
+    while (!first && !again) pass(milliseconds(1));
+    ASSERT_TRUE(await(one, one.election.set_era(epoch, space, Era{era + 1})));
+    while (!first || !again) pass(milliseconds(1));
+    EXPECT_TRUE(*first && *again);
+    const std::string key = one.membership.names().era(ShardId{0}, space);
+    const CoordinationView view = coordinator_.state.read(key);
+    ASSERT_NE(view.find(key), nullptr);
+    ASSERT_EQ(view.find(key)->value, std::to_string(era + 1));
+  }
+}
+
 TEST_F(ElectionTest, ARestartedServerNeedNotWaitForItsFormerLease) {
   Candidate& former = candidate("one");
   pass(milliseconds(500));
@@ -303,6 +325,28 @@ TEST_F(HandOver, ASplitEndsTheTermAndBothHalvesHaveTermsOfTheirOwn) {
     while (upper.loop.turn()) continue;
   }
 }
+
+class SplitAmidClears : public HandOver, public testing::WithParamInterface<int> {};
+
+TEST_P(SplitAmidClears, BothHalvesHaveEveryEraThatWasSetInTheirTerm) {
+  put(names_.map(), ShardMap().text());
+  Candidate& one = candidate("one");
+  pass(milliseconds(500));
+  const Epoch epoch = one.terms.at(0).epoch;
+  const NamespaceId space{0xabc};
+  put(names_.split(ShardId{0}), "7");
+  pass(milliseconds(GetParam()));
+  std::optional<Result<>> set;
+  one.loop.spawn(put_into(one.election.set_era(epoch, space, Era{2}), set));
+  while (!set) pass(milliseconds(1));
+  const bool told = *set && one.leads() && one.terms.size() == 1;
+  pass(seconds(1));
+  ASSERT_EQ(map().count(), 2U);
+  const CoordinationView view = coordinator_.state.read(names_.eras(ShardId{7}));
+  EXPECT_TRUE(!told || view.find(names_.era(ShardId{7}, space)) != nullptr);
+}
+
+INSTANTIATE_TEST_SUITE_P(AtEveryMoment, SplitAmidClears, testing::Range(0, 60));
 
 TEST_F(HandOver, AWishThatMakesNoSenseIsForgottenAndTheTermGoesOn) {
   put(names_.map(), ShardMap().text());

@@ -59,7 +59,7 @@ TEST(Condemned, KnowsEveryUseOfASlotThatIsOver) {
 
 TEST(Condemned, RemembersABoundedNumberOfFreedSlots) {
   Condemned condemned;
-  for (std::uint32_t slot = 0; slot <= Condemned::kMaxFreed; ++slot) condemned.freed(at(slot, 1));
+  for (std::uint32_t slot = 0; slot <= Condemned::kMaxGone; ++slot) condemned.freed(at(slot, 1));
   EXPECT_FALSE(condemned.knows(at(0, 1)));
   EXPECT_TRUE(condemned.knows(at(1, 1)));
 }

@@ -22,8 +22,9 @@ std::string client_name(std::size_t index) {
   return fmt::format("client{}", index);
 }
 
-ShardConfig shard_config(const Plan& plan) {
+ShardConfig shard_config(const Plan& plan, SimRandom& random) {
   ShardConfig config;
+  config.random = [&random] { return random.next(); };
   config.replicas.replicas = plan.replicas;
   if (plan.zones) config.replicas.zones = wire::ZoneRule::spread;
   config.copies.hot_lookups = plan.hot_lookups;
@@ -106,7 +107,7 @@ ServerLife::ServerLife(ManualClock& clock, SimNetwork& network, SimCoordinator& 
       coordination(loop, coordinator),
       membership(loop, coordination, member_config(name, network.random().next())),
       watch(*watch_fabric, membership),
-      shards(membership, &watch, *this, shard_config(plan), plan.shards) {
+      shards(membership, &watch, *this, shard_config(plan, network.random()), plan.shards) {
   const Result<> listens = shards.listen();
   check(listens.has_value(), "a simulated server could not start");
   membership.start(name);

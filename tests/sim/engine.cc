@@ -267,11 +267,20 @@ Task<> Engine::store_rest(std::uint64_t conversation, std::uint32_t from, std::u
   }
 }
 
+/// Once or more often, and as if others wanted the same at the same time.
 Task<> Engine::clear_all() {
+  do {
+    if (draw(2) == 0) life_->loop.spawn(clear());
+    Task<> clearing = clear();
+    co_await clearing;
+  } while (!resting_ && draw(2) == 0);
+}
+
+Task<> Engine::clear() {
   Task<Result<OpenedNamespace>> clearing = life_->core.clear(space_);
   const Result<OpenedNamespace> cleared = co_await clearing;
   if (!cleared) co_return;
-  space_ = *cleared;
+  if (cleared->era > space_.era) space_ = *cleared;
   ++ledger_.counts.clears;
 }
 

@@ -82,6 +82,7 @@ class Engine {
   Task<> view_prefix(const Match& match, std::uint64_t conversation);
   Task<> store_rest(std::uint64_t conversation, std::uint32_t from, std::uint32_t to);
   Task<> clear_all();
+  Task<> clear();
   [[nodiscard]] std::uint64_t draw(std::uint64_t below) { return cluster_.random().below(below); }
 
   Cluster& cluster_;

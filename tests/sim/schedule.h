@@ -8,6 +8,7 @@
 
 #include "tests/sim/cluster.h"
 #include "tests/sim/engine.h"
+#include "tests/sim/era_book.h"
 #include "tests/sim/holdings.h"
 #include "tests/sim/ledger.h"
 
@@ -50,8 +51,10 @@ class Schedule {
   void check_shard(const Cluster::Led& led, std::uint64_t nodes);
   void check_ranges(const std::vector<Cluster::Led>& led);
   void note_term(const Cluster::Led& led);
+  void check_eras(const Cluster::Led& led);
   void check_slots(const Shard& shard);
   void check_quiet();
+  void check_catalog();
   void check_dead_node();
   void check_leaver();
   [[nodiscard]] std::uint64_t block_count() const;
@@ -71,6 +74,7 @@ class Schedule {
   };
   std::map<ShardId, LastTerm> last_terms_;
   std::map<ShardId, std::uint64_t> last_states_;
+  std::map<NamespaceId, EraBook> eras_;
   std::vector<Cluster::Led> led_;            ///< of the last event; kept for its memory
   std::map<std::string, std::size_t> naps_;  ///< rounds left, by process
   Cluster cluster_;

@@ -13,7 +13,8 @@ namespace {
 
 constexpr Duration kSettle = std::chrono::seconds(20);
 constexpr Duration kMend = std::chrono::seconds(60);
-constexpr std::size_t kHealedRounds = 10;
+constexpr Duration kCopying = std::chrono::seconds(2);  ///< far longer than a copy takes
+constexpr std::size_t kHealedRounds = 4;
 
 }  // namespace
 
@@ -63,6 +64,7 @@ void Schedule::check_shard(const Cluster::Led& led, std::uint64_t nodes) {
   check_slots(*led.shard);
   holdings_.check(led, engines_);
   note_term(led);
+  check_eras(led);
 }
 
 /// Another one whenever a slot of a living node has changed.
@@ -102,6 +104,17 @@ void Schedule::note_term(const Cluster::Led& led) {
   if (now.epoch < last.epoch) ledger_.violation("S3: an epoch that was over leads again");
   last = now;
   ++ledger_.counts.terms;
+}
+
+/// S3: an era is never followed by an earlier one, whoever leads.
+void Schedule::check_eras(const Cluster::Led& led) {
+  const Namespaces& spaces = led.shard->namespaces();
+  for (SpaceIndex i = 0; i < spaces.count(); ++i) {
+    const Space& space = spaces[i];
+    if (eras_[space.id].note(led.shard->params().term.range, space.era)) continue;
+    ledger_.violation(
+        fmt::format("S3: shard {} went back to era {}", led.id.value, space.era.value));
+  }
 }
 
 /// S2: what the shard has pinned for a live session on a node that lives its current life is still
@@ -222,9 +235,7 @@ void Schedule::check_quiet() {
   for (const auto& engine : engines_) engine->release_all();
   if (!pass(std::chrono::seconds(2))) return;
   if (pins() != 0) ledger_.violation(fmt::format("S4: {} pins leaked", pins()));
-  if (const std::string differs = catalog_differs(cluster_); !differs.empty()) {
-    ledger_.violation("S4: " + differs);
-  }
+  check_catalog();
   for (std::size_t i = 0; i < plan_.nodes; ++i) {
     if (const Result<> sound = cluster_.node(i)->service.check_invariants(); !sound) {
       ledger_.violation(fmt::format("node: {}", sound.error().context));
@@ -239,6 +250,18 @@ void Schedule::check_quiet() {
     default:
       return;
   }
+}
+
+/// The shards know what the nodes have, and nothing else. Copies are made in the quiet, too: a
+/// moment between them is waited for.
+void Schedule::check_catalog() {
+  const TimePoint end = cluster_.clock().now() + kCopying;
+  std::string differs = catalog_differs(cluster_);
+  while (!differs.empty() && cluster_.clock().now() < end) {
+    if (!pass(std::chrono::milliseconds(1))) return;
+    differs = catalog_differs(cluster_);
+  }
+  if (!differs.empty()) ledger_.violation("S4: " + differs);
 }
 
 /// What is on a node that has died is in no answer any more, soon.
