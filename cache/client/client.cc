@@ -22,8 +22,13 @@ Result<std::unique_ptr<Client>> Client::open(ClientConfig config) {
   return std::unique_ptr<Client>(new Client(std::move(*runtime)));
 }
 
+Operation<OpenedNamespace> Client::open_namespace_async(const Namespace& space,
+                                                        ReplicaOptions replicas) {
+  return runtime_->start(runtime_->control_loop, runtime_->core->open_namespace(space, replicas));
+}
+
 Result<OpenedNamespace> Client::open_namespace(const Namespace& space, ReplicaOptions replicas) {
-  return runtime_->run(runtime_->control_loop, runtime_->core->open_namespace(space, replicas));
+  return open_namespace_async(space, replicas).wait();
 }
 
 Operation<Match> Client::lookup_async(const OpenedNamespace& space,
@@ -197,8 +202,12 @@ Result<> Client::unshare(const RegisteredLayout& from, std::span<const std::uint
   return runtime_->unshare(from.geometry(), {ids.begin(), ids.end()});
 }
 
+Operation<OpenedNamespace> Client::clear_async(const OpenedNamespace& space) {
+  return runtime_->start(runtime_->control_loop, runtime_->core->clear(space));
+}
+
 Result<OpenedNamespace> Client::clear(const OpenedNamespace& space) {
-  return runtime_->run(runtime_->control_loop, runtime_->core->clear(space));
+  return clear_async(space).wait();
 }
 
 Result<std::map<std::string, std::uint64_t>> Client::server_stats() {

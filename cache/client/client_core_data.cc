@@ -13,6 +13,22 @@
 
 namespace membrain {
 
+namespace {
+
+/// Has the control loop run `start(done)`, and waits until that has finished `done`, on the data
+/// loop.
+template <class Start>
+Task<> ask_control(Loop& data, Loop& control, Start start) {
+  Completion done(data.ready());
+  const auto ask = [&control, &done, &start] { control.spawn(start(done)); };
+  Task<> delivered = deliver(data, control, ask);
+  co_await delivered;
+  const Result<> outcome = co_await done;
+  check(outcome.has_value(), "what the control loop is asked for reports no failure");
+}
+
+}  // namespace
+
 Result<> ClientCore::transfer_begins() {
   if (draining_) return fail(Errc::unavailable, "the client is closing");
   if (transfers_ == kMaxTransfers) return fail(Errc::out_of_capacity, "transfers under way");
@@ -216,15 +232,11 @@ void ClientCore::take_given_back() {
 }
 
 Task<> ClientCore::renew_nodes(TimePoint deadline) {
-  Loop& control = control_.loop();
-  Completion renewed(data_.loop().ready());
-  const auto ask = [this, &control, &renewed, deadline] {
-    control.spawn(refresh_for_data(deadline, renewed));
+  const auto refresh = [this, deadline](Completion& renewed) {
+    return refresh_for_data(deadline, renewed);
   };
-  Task<> delivered = deliver(data_.loop(), control, ask);
-  co_await delivered;
-  const Result<> outcome = co_await renewed;
-  check(outcome.has_value(), "a refresh reports no failure");
+  Task<> renewing = ask_control(data_.loop(), control_.loop(), refresh);
+  co_await renewing;
 }
 
 Task<> ClientCore::refresh_for_data(TimePoint deadline, Completion& renewed) {
@@ -239,15 +251,9 @@ Task<std::shared_ptr<const WritableArena>> ClientCore::writable(NodeId node) {
   const std::shared_ptr<const ArenaSet> arenas = mapped_.arenas();
   if (!arenas) co_return nullptr;
   if (!arenas->may_become_writable(node)) co_return arenas->writable(node);
-  Loop& control = control_.loop();
-  Completion asked(data_.loop().ready());
-  const auto ask = [this, &control, &asked, node] {
-    control.spawn(want_writable_for_data(node, asked));
-  };
-  Task<> delivered = deliver(data_.loop(), control, ask);
-  co_await delivered;
-  const Result<> outcome = co_await asked;
-  check(outcome.has_value(), "wanting an arena reports no failure");
+  const auto want = [this, node](Completion& asked) { return want_writable_for_data(node, asked); };
+  Task<> asking = ask_control(data_.loop(), control_.loop(), want);
+  co_await asking;
   const std::shared_ptr<const ArenaSet> now = mapped_.arenas();
   co_return now ? now->writable(node) : nullptr;
 }

@@ -140,6 +140,7 @@ Result<std::shared_ptr<Match::State>> decode_grant(std::span<const std::byte> by
     }
     match->there[block] = whole;
   }
+  match->answered = match->there;
   return match;
 }
 

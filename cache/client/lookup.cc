@@ -102,6 +102,7 @@ Task<Result<std::shared_ptr<Match::State>>> look_up(ClusterSession& session,
   state.probe = plan.options.mode == LookupOptions::Mode::probe;
   state.keys = std::move(plan.keys);
   state.there.resize(state.keys.size());
+  state.answered.resize(state.keys.size());
   while (progress.asked < state.keys.size() && !progress.ended) {
     Task<Result<>> step = ask_next(session, plan, progress, keys_per_round);
     const Result<> outcome = co_await step;

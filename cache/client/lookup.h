@@ -26,9 +26,9 @@ struct LookupPlan {
 /// Looks up, round by round of at most one message's bound of keys; a prefix stops at the first
 /// round that is not wholly there. In a round every shard that has some of the keys is asked at
 /// once, under one lookup id; their answers are joined, and what lies beyond the joint prefix is
-/// unpinned in the same turn. The blocks of a shard that does not answer are not there. What is
-/// pinned is in the sessions' registries when this ends and belongs to `Match::State` (`desk`). A
-/// lookup that gives up unpins its id.
+/// unpinned in the same turn. The blocks of a shard that does not answer are not there, nor
+/// `answered`. What is pinned is in the sessions' registries when this ends and belongs to
+/// `Match::State` (`desk`). A lookup that gives up unpins its id.
 ///
 /// Errors  `invalid_argument` for bad options, or a window lookup longer than one message; `stale`
 ///         when the namespace was cleared since it was opened; `unavailable`, `timed_out`.

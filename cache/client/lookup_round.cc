@@ -240,7 +240,9 @@ Result<> outcome_of(const Round& round) {
 void join(Match::State& state, const LookupPlan& plan, Round& round) {
   for (const Share& share : round.shares) {
     for (std::size_t i = 0; i < share.count && share.found; ++i) {
-      state.there[round.begin + share.block(i)] = is_set(share.found->sections.front().bitmap, i);
+      const std::size_t block = round.begin + share.block(i);
+      state.there[block] = is_set(share.found->sections.front().bitmap, i);
+      state.answered[block] = true;
     }
   }
   round.prefix = round.count;

@@ -87,6 +87,10 @@ bool Match::has(std::size_t block) const noexcept {
   return state_ && block < state_->there.size() && state_->there[block];
 }
 
+bool Match::answered(std::size_t block) const noexcept {
+  return state_ && block < state_->answered.size() && state_->answered[block];
+}
+
 std::size_t Match::part_bytes(std::size_t block, std::uint16_t part) const noexcept {
   if (!state_) return 0;
   const std::span<const FoundReplica> replicas = state_->replicas_of(block, part);

@@ -37,6 +37,7 @@ struct Match::State {
   bool probe = false;  ///< only asked: nothing can be fetched
   std::vector<BlockKey> keys;
   std::vector<bool> there;
+  std::vector<bool> answered;          ///< somebody has said whether it is there
   std::vector<FoundReplica> replicas;  ///< by block, then part; the preferred order is the shard's
   std::vector<std::uint32_t> first;    ///< where a cell's replicas begin; one more than cells
   std::vector<Claim> claims;

@@ -106,6 +106,7 @@ void Operation<T>::on_done(std::function<void()> told) {
 }
 
 template class Operation<Match>;
+template class Operation<OpenedNamespace>;
 template class Operation<std::vector<std::byte>>;
 template class Operation<TransferReport>;
 

@@ -54,8 +54,7 @@ def _of_dlpack(array: Any) -> Pieces:
     try:
         tensor = _native.DlTensor(array.__dlpack__())
     except (ValueError, TypeError, RuntimeError, BufferError) as error:
-        kind = type(array).__name__
-        raise InvalidArgument(f"a {kind} is no memory that can be used here: {error}") from error
+        raise _unusable(array, error) from error
     if tensor.device_type in (_DL_CPU, _DL_CUDA_HOST):
         device = HOST
     elif tensor.device_type == _DL_CUDA:
@@ -89,19 +88,15 @@ def _of_cuda_array(array: Any, *, writable: bool) -> Pieces:
     return _checked([(address, size)], [array], number)
 
 
-def _of_buffer(memory: object, *, writable: bool) -> Pieces:
-    try:
-        buffer = _native.Buffer(memory, writable)
-    except (TypeError, BufferError, ValueError) as error:
-        kind = type(memory).__name__
-        raise InvalidArgument(f"a {kind} is no memory that can be used here: {error}") from error
-    return _checked([(buffer.address, buffer.size)], [buffer], HOST)
-
-
 def _checked(runs: list[Piece], keep: list[object], device: int) -> Pieces:
     if any(size == 0 for _, size in runs):
         raise InvalidArgument("an empty buffer")
     return Pieces(runs, keep, device)
+
+
+def _unusable(memory: object, error: Exception) -> InvalidArgument:
+    kind = type(memory).__name__
+    return InvalidArgument(f"a {kind} is no memory that can be used here: {error}")
 
 
 def pieces_of(memory: object, *, writable: bool) -> Pieces:
@@ -120,24 +115,21 @@ def pieces_of(memory: object, *, writable: bool) -> Pieces:
             [held for part in parts for held in part.keep],
             one_device(parts),
         )
-    if hasattr(memory, "data_ptr"):
-        return _of_tensor(memory)
-    if hasattr(memory, "__cuda_array_interface__"):
-        return _of_cuda_array(memory, writable=writable)
-    if hasattr(memory, "__dlpack__") and not _has_buffer(memory):
-        return _of_dlpack(memory)
-    return _of_buffer(memory, writable=writable)
-
-
-def _has_buffer(memory: object) -> bool:
-    """It says then whether it may be written to, which DLPack 0.6 does not."""
+    # The buffer protocol first: it says whether the memory may be written to, which DLPack 0.6 does
+    # not, and most memory has it.
     try:
-        memoryview(memory)  # type: ignore[arg-type]
-    except TypeError:
-        return False
-    except (BufferError, ValueError):  # it has one, which `_of_buffer` says more about
-        return True
-    return True
+        buffer = _native.Buffer(memory, writable)
+    except TypeError as error:
+        if hasattr(memory, "data_ptr"):
+            return _of_tensor(memory)
+        if hasattr(memory, "__cuda_array_interface__"):
+            return _of_cuda_array(memory, writable=writable)
+        if hasattr(memory, "__dlpack__"):
+            return _of_dlpack(memory)
+        raise _unusable(memory, error) from error
+    except (BufferError, ValueError) as error:
+        raise _unusable(memory, error) from error
+    return _checked([(buffer.address, buffer.size)], [buffer], HOST)
 
 
 def all_pieces(memories: Sequence[object], *, writable: bool) -> list[Pieces]:
@@ -150,3 +142,11 @@ def one_device(parts: Sequence[Pieces]) -> int:
     if len(devices) > 1:
         raise InvalidArgument("memory of several devices in one call")
     return devices.pop() if devices else HOST
+
+
+def host_buffers(memories: Sequence[object], *, writable: bool) -> _native.Buffers | None:
+    """The memory of them all, if they are what most are: whole objects with the buffer protocol."""
+    try:
+        return _native.Buffers(memories, writable)
+    except (TypeError, BufferError, ValueError):
+        return None  # one by one, `pieces_of` takes more, and says what it cannot take

@@ -12,7 +12,7 @@ Every method is awaitable; `client.sync` has the same ones, blocking.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from membrain.core import Core, open_core, value_of
@@ -22,8 +22,8 @@ from membrain.values import Block, Match, Namespace, Report, report_of
 
 
 class Client:
-    """A client of one cluster, for asyncio. It starts no thread of Python's: what ends wakes the
-    event loop by one descriptor."""
+    """A client of one cluster, for asyncio. Operations start no thread of Python's: what ends wakes
+    the event loop by one descriptor. Only to open and close it takes one of asyncio's."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -55,11 +55,11 @@ class Client:
 
     async def open_namespace(self, **fields: Any) -> Namespace:
         """Fields are those of C++'s Namespace: model, kv_dtype, block_tokens, layout, ..."""
-        return await asyncio.to_thread(lambda: self.sync.open_namespace(**fields))
+        return Namespace(await self._run(self._core.open_namespace, **fields))
 
     async def clear(self, space: Namespace) -> Namespace:
         """Forgets every block of a namespace, for everyone. Returns it in its new era."""
-        return await asyncio.to_thread(self.sync.clear, space)
+        return Namespace(await self._run(self._core.clear, space))
 
     async def contains(
         self, space: Namespace, hashes: Sequence[bytes], parts: int = 1
@@ -71,6 +71,10 @@ class Client:
     async def lookup(self, space: Namespace, hashes: Sequence[bytes], **options: Any) -> Match:
         """Options: rule ("prefix", "window", "all"), window_blocks, parts, pin, timeout."""
         return Match(await self._run(self._core.lookup, space, hashes, **options))
+
+    async def unpin(self, matches: Iterable[Match]) -> None:
+        """Releases them all. It does not wait: the server is told in the background."""
+        self.sync.unpin(matches)
 
     async def fetch(self, match: Match, into: Sequence[object], **options: Any) -> Report:
         """Blocks 0, 1, ... of the match (or `blocks`) into the buffers. Options: blocks, part,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from membrain import _native
-from membrain.buffers import all_pieces, one_device
+from membrain.buffers import HOST, all_pieces, host_buffers, one_device
 from membrain.errors import Closed, InvalidArgument, WrongProcess, error_of
 from membrain.values import Block, Match, Namespace
 
@@ -101,6 +101,12 @@ class Core:
         )
         _begin(self.native.lookup, number, notify, space.native, hashes, options)
 
+    def open_namespace(self, number: int, notify: bool, **fields: Any) -> None:
+        _begin(self.native.open_namespace, number, notify, namespace_of(fields))
+
+    def clear(self, number: int, notify: bool, space: Namespace) -> None:
+        _begin(self.native.clear, number, notify, space.native)
+
     def grant(self, number: int, notify: bool, match: Match, valid: float) -> None:
         _begin(self.native.grant, number, notify, match.native, _milliseconds(valid))
 
@@ -120,6 +126,11 @@ class Core:
         wanted = range(len(into)) if blocks is None else blocks
         if len(wanted) != len(into):
             raise InvalidArgument(f"{len(wanted)} blocks, but {len(into)} buffers")
+        if (buffers := host_buffers(into, writable=True)) is not None:
+            terms = _terms(timeout, HOST)
+            to = [] if blocks is None else list(blocks)
+            begin = self.native.fetch_buffers
+            return _begin(begin, number, notify, match.native, buffers, to, part, terms)
         pieces = all_pieces(into, writable=True)
         items = [
             (block, part, 0, memory.size, memory.runs)

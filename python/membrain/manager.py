@@ -130,7 +130,7 @@ class MembrainManager:
         except BaseException:
             self.release_local(local)
             raise
-        if len(held) < len(rest):
+        if len(held) < len(rest) and held.match.answered(len(held)):
             self._remember_negative(rest[len(held)])
         return held
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from membrain.core import Core, namespace_of, open_core, value_of
+from membrain.core import Core, open_core, value_of
 from membrain.layout import Layout
 from membrain.values import Block, Match, Namespace, Report, report_of
 
@@ -30,10 +30,10 @@ class SyncClient:
         self.close()
 
     def open_namespace(self, **fields: Any) -> Namespace:
-        return Namespace(value_of(self._core.native.open_namespace(namespace_of(fields))))
+        return Namespace(self._run(self._core.open_namespace, **fields))
 
     def clear(self, space: Namespace) -> Namespace:
-        return Namespace(value_of(self._core.native.clear(space.native)))
+        return Namespace(self._run(self._core.clear, space))
 
     def contains(self, space: Namespace, hashes: Sequence[bytes], parts: int = 1) -> list[bool]:
         return list(value_of(self._core.native.contains(space.native, list(hashes), parts)))
@@ -43,6 +43,11 @@ class SyncClient:
 
     def lookup(self, space: Namespace, hashes: Sequence[bytes], **options: Any) -> Match:
         return Match(self._run(self._core.lookup, space, hashes, **options))
+
+    def unpin(self, matches: Iterable[Match]) -> None:
+        """Releases them all. It does not wait: the server is told in the background."""
+        for match in matches:
+            match.release()
 
     def fetch(self, match: Match, into: Sequence[object], **options: Any) -> Report:
         return report_of(self._run(self._core.fetch, match, into, **options))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from membrain.errors import name_of
@@ -40,6 +41,11 @@ class Match:
 
     def has(self, block: int) -> bool:
         return 0 <= block < len(self) and bool(self.native.has(block))
+
+    def answered(self, block: int) -> bool:
+        """Its shard said so. False behind the end of a prefix, where nobody was asked, and where a
+        shard is away while others answer: such a block was not found, and may be there."""
+        return 0 <= block < len(self) and bool(self.native.answered(block))
 
     def size(self, block: int, part: int = 0) -> int:
         """Bytes of a block's part; 0 if it was not found."""
@@ -89,6 +95,11 @@ class Report:
         return sum(item.ok for item in self.items)
 
 
+@cache  # there are few, and they cannot change
+def _outcome_of(ok: bool, duplicate: bool, why: int) -> Outcome:
+    return Outcome(ok, duplicate, name_of(why))
+
+
 def report_of(value: Any) -> Report:
     items, moved, lanes = value
-    return Report([Outcome(ok, twice, name_of(why)) for ok, twice, why in items], moved, lanes)
+    return Report([_outcome_of(*item) for item in items], moved, lanes)

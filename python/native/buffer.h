@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 
 namespace membrain::python {
 
@@ -27,6 +28,19 @@ class Buffer {
 
  private:
   Py_buffer view_{};
+};
+
+/// The same of many objects, in one step: what a fetch costs besides its bytes is mostly this
+/// (docs/performance.md, Python).
+class Buffers {
+ public:
+  /// Raises TypeError if one has no buffer protocol, ValueError if one is empty.
+  Buffers(const pybind11::sequence& objects, bool writable);
+
+  [[nodiscard]] const std::deque<Buffer>& all() const noexcept { return all_; }
+
+ private:
+  std::deque<Buffer> all_;
 };
 
 }  // namespace membrain::python

@@ -5,9 +5,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <limits>
 #include <stdexcept>
 #include <system_error>
 #include <type_traits>
+
+#include "python/native/buffer.h"
 
 namespace py = pybind11;
 
@@ -39,6 +42,10 @@ py::object value_of(const TransferReport& report) {
 
 py::object value_of(const std::vector<std::byte>& bytes) {
   return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+}
+
+py::object value_of(const OpenedNamespace& space) {
+  return py::cast(space);
 }
 
 py::object value_of(Match match) {
@@ -131,16 +138,6 @@ auto NativeClient::waiting(Call call) const {
   return result;
 }
 
-Answer NativeClient::open_namespace(const Namespace& space) {
-  const auto opened = waiting([&](Client& at) { return at.open_namespace(space); });
-  return opened ? answer(py::cast(*opened)) : answer(opened.error());
-}
-
-Answer NativeClient::clear(const OpenedNamespace& space) {
-  const auto cleared = waiting([&](Client& at) { return at.clear(space); });
-  return cleared ? answer(py::cast(*cleared)) : answer(cleared.error());
-}
-
 Answer NativeClient::contains(const OpenedNamespace& space, const py::sequence& hashes,
                               std::uint16_t parts) {
   const std::vector<BlockHash> wanted = hashes_of(hashes);
@@ -165,6 +162,14 @@ void NativeClient::begin(std::uint64_t number, bool notify, Operation<T> operati
   std::get<Operation<T>>(at->second.operation).on_done([ended = ended_, number] {
     ended->add(number);
   });
+}
+
+void NativeClient::open_namespace(std::uint64_t number, bool notify, const Namespace& space) {
+  begin(number, notify, client().open_namespace_async(space), py::none());
+}
+
+void NativeClient::clear(std::uint64_t number, bool notify, const OpenedNamespace& space) {
+  begin(number, notify, client().clear_async(space), py::none());
 }
 
 void NativeClient::lookup(std::uint64_t number, bool notify, const OpenedNamespace& space,
@@ -197,6 +202,27 @@ void NativeClient::fetch(std::uint64_t number, bool notify, const SharedMatch& m
   // The match must outlive it.
   begin(number, notify, client().fetch_async(*match, wanted, terms.options()),
         py::make_tuple(std::move(keep), match));
+}
+
+void NativeClient::fetch_buffers(std::uint64_t number, bool notify, const SharedMatch& match,
+                                 py::object into, const std::vector<std::uint32_t>& blocks,
+                                 std::uint16_t part, const Terms& terms) {
+  const std::deque<Buffer>& buffers = into.cast<const Buffers&>().all();
+  if (!blocks.empty() && blocks.size() != buffers.size()) {
+    throw py::value_error("as many blocks as buffers");
+  }
+  std::vector<FetchItem> wanted(buffers.size());
+  for (std::size_t i = 0; i < buffers.size(); ++i) {
+    if (buffers[i].size() > std::numeric_limits<std::uint32_t>::max()) {
+      throw py::value_error("a buffer of 4 GiB or more");
+    }
+    wanted[i].block = blocks.empty() ? static_cast<std::uint32_t>(i) : blocks[i];
+    wanted[i].part = part;
+    wanted[i].length = static_cast<std::uint32_t>(buffers[i].size());
+    wanted[i].into = {{reinterpret_cast<void*>(buffers[i].address()), buffers[i].size()}};
+  }
+  begin(number, notify, client().fetch_async(*match, wanted, terms.options()),
+        py::make_tuple(std::move(into), match));
 }
 
 void NativeClient::store(std::uint64_t number, bool notify, const OpenedNamespace& space,

@@ -82,14 +82,14 @@ class NativeClient {
   /// In a child of a fork: forgets all without touching it.
   void abandon() noexcept;
 
-  Answer open_namespace(const Namespace& space);
-  Answer clear(const OpenedNamespace& space);
   Answer contains(const OpenedNamespace& space, const pybind11::sequence& hashes,
                   std::uint16_t parts);
   Answer server_stats();
 
   /// Start an operation under a number of the caller's. With `notify`, `drain` yields it when it
   /// has ended; else `wait` does. `keep` lives until then.
+  void open_namespace(std::uint64_t number, bool notify, const Namespace& space);
+  void clear(std::uint64_t number, bool notify, const OpenedNamespace& space);
   void lookup(std::uint64_t number, bool notify, const OpenedNamespace& space,
               const pybind11::sequence& hashes, const LookupOptions& options);
   void grant(std::uint64_t number, bool notify, const SharedMatch& match, std::uint32_t valid_ms);
@@ -98,6 +98,10 @@ class NativeClient {
              const std::vector<FetchTuple>& items, const Terms& terms, pybind11::object keep);
   void store(std::uint64_t number, bool notify, const OpenedNamespace& space,
              const std::vector<StoreTuple>& items, const Terms& terms, pybind11::object keep);
+  /// `into`: Buffers, of which the i-th is for `blocks[i]`, or for block i if there are none.
+  void fetch_buffers(std::uint64_t number, bool notify, const SharedMatch& match,
+                     pybind11::object into, const std::vector<std::uint32_t>& blocks,
+                     std::uint16_t part, const Terms& terms);
   /// By the ids of a layout's blocks.
   void fetch_blocks(std::uint64_t number, bool notify, const SharedMatch& match,
                     const RegisteredLayout& into, const LayoutFetchTuple& blocks,
@@ -113,7 +117,7 @@ class NativeClient {
   Answer wait(std::uint64_t number);
   /// Takes an operation or an offer back.
   void cancel(std::uint64_t number) noexcept;
-  /// Nobody wants the answer of a lookup, grant or adoption: it is dropped when it comes.
+  /// Nobody wants the answer of what moves no bytes: it is dropped when it comes.
   void forget(std::uint64_t number) noexcept { pending_.erase(number); }
   /// Those that have ended: (number, answer).
   [[nodiscard]] std::vector<std::pair<std::uint64_t, Answer>> drain();
@@ -126,8 +130,8 @@ class NativeClient {
     std::shared_ptr<TransferReport> report;
   };
   struct Pending {
-    std::variant<Operation<Match>, Operation<TransferReport>, Operation<std::vector<std::byte>>,
-                 Offer>
+    std::variant<Operation<Match>, Operation<OpenedNamespace>, Operation<TransferReport>,
+                 Operation<std::vector<std::byte>>, Offer>
         operation;
     pybind11::object keep;
   };

@@ -86,6 +86,7 @@ void define_match(py::module_& module) {
       .def_property_readonly("prefix_blocks", &Match::prefix_blocks)
       .def_property_readonly("pinned", &Match::pinned)
       .def("has", &Match::has, "block"_a)
+      .def("answered", &Match::answered, "block"_a)
       .def("part_bytes", &Match::part_bytes, "block"_a, "part"_a = 0)
       .def("release", &Match::release);
 }
@@ -104,6 +105,8 @@ PYBIND11_MODULE(_native, module) {
   define_match(module);
   define_transfers(module);
   define_engine(module);
+  py::class_<Buffers>(module, "Buffers")
+      .def(py::init<const py::sequence&, bool>(), "objects"_a, "writable"_a);
   py::class_<Buffer>(module, "Buffer")
       .def(py::init<const py::object&, bool>(), "object"_a, "writable"_a)
       .def_property_readonly("address", &Buffer::address)
@@ -126,6 +129,7 @@ PYBIND11_MODULE(_native, module) {
       .def("adopt", &NativeClient::adopt)
       .def("fetch", &NativeClient::fetch)
       .def("store", &NativeClient::store)
+      .def("fetch_buffers", &NativeClient::fetch_buffers)
       .def("fetch_blocks", &NativeClient::fetch_blocks)
       .def("store_blocks", &NativeClient::store_blocks)
       .def("offer_blocks", &NativeClient::offer_blocks)

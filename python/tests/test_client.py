@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -160,6 +161,21 @@ def test_everything_can_be_awaited(server: Server) -> None:
     run(work())
 
 
+def test_many_pins_are_given_back_at_once(server: Server) -> None:
+    with SyncClient.open(server.address) as client:
+        space = client.open_namespace(**FIELDS)
+        client.store(space, blocks(8))
+        pins = client.server_stats()["pins"]
+        matches = [client.lookup(space, hashes(8)) for _ in range(20)]
+        assert client.server_stats()["pins"] == pins + 160
+        client.unpin(matches)
+        end = time.monotonic() + 10
+        while client.server_stats()["pins"] != pins and time.monotonic() < end:
+            time.sleep(0.01)
+        assert client.server_stats()["pins"] == pins
+        client.unpin(matches)  # harms nobody
+
+
 def test_a_thousand_at_once_start_no_thread(server: Server) -> None:
     async def work() -> None:
         async with await Client.open(server.address) as client:
@@ -173,8 +189,11 @@ def test_a_thousand_at_once_start_no_thread(server: Server) -> None:
                 into = bytearray(SIZE)
                 assert (await client.fetch(match, [into])).ok == 1
                 assert into == content(number % 16).tobytes()
+                await client.unpin([match])
 
             await asyncio.gather(*(one(number) for number in range(1000)))
+            await asyncio.gather(*(client.open_namespace(**FIELDS) for _ in range(100)))
+            await client.clear(space)
             assert threading.active_count() == before
 
     run(work())

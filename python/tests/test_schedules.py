@@ -4,6 +4,9 @@ MEMBRAIN_CONTRACT_SCHEDULES that many."""
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from contract.schedule import Schedule
@@ -29,3 +32,23 @@ def test_no_byte_is_wrong_and_nothing_is_left(first: int) -> None:
         preempted += outcome.preemptions
     if count == PER_TEST:
         assert loaded > 100 and failed > 0 and preempted > 0, "it shows nothing"
+
+
+REPEATED = """
+from contract.schedule import Schedule
+schedules = [Schedule(seed) for seed in range(1110, 1116)]
+print([(schedule.run(), schedule.cluster.ticks) for schedule in schedules])
+"""
+
+
+def test_a_seed_is_the_same_schedule_in_every_process() -> None:
+    """Whatever order Python's sets have there."""
+    here = Path(__file__).parent
+    seen = set()
+    for hashing in ("1", "5"):
+        environment = {**os.environ, "PYTHONHASHSEED": hashing}
+        environment["PYTHONPATH"] = f"{here}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        command = [sys.executable, "-c", REPEATED]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        seen.add(ran.stdout)
+    assert len(seen) == 1 and "loaded_tokens" in seen.pop()

@@ -181,6 +181,36 @@ def test_what_is_not_there_is_not_asked_for_again_at_once(server: Server) -> Non
     run(work())
 
 
+def test_what_is_not_there_is_kept_in_mind_within_a_bound(server: Server) -> None:
+    async def work() -> None:
+        async with await store_on(server) as store:
+            manager = MembrainManager(store, max_negatives=4)
+            for first in range(6):
+                (await manager.retain(hashes(1, 100 + first))).release()
+            asked = store.metrics.looked_up
+            (await manager.retain(hashes(1, 105))).release()
+            assert store.metrics.looked_up == asked, "one of the last four"
+            (await manager.retain(hashes(1, 100))).release()
+            assert store.metrics.looked_up == asked + 1, "forgotten for those that came later"
+
+    run(work())
+
+
+def test_what_nobody_has_answered_for_is_asked_for_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        async with await store_on(server) as store:
+            manager = MembrainManager(store)
+            # As if the shard of these blocks were away, while others answer.
+            monkeypatch.setattr(membrain.Match, "answered", lambda match, block: False)
+            for _ in range(3):
+                (await manager.retain(hashes(2))).release()
+            assert (store.metrics.looked_up, manager.metrics.spared_questions) == (6, 0)
+
+    run(work())
+
+
 # ---- an engine's blocks
 
 

@@ -19,6 +19,11 @@ GROUPS = (
     (GroupSpec(block_tokens=6), GroupSpec(window_tokens=9), GroupSpec(window_tokens=7)),
     (GroupSpec(block_tokens=2), GroupSpec(window_tokens=9, block_tokens=8)),
 )
+# Tokens of a request: a beginning of what was asked before, what is new, what is answered.
+MOST_SHARED = 56
+NEW = (0, 0, 1, 6, 12)
+OUTPUT = (1, 1, 3, 12)
+MOST_TOKENS = MOST_SHARED + max(NEW) + max(OUTPUT)
 
 
 @dataclass
@@ -58,13 +63,15 @@ class Schedule:
     def _shape(self) -> Shape:
         pick = self.random.choice
         groups = pick(GROUPS)
+        # As vLLM demands at its start: the longest request fits, however it is cut.
+        least = 1 + sum(-(-MOST_TOKENS // group.block_tokens) for group in groups)
         return Shape(
             groups=groups,
             ranks=pick([1, 1, 2]),
             stages=pick([1, 1, 1, 2]),
             kv_heads=pick([8, 1]),
             layers=1,
-            blocks=pick([22, 28, 48]) * len(groups),
+            blocks=max(least, pick([22, 28, 48]) * len(groups)),
             budget=pick([8, 16, 48]),
         )
 
@@ -84,8 +91,8 @@ class Schedule:
 
     def _prompt(self) -> list[int]:
         """The beginning of something that was asked before, and something new."""
-        stem = self.random.choice(self.stems)[: self.random.randint(1, 56)]
-        return stem + self._tokens(self.random.choice([0, 0, 1, 6, 12]))
+        stem = self.random.choice(self.stems)[: self.random.randint(1, MOST_SHARED)]
+        return stem + self._tokens(self.random.choice(NEW))
 
     def run(self) -> Outcome:
         for _ in range(self.random.randint(40, 160)):
@@ -106,7 +113,7 @@ class Schedule:
         if what < 0.3 and len(engine.scheduler.requests) < 8:
             self.outcome.requests += 1
             name = f"request {self.outcome.requests}"
-            engine.add(name, self._prompt(), self.random.choice([1, 1, 3, 12]))
+            engine.add(name, self._prompt(), self.random.choice(OUTPUT))
         elif what < 0.33 and engine.scheduler.requests:
             self.outcome.aborts += 1
             engine.scheduler.abort(self.random.choice(list(engine.scheduler.requests)))

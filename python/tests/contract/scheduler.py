@@ -383,7 +383,7 @@ class Scheduler:
                 self.running.remove(request)
                 self._finish(request)
         self.connector.update_connector_output(told)
-        for name in told.finished_recving or ():
+        for name in sorted(told.finished_recving or ()):  # a schedule repeats itself
             request = self.requests[name]
             if request.status is Status.WAITING_FOR_REMOTE_KVS:
                 assert name not in self.received
@@ -392,7 +392,7 @@ class Scheduler:
                 assert request.status is Status.FINISHED, request.status
                 if name not in self.sending:
                     self._free(request)
-        for name in told.finished_sending or ():
+        for name in sorted(told.finished_sending or ()):
             assert name in self.sending, f"{name}: nobody waits for its saves"
             self.sending.discard(name)
             self._free(self.requests[name])
