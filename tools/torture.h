@@ -28,7 +28,6 @@ struct TortureOptions {
   std::uint64_t engines = 4;
   std::uint64_t block_bytes = 65536;
   std::chrono::milliseconds timeout{2000};
-  bool keep = false;  ///< the folder of logs, if something was wrong
 };
 
 /// Ownership  Owns everything of the run. Threads: one.

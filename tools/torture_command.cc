@@ -107,7 +107,6 @@ Command torture_command(Program& program) {
       .size("arena", torture.house.arena_bytes, "Memory of each node: little, so that it evicts")
       .duration("timeout", torture.timeout, "The longest that one operation may take")
       .toggle("no-etcd", options->no_etcd, "One server, and no etcd")
-      .toggle("keep", torture.keep, "Keep the logs of all processes if something was wrong")
       .toggle("json", options->json, "Print one JSON object instead of a table");
   return command;
 }

@@ -34,6 +34,17 @@ std::vector<std::vector<std::byte>> buffers_for(const TortureBlocks& blocks,
   return buffers;
 }
 
+/// What a lookup says of each block. Where its shard is away, nothing.
+std::string items_of(const Match& match) {
+  std::string items;
+  for (std::size_t i = 0; i < match.block_count(); ++i) {
+    items += !match.answered(i) ? TortureRecord::other
+             : match.has(i)     ? TortureRecord::good
+                                : TortureRecord::missing;
+  }
+  return items;
+}
+
 }  // namespace
 
 std::unique_ptr<TortureEngine> TortureEngine::open(const TortureEngineConfig& config, Tell tell) {
@@ -135,9 +146,7 @@ void TortureEngine::work() {
   std::size_t found = 0;
   if (match) {
     found = match->prefix_blocks();
-    for (std::size_t i = 0; i < prompt.blocks.size(); ++i) {
-      record.items += match->has(i) ? TortureRecord::good : TortureRecord::missing;
-    }
+    record.items = items_of(*match);
     // What has no replica left to name is not pinned, whatever the prefix says.
     while (record.pinned < found && match->part_bytes(record.pinned) > 0) ++record.pinned;
     record.match = record.pinned > 0 ? next_match_++ : 0;
@@ -171,11 +180,7 @@ void TortureEngine::probe() {
       client_->lookup(spaces_[prompt.space], hashes_of(prompt.blocks), options);
   record.ret = now();
   if (!match) record.outcome = to_string(match.error().code);
-  for (std::size_t i = 0; i < prompt.blocks.size(); ++i) {
-    const bool has = match && match->has(i);
-    record.items += TortureRecord::other;
-    if (match) record.items.back() = has ? TortureRecord::good : TortureRecord::missing;
-  }
+  record.items = match ? items_of(*match) : std::string(prompt.blocks.size(), TortureRecord::other);
   tell_(record);
   if (!match && match.error().code == Errc::stale) open_namespace(prompt.space);
 }

@@ -271,7 +271,9 @@ std::vector<std::string> TortureHouse::deaths() {
   std::vector<std::string> deaths;
   for (auto* group : {&members_, &servers_, &nodes_}) {
     for (const auto& one : *group) {
-      if (const auto how = one->died()) deaths.push_back(fmt::format("{}: {}", one->name(), *how));
+      if (const auto how = one->died()) {
+        deaths.push_back(fmt::format("{}: {}, see {}", one->name(), *how, log_of(one->name())));
+      }
     }
   }
   return deaths;

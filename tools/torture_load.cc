@@ -225,12 +225,15 @@ void TortureLoad::note_lookup(const HistoryCall& by, const TortureRecord& record
     if (record.outcome == to_string(Errc::stale)) book_.told_stale(by);
     return;
   }
+  std::vector<std::uint64_t> blocks;  // those that were answered for; what is pinned comes first
   std::vector<bool> found;
-  for (const char item : record.items) {
-    found.push_back(item == TortureRecord::good);
+  for (std::size_t i = 0; i < record.items.size() && i < record.blocks.size(); ++i) {
+    if (record.items[i] == TortureRecord::other) continue;
+    blocks.push_back(record.blocks[i]);
+    found.push_back(record.items[i] == TortureRecord::good);
     ++(found.back() ? report_.blocks_found : report_.blocks_missed);
   }
-  book_.looked_up(by, record.blocks, found, record.pinned, record.match);
+  book_.looked_up(by, blocks, found, record.pinned, record.match);
 }
 
 bool TortureLoad::rest(Signals& signals, TimePoint deadline) {
