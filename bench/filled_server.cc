@@ -4,7 +4,6 @@
 #include <time.h>
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -18,8 +17,7 @@ namespace membrain {
 namespace {
 
 constexpr const char* kSecret = "bench";
-constexpr std::size_t kPublishBlocks = 1024;
-constexpr std::uint64_t kPublishers = 4;
+constexpr std::uint32_t kNodes = 4;
 constexpr Duration kPatience = std::chrono::seconds(60);
 
 std::unique_ptr<Fabric> fabric_of(const std::shared_ptr<UcxContext>& context, Loop& loop) {
@@ -30,10 +28,14 @@ std::unique_ptr<Fabric> fabric_of(const std::shared_ptr<UcxContext>& context, Lo
 }
 
 /// A node that holds no bytes: it only says what it would hold.
-class Publisher final : public Receiver {
+class Reporter final : public Receiver {
  public:
-  Publisher(Fabric& fabric, std::string server, std::uint64_t blocks)
-      : fabric_(fabric), calls_(fabric), server_(std::move(server)), blocks_(blocks) {
+  struct Range {
+    std::uint64_t first;
+    std::uint64_t end;
+  };
+  Reporter(Fabric& fabric, std::string server, NodeId node, Range blocks)
+      : fabric_(fabric), calls_(fabric), server_(std::move(server)), node_(node), blocks_(blocks) {
     fabric_.set_receiver(*this);
   }
   [[nodiscard]] bool done() const noexcept { return done_; }
@@ -45,19 +47,17 @@ class Publisher final : public Receiver {
     check(peer.has_value(), "the bench's node could not connect");
     peer_ = *peer;
     wire::RegisterNode hello;
-    hello.node = kNode;
+    hello.node = node_;
     hello.incarnation = kLife;
     hello.address = "127.0.0.1:1";
     hello.host = "nowhere";
-    hello.proof = register_proof(kSecret, kNode, kLife, fabric_.binding(peer_));
+    hello.proof = register_proof(kSecret, node_, kLife, fabric_.binding(peer_));
     Task<Result<wire::Accepted>> asked =
         calls_.call<wire::Accepted>(peer_, std::move(hello), deadline);
     const Result<wire::Accepted> accepted = co_await asked;
     check(accepted.has_value(), "the bench's node was not accepted");
-    Completion published(fabric_.loop().ready(), kPublishers);
-    for (std::uint64_t i = 0; i < kPublishers; ++i) fabric_.loop().spawn(publish(i, published));
-    const Result<> outcome = co_await published;
-    check(outcome.has_value(), "the bench's blocks were not published");
+    Task<> reporting = report();
+    co_await reporting;
     done_ = true;
   }
 
@@ -74,40 +74,34 @@ class Publisher final : public Receiver {
   void on_lost(PeerId peer, const Error&) override { calls_.on_lost(peer); }
 
  private:
-  static constexpr NodeId kNode{1};
   static constexpr Incarnation kLife{1};
 
-  [[nodiscard]] wire::Publish portion(std::uint64_t first) const {
-    const std::uint64_t count = std::min<std::uint64_t>(kPublishBlocks, blocks_ - first);
-    wire::Publish request{kNode, kLife, {}};
-    BlockKey parent = first > 0 ? keys_.key(bench_hash(first - 1)) : BlockKey{};
-    for (std::uint64_t number = first; number < first + count; ++number) {
-      const BlockKey key = keys_.key(bench_hash(number));
-      request.items.push_back(bench_entry(space_, Era{1}, number, key, parent));
-      parent = key;
-    }
-    return request;
-  }
-
-  /// Every kPublishers-th portion.
-  Task<> publish(std::uint64_t nth, Completion& published) {
-    Result<> outcome{};
-    for (std::uint64_t first = nth * kPublishBlocks; first < blocks_ && outcome;
-         first += kPublishers * kPublishBlocks) {
-      wire::Publish request = portion(first);
+  /// One portion after the other, as nodes do.
+  Task<> report() {
+    wire::Report request{node_, kLife, 0, false, {}};
+    BlockKey parent{};
+    for (std::uint64_t next = blocks_.first; next < blocks_.end; ++request.portion) {
+      request.items.clear();
+      const std::uint64_t end = std::min<std::uint64_t>(next + wire::kMaxPublishItems, blocks_.end);
+      for (; next < end; ++next) {
+        const BlockKey key = keys_.key(bench_hash(next));
+        request.items.push_back(bench_entry(space_, Era{1}, next, key, parent));
+        request.items.back().slot.value -= static_cast<std::uint32_t>(blocks_.first);
+        parent = key;
+      }
+      request.last = next == blocks_.end;
       const TimePoint deadline = fabric_.loop().now() + kPatience;
-      Task<Result<wire::Published>> asked =
-          calls_.call<wire::Published>(peer_, std::move(request), deadline);
-      const Result<wire::Published> answer = co_await asked;
-      if (!answer) outcome = fail(answer.error());
+      Task<Result<wire::Reported>> asked = calls_.call<wire::Reported>(peer_, request, deadline);
+      const Result<wire::Reported> answer = co_await asked;
+      check(answer.has_value(), "the bench's blocks were not taken in");
     }
-    published.finish(outcome);
   }
 
   Fabric& fabric_;
   Calls calls_;
   const std::string server_;
-  const std::uint64_t blocks_;
+  const NodeId node_;
+  const Range blocks_;
   const Digest digest_ = digest_of(bench_namespace());
   const NamespaceId space_ = namespace_id(digest_);
   const KeyMaker keys_{digest_, tenant_key(kSecret, bench_namespace().tenant)};
@@ -128,7 +122,7 @@ FilledServer::FilledServer(std::shared_ptr<UcxContext> context, std::uint64_t bl
   ShardConfig config;
   config.secret = kSecret;
   config.expected_blocks = blocks_;
-  // The node that has published sends no heartbeats; nothing may expire while rows run.
+  // The nodes send no heartbeats; nothing may expire while rows run.
   config.node_ttl = config.session_ttl = std::chrono::hours(1);
   service_ = std::make_unique<ShardService>(*fabric_, config);
   check(service_->listen("127.0.0.1:0").has_value(), "the bench's server could not start");
@@ -137,37 +131,39 @@ FilledServer::FilledServer(std::shared_ptr<UcxContext> context, std::uint64_t bl
     ::pthread_setname_np(::pthread_self(), "mb-server");  // as profilers show it
     loop_.run();
   });
-  fill();
 }
 
 struct FilledServer::Filler {
-  Filler(const Clock& clock, const std::shared_ptr<UcxContext>& context, const std::string& server,
-         std::uint64_t blocks)
-      : loop(clock), fabric(fabric_of(context, loop)), publisher(*fabric, server, blocks) {}
-  ~Filler() {
-    loop.spawn(publisher.leave());
-    while (loop.running_tasks() > 0) loop.turn();
-  }
-  Filler(const Filler&) = delete;
-  Filler& operator=(const Filler&) = delete;
+  Filler(const std::shared_ptr<UcxContext>& context, Loop& loop, const std::string& server,
+         NodeId node, Reporter::Range blocks)
+      : fabric(fabric_of(context, loop)), reporter(*fabric, server, node, blocks) {}
 
-  Loop loop;
   std::unique_ptr<Fabric> fabric;
-  Publisher publisher;
+  Reporter reporter;
 };
 
 FilledServer::~FilledServer() {
-  filler_.reset();
+  for (const auto& node : nodes_) nodes_loop_.spawn(node->reporter.leave());
+  while (nodes_loop_.running_tasks() > 0) nodes_loop_.turn();
+  nodes_.clear();
   loop_.stop();
   thread_.join();
   service_.reset();
 }
 
-void FilledServer::fill() {
-  filler_ = std::make_unique<Filler>(clock_, context_, service_->address(), blocks_);
-  filler_->loop.spawn(filler_->publisher.run());
-  while (!filler_->publisher.done()) filler_->loop.turn();
-  while (filler_->loop.running_tasks() > 0) filler_->loop.turn();
+void FilledServer::fill(const std::function<void()>& meanwhile) {
+  const std::uint64_t prompts_each = (prompts() + kNodes - 1) / kNodes;
+  for (std::uint32_t i = 0; i < kNodes; ++i) {
+    Reporter::Range blocks{std::min(i * prompts_each, prompts()) * kPromptBlocks,
+                           std::min((i + 1) * prompts_each, prompts()) * kPromptBlocks};
+    nodes_.push_back(std::make_unique<Filler>(context_, nodes_loop_, service_->address(),
+                                              NodeId{i + 1}, blocks));
+    nodes_loop_.spawn(nodes_.back()->reporter.run());
+  }
+  while (nodes_loop_.running_tasks() > 0) {
+    nodes_loop_.turn();
+    meanwhile();
+  }
 }
 
 Duration FilledServer::cpu() {

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "base/clock.h"
 #include "bench/filled_shard.h"
@@ -20,12 +22,13 @@ namespace membrain {
 /// What clients of it must know.
 [[nodiscard]] std::string_view bench_secret() noexcept;
 
-/// A server on a loop and a thread of its own, over UCX, filled by a node that publishes.
+/// A server on a loop and a thread of its own, over UCX, that has just begun to lead. Four nodes
+/// report their blocks to it.
 ///
 /// Threads  One thread calls.
 class FilledServer {
  public:
-  /// `context` decides the lane.
+  /// `context` decides the lane. It knows nothing until `fill`.
   FilledServer(std::shared_ptr<UcxContext> context, std::uint64_t blocks);
   ~FilledServer();
   FilledServer(const FilledServer&) = delete;
@@ -36,9 +39,11 @@ class FilledServer {
   /// Processor time that the server's thread has taken so far.
   [[nodiscard]] Duration cpu();
 
+  /// Until the nodes have reported all of their blocks; calls `meanwhile` all the time. Once.
+  void fill(const std::function<void()>& meanwhile = [] {});
+
  private:
-  struct Filler;  // the node, whose blocks stay for as long as its connection does
-  void fill();
+  struct Filler;  // a node, whose blocks stay for as long as its connection does
 
   SteadyClock clock_;
   std::shared_ptr<UcxContext> context_;
@@ -48,7 +53,8 @@ class FilledServer {
   std::unique_ptr<Fabric> fabric_;
   std::unique_ptr<ShardService> service_;
   std::thread thread_;
-  std::unique_ptr<Filler> filler_;
+  Loop nodes_loop_{clock_};
+  std::vector<std::unique_ptr<Filler>> nodes_;
 };
 
 }  // namespace membrain

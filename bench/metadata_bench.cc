@@ -15,6 +15,9 @@
 //   lookup_pipelined/tcp  16 under way; keys_per_server_cpu_second
 //   lookup_clients/C      C clients with 64 under way in all; cpu_ns_per_key of the server
 //   contains_512/tcp      existence alone (probe), pipelined, as one client sees it
+// Of a server that has just begun to lead:
+//   rebuild/ENTRIES       four nodes report all of their blocks, while a client looks prompts up;
+//                         lookups, lookup_p50_us, lookup_p99_us
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -51,8 +54,10 @@ struct Stage {
     return *made;
   }
   FilledServer& server() {
-    if (!filled)
+    if (!filled) {
       filled = std::make_unique<FilledServer>(UcxContext::create({}).value(), kServerBlocks);
+      filled->fill();
+    }
     return *filled;
   }
   std::map<std::uint64_t, std::unique_ptr<FilledShard>> shards;
@@ -201,6 +206,34 @@ void lookup_many(benchmark::State& state, Stage& stage, std::size_t clients, std
   state.counters["keys_per_second"] = benchmark::Counter(keys, benchmark::Counter::kIsRate);
 }
 
+/// What has been reported is found, the rest of a prompt missed.
+void rebuild(benchmark::State& state, std::uint64_t entries) {
+  std::vector<double> times;
+  for (auto _ : state) {
+    FilledServer server(UcxContext::create({}).value(), entries);
+    LookupLoad load(server, ClientConfig::Threads::caller, 7);
+    auto asked = std::chrono::steady_clock::now();
+    const auto began = asked;
+    load.begin(LookupOptions::Mode::pin);
+    server.fill([&] {
+      load.poll();
+      if (!load.oldest_done()) return;
+      load.take_oldest();
+      const auto now = std::chrono::steady_clock::now();
+      times.push_back(std::chrono::duration<double>(now - asked).count());
+      asked = now;
+      load.begin(LookupOptions::Mode::pin);
+    });
+    state.SetIterationTime(seconds(std::chrono::steady_clock::now() - began));
+    load.take_oldest();
+    load.begin(LookupOptions::Mode::pin);
+    check(load.take_oldest() == kPromptBlocks, "a block that was reported is missed");
+  }
+  state.counters["lookups"] = static_cast<double>(times.size());
+  state.counters["lookup_p50_us"] = percentile(times, 0.5) * 1e6;
+  state.counters["lookup_p99_us"] = percentile(times, 0.99) * 1e6;
+}
+
 // ---- the table
 
 template <class Row>
@@ -236,6 +269,13 @@ void register_rows(Stage& stage) {
     add(name, [&stage, clients](auto& state) {
       lookup_many(state, stage, clients, kUnderWay, Mode::pin);
     });
+  }
+  for (std::uint64_t entries = 1'000'000; entries <= 10'000'000; entries *= 10) {
+    const std::string name = "rebuild/" + std::to_string(entries);
+    benchmark::RegisterBenchmark(name.c_str(), [entries](auto& state) { rebuild(state, entries); })
+        ->UseManualTime()
+        ->Iterations(1)
+        ->Unit(benchmark::kMillisecond);
   }
   add("contains_512/tcp", [&stage](auto& state) { lookup_many(state, stage, 1, 16, Mode::probe); });
 }

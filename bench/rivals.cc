@@ -99,6 +99,7 @@ FilledServer& Rivals::membrain_with_keys() {
   if (!membrain_with_keys_) {
     membrain_with_keys_ =
         std::make_unique<FilledServer>(UcxContext::create({}).value(), kPresentKeys);
+    membrain_with_keys_->fill();
   }
   return *membrain_with_keys_;
 }

@@ -3,8 +3,9 @@
 //
 //     sessions_load SERVERS SESSIONS SECONDS
 //
-// Opens them, looks 64 blocks up from each once a second for SECONDS, prints a line of JSON, and
-// then waits until all have found their blocks in a later term of the leader: another line.
+// Opens them, a hundred a second, looks 64 blocks up from each once a second for SECONDS, prints a
+// line of JSON, and then waits until all have found their blocks in a later term of the leader:
+// another line.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -31,6 +32,7 @@ constexpr std::size_t kSessionsOfAFabric = 64;
 constexpr std::uint64_t kBlocks = 64;
 constexpr std::chrono::milliseconds kOneLookup(2000);
 constexpr Duration kBetweenLookups = std::chrono::seconds(1);
+constexpr Duration kBetweenOpenings = std::chrono::milliseconds(10);
 constexpr Duration kBetweenAttempts = std::chrono::milliseconds(100);
 constexpr Duration kPatience = std::chrono::seconds(120);
 
@@ -130,8 +132,10 @@ class Party {
   [[nodiscard]] std::uint64_t settled_in() const noexcept { return settled_in_; }
 
   /// Until the load is over: a lookup, and a small request as a heartbeat is, once a second.
-  Task<> run(Duration first) {
+  Task<> run(Duration begin) {
     Loop& loop = control_.loop();
+    const TimePoint opens = loop.now() + begin;
+    co_await loop.sleep_until(opens);
     Task<Result<>> starting = client_.start();
     const Result<> started = co_await starting;
     if (!started) give_up("no session");
@@ -141,7 +145,7 @@ class Party {
     const Result<OpenedNamespace> opened = co_await opening;
     if (!opened) give_up("no namespace");
     space_ = *opened;
-    TimePoint next = loop.now() + first;
+    TimePoint next = loop.now();
     while (!load_.over) {
       co_await loop.sleep_until(next);
       Task<> asked = ask();
@@ -244,8 +248,7 @@ int run(const char* servers, std::size_t count, std::chrono::seconds steady) {
   for (std::size_t i = 0; i < count; ++i) {
     if (i % kSessionsOfAFabric == 0) hubs.push_back(std::make_unique<Hub>(context, loop));
     parties.push_back(std::make_unique<Party>(load, *hubs.back()));
-    const auto place = static_cast<std::int64_t>(i);
-    loop.spawn(parties.back()->run(kBetweenLookups * place / static_cast<std::int64_t>(count)));
+    loop.spawn(parties.back()->run(kBetweenOpenings * static_cast<std::int64_t>(i)));
   }
   if (!turn_until(loop, [&] { return common_term(parties) != 0; })) return 1;
   const double opened_ms = milliseconds(clock.now() - began);
