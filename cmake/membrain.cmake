@@ -47,7 +47,8 @@ function(membrain_component name)
 endfunction()
 
 # membrain_test(NAME LABEL unit SOURCES ... LIBS ... [TIMEOUT seconds]): one GoogleTest program,
-# each TEST a ctest. Those that start processes or measure their own name SERIAL: one at a time.
+# each TEST a ctest. Those that start processes or measure their own name SERIAL: one at a time, and
+# one at any time (COST: first), beside tests of the other kind.
 include(GoogleTest)
 function(membrain_test name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "SERIAL" "LABEL;TIMEOUT" "LIBS;SOURCES")
@@ -59,7 +60,7 @@ function(membrain_test name)
   membrain_habits(${name})
   set(properties LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
   if(arg_SERIAL)
-    list(APPEND properties RESOURCE_LOCK processes)
+    list(APPEND properties RESOURCE_LOCK processes COST 10)
   endif()
   if("thread" IN_LIST MEMBRAIN_SANITIZE)
     # UCX's hook of madvise runs in glibc's last steps of a thread, when TSan has forgotten it.
