@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import unittest
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,30 @@ OUT = Path("build/dev/rdma")
 HERE = Path(__file__).resolve().parent
 
 
-def verdicts(path: Path) -> Iterator[tuple[str, str]]:
-    """Every test of a GoogleTest program: its name, and passed, failed or skipped."""
+LAST_WORDS = 4000  # of a log, in a failure's message: reports of reports are cut
+
+
+@dataclass
+class Verdict:
+    """What a GoogleTest program reports of one test."""
+
+    word: str  # passed, failed or skipped
+    why: str
+
+
+def verdicts(path: Path) -> dict[str, Verdict]:
+    """Of every test of a program, by name; none if it did not come to its end."""
     if not path.exists():
-        return
+        return {}
     report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    found = {}
     for suite in report["testsuites"]:
         for test in suite["testsuite"]:
-            name = f"{suite['name']}.{test['name']}"
+            why = "\n".join(failure["failure"] for failure in test.get("failures", []))
             skipped = test.get("result") == "SKIPPED"
-            yield name, "failed" if test.get("failures") else "skipped" if skipped else "passed"
+            word = "failed" if why else "skipped" if skipped else "passed"
+            found[f"{suite['name']}.{test['name']}"] = Verdict(word, why)
+    return found
 
 
 @unittest.skipIf(vm.what_is_missing(), vm.what_is_missing())
@@ -45,13 +59,18 @@ class Rdma(unittest.TestCase):
 
     def expect_passed(self, report: str, at_least: int, outcome: vm.Outcome) -> None:
         """A filter that matches nothing passes nothing: so many tests have to be there."""
-        found = dict(verdicts(self.out / report))
-        words = [f"{verdict:8} {name}" for name, verdict in found.items()]
-        passed = list(found.values()).count("passed")
-        failed = "failed" in found.values()
-        print(f"{report}: {passed} of {len(found)} tests passed", file=sys.stderr)
-        if failed or outcome.status != 0 or passed < at_least:
-            self.fail("\n".join([*words, outcome.log]))
+        found = verdicts(self.out / report)
+        passed = sum(verdict.word == "passed" for verdict in found.values())
+        told = f"{report}: {passed} of {len(found)} tests passed"
+        print(told, file=sys.stderr)
+        failed = [f"{name} failed: {verdict.why}" for name, verdict in found.items()
+                  if verdict.word == "failed"]
+        if failed or passed < at_least:
+            words = [told, f"at least {at_least} have to; the command ended with {outcome.status}"]
+            self.fail("\n".join([*words, *failed, "...", outcome.log[-LAST_WORDS:]]))
+
+    def expect_success(self, outcome: vm.Outcome) -> None:
+        self.assertEqual(outcome.status, 0, outcome.log[-LAST_WORDS:])
 
 
 class OneMachine(Rdma):
@@ -63,9 +82,10 @@ class OneMachine(Rdma):
         runs.append(f"MEMBRAIN_TEST_WIRE=1 {BINARIES}/tests/verbs/verbs_test "
                     f"--gtest_filter='Ports.*' --gtest_output=json:$OUT/verbs_test.json")
         outcome = self.boot(1, 420, " && ".join(runs))[0]
-        self.expect_passed("verbs_test.json", 2, outcome)
         self.expect_passed("ucx_test.json", 32, outcome)
         self.expect_passed("ucx_process_test.json", 6, outcome)
+        self.expect_passed("verbs_test.json", 2, outcome)
+        self.expect_success(outcome)
 
 
 class TwoMachines(Rdma):
@@ -75,11 +95,14 @@ class TwoMachines(Rdma):
     def test_the_transports_tests_of_two_processes_pass_between_hosts(self) -> None:
         outcomes = self.run_part("suite", 420)
         self.expect_passed("suite.json", 12, outcomes[0])
-        self.assertEqual(outcomes[1].status, 0, outcomes[1].log)
+        for outcome in outcomes:
+            self.expect_success(outcome)
 
     def test_losses_flaps_and_power_cuts_cost_no_byte(self) -> None:
         # The second machine's power is cut: it leaves no status.
-        self.expect_passed("faults.json", 5, self.run_part("faults", 420)[0])
+        outcome = self.run_part("faults", 420)[0]
+        self.expect_passed("faults.json", 5, outcome)
+        self.expect_success(outcome)
 
     def replayed(self, name: str) -> dict[str, Any]:
         """What engines report that compared every byte."""
@@ -90,7 +113,7 @@ class TwoMachines(Rdma):
     def test_one_sided_reads_bear_losses_flaps_and_a_power_cut(self) -> None:
         # The second machine's power is cut: it leaves no status.
         outcome = self.run_part("reads", 420)[0]
-        self.assertEqual(outcome.status, 0, outcome.log)
+        self.expect_success(outcome)
         for name in ("clean", "lossy", "flaps", "cut"):
             report = self.replayed(name)
             print(f"{name}: {report['lanes']}, {report['misses']}", file=sys.stderr)
@@ -99,7 +122,7 @@ class TwoMachines(Rdma):
     def test_a_cluster_moves_its_blocks_by_rdma_alone(self) -> None:
         outcomes = self.run_part("cluster", 180)
         for outcome in outcomes:
-            self.assertEqual(outcome.status, 0, outcome.log)
+            self.expect_success(outcome)
         report = self.replayed("replay")
         self.assertEqual(report["misses"]["peer_lost"] + report["misses"]["corrupt"], 0)
         self.assertGreater(report["blocks_hit"], 0)
