@@ -42,6 +42,7 @@ TEST_F(Presets, KeepEndpointsFromWaitingForAConnection) {
 TEST_F(Presets, WithoutAnRdmaDeviceLeaveRdmaAlone) {
   const auto without = presets();
   EXPECT_EQ(without.at("UCX_TCP_TX_SEG_SIZE"), "512k");
+  EXPECT_EQ(without.at("UCX_KEEPALIVE_INTERVAL"), "1s");
   EXPECT_FALSE(without.contains("UCX_RC_TIMEOUT"));
   EXPECT_FALSE(without.contains("UCX_UD_VERBS_ETH_DGID_CHECK"));
 }
@@ -50,6 +51,11 @@ TEST_F(Presets, WithAnRdmaDeviceGiveUpADeadPeerWithinAboutASecond) {
   add_device("mlx5_0");
   EXPECT_EQ(presets().at("UCX_RC_TIMEOUT"), "100ms");
   EXPECT_EQ(presets().at("UCX_RC_RETRY_COUNT"), "6");
+}
+
+TEST_F(Presets, WithAnRdmaDeviceHaveNoKeepAliveThatHandshakesWouldTake) {
+  add_device("mlx5_0");
+  EXPECT_EQ(presets().at("UCX_KEEPALIVE_INTERVAL"), "inf");
 }
 
 TEST_F(Presets, WithHardwareKeepUcxsCheckOfDatagrams) {

@@ -77,6 +77,21 @@ TEST_P(UcxProcess, ClosesAStoppedPeerWithoutItsHelp) {
   EXPECT_EQ(server_->end(), 0);
 }
 
+TEST_P(UcxProcess, ClosesConnectionsThatAreHardlyMade) {
+  // UCX shakes hands of its own once both sides have an endpoint. Closing one under that must end
+  // neither process.
+  for (int round = 0; round < 24; ++round) {
+    const bool stopped = round % 4 == 3;
+    const PeerId peer = connect(party_, server_->address(), {}).value();
+    if (stopped) server_->signal(SIGSTOP);
+    drive(
+        {&party_}, [] { return false; }, std::chrono::microseconds(500 * (round % 5)));
+    ASSERT_TRUE(close(party_, peer, {}));
+    if (stopped) server_->signal(SIGCONT);
+  }
+  fetch(4);
+}
+
 TEST_P(UcxProcess, OutlivesAClientThatIsStoppedAndKilledAmidBulk) {
   // Here the other process is the receiver's side of nothing: it only stops taking what we send.
   // UCX 1.13.1 dies of closing a half-made connection over RDMA (docs/rdma.md), and over shared

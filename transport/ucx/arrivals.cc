@@ -21,6 +21,7 @@ ucs_status_t Arrivals::on_message(void* arrivals, const void* header, std::size_
   std::memcpy(&head, header, sizeof head);
   const auto found = self.by_token_.find(head.token);
   if (found == self.by_token_.end()) return UCS_OK;  // of a connection that is gone
+  if (!found->second->hears(head.kind)) return UCS_OK;
 
   Batch& pending = self.pending_;
   const auto* frame = static_cast<const std::byte*>(header) + sizeof head;

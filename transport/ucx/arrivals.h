@@ -36,7 +36,8 @@ class Arrivals {
     }
   };
 
-  /// From now on messages with the connection's token are noted; others are dropped.
+  /// From now on messages with the connection's token are noted, while it hears; others are
+  /// dropped.
   void expect(Connection& connection) { by_token_[connection.own_token] = &connection; }
   void forget(const Connection& connection) noexcept { by_token_.erase(connection.own_token); }
 

@@ -82,14 +82,15 @@ Connection::Connection(UcxWorker& worker, OperationPool& pool, std::vector<Conne
       pool_(pool),
       broken_list_(broken) {}
 
-Result<> Connection::open(std::span<const std::byte> address) {
+Result<> Connection::meet(std::span<const std::byte> address) {
   const Result<ucp_ep_h> endpoint = worker_.connect(address, &on_error, this);
   if (!endpoint) return fail(endpoint.error());
   endpoint_ = *endpoint;
   const std::string info = describe_endpoint(endpoint_);
   lane = lane_of(info);
   devices = device_payloads_of(worker_.context().devices(), info);
-  phase_ = Phase::open;
+  phase_ = Phase::meeting;
+  post(start({}, MessageKind::hello, nullptr), {}, 0);
   return {};
 }
 
@@ -262,15 +263,17 @@ bool Connection::over() const noexcept {
 
 void Connection::begin_close(TimePoint now) {
   if (phase_ > Phase::open) return;
+  const bool meeting = phase_ == Phase::meeting && !heard_;
   phase_ = Phase::draining;
-  deadline_ = now + kDrainPatience;
+  deadline_ = now + (meeting ? kMeetingPatience : kDrainPatience);
   advance(now);
 }
 
 bool Connection::advance(TimePoint now) {
   const Phase before = phase_;
-  if (phase_ == Phase::draining && (operations_ == 0 || broken_ || now >= deadline_)) {
-    const bool hangs = operations_ != 0 && !broken_;
+  const bool drained = operations_ == 0 && (heard_ || endpoint_ == nullptr);
+  if (phase_ == Phase::draining && (drained || broken_ || now >= deadline_)) {
+    const bool hangs = !drained && !broken_;
     over() || hangs ? force(now) : flush(now);
   }
   if (phase_ == Phase::flushing) {

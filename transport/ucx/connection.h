@@ -27,6 +27,7 @@ enum class MessageKind : std::uint32_t {
   long_frame = 2,          ///< the frame is the active message's data
   frame_with_payload = 3,  ///< the frame follows; the data is the payload
   frame_ahead = 4,         ///< the data is the frame of the next message, which has none of its own
+  hello = 5,               ///< a connection's first one, which carries nothing
 };
 
 /// The bytes before the frame in an active message's header.
@@ -93,6 +94,10 @@ Pieces describe(std::span<const Segment> segments, const UcxContext& context,
 /// until the last callback; on shared memory a little longer. Only then are failed operations
 /// reported: nothing can land any more.
 ///
+/// Before that comes a hello, from each side, as soon as it has its endpoint. Whoever has heard the
+/// other's knows that UCX's own handshake is over there: until then a forced close may end the
+/// peer's process, so that it waits, unless the peer is lost (docs/adr/0038).
+///
 /// A forced close even of a healthy peer, because UCX keeps an endpoint closed otherwise until the
 /// worker ends.
 ///
@@ -103,6 +108,7 @@ class Connection {
  public:
   enum class Phase : std::uint8_t {
     greeting,  ///< proven, but the peer may not have its endpoint yet: nothing is handed over
+    meeting,   ///< has its endpoint, and waits for the peer's hello
     open,
     draining,
     flushing,
@@ -119,6 +125,8 @@ class Connection {
   static constexpr std::size_t kEagerBytes = 1u << 20;
   /// Of payloads and frames that came with their message and were not yet received.
   static constexpr std::size_t kMaxHeldBytes = 256u << 20;
+  /// A peer that was not heard yet, when this fabric ends.
+  static constexpr Duration kMeetingPatience = std::chrono::seconds(2);
   static constexpr Duration kDrainPatience = std::chrono::milliseconds(100);
   static constexpr Duration kFlushPatience = std::chrono::milliseconds(200);
   static constexpr Duration kSettleTime = std::chrono::milliseconds(20);
@@ -135,8 +143,15 @@ class Connection {
 
   /// How UCX reaches the peer, for people.
   [[nodiscard]] std::string route() const;
-  /// Creates the endpoint.
-  Result<> open(std::span<const std::byte> address);
+  /// Creates the endpoint, and says hello.
+  Result<> meet(std::span<const std::byte> address);
+  /// The peer's hello has its turn.
+  void open() noexcept { phase_ = Phase::open; }
+  /// For a message that comes in: whether it is wanted. Callable in UCX's callbacks.
+  [[nodiscard]] bool hears(MessageKind kind) noexcept {
+    heard_ |= kind == MessageKind::hello;
+    return phase_ <= Phase::open;
+  }
 
   /// Finishes `done`, if given, sooner or later.
   Result<> send(std::span<const std::byte> frame);
@@ -171,6 +186,7 @@ class Connection {
   std::uint32_t next_in = 0;
   std::map<std::uint32_t, EarlyMessage> early;
   std::vector<std::byte> frame_ahead;  ///< of the message that comes next
+  bool unwanted = false;               ///< closed as soon as it is open
   bool report_loss = false;            ///< on_lost is due when it is gone
   std::vector<Completion*> closers;    ///< who waits until it is gone
   [[nodiscard]] Phase phase() const noexcept { return phase_; }
@@ -200,6 +216,7 @@ class Connection {
   ucp_ep_h endpoint_ = nullptr;
   Phase phase_ = Phase::greeting;
   bool broken_ = false;
+  bool heard_ = false;            ///< the peer's hello has come
   bool endpoint_failed_ = false;  ///< UCX has said so
   bool endpoint_flushing_ = false;
   bool endpoint_closing_ = false;

@@ -40,7 +40,7 @@ struct Card {
 class Handshake {
  public:
   static constexpr std::uint32_t kMagic = 0x3143424d;  ///< "MBC1" in memory order
-  static constexpr std::uint16_t kVersion = 1;
+  static constexpr std::uint16_t kVersion = 2;
   static constexpr std::size_t kHeadBytes = 12;
   static constexpr std::size_t kMaxBodyBytes = 8192;
   static constexpr std::size_t kMaxFrameBytes = kHeadBytes + kMaxBodyBytes + 8;

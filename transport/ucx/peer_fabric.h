@@ -69,7 +69,7 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
   [[nodiscard]] std::array<std::byte, 32> binding(PeerId peer) const noexcept override;
 
  private:
-  /// A `connect` that waits for its contact.
+  /// A `connect` that waits until the peer is heard.
   struct Dial {
     explicit Dial(ReadyQueue& ready) noexcept : settled(ready) {}
     Completion settled;
@@ -90,6 +90,10 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
   bool on_agreed(const Contact& contact) override;
   void on_ended(const Contact& contact, const Error& why) override;
   Connection& add_connection(const Contact& contact);
+  /// The peer was heard.
+  void open(Connection& connection);
+  void settle_dial(std::uint64_t contact, const Result<>& outcome);
+  void give_up(std::uint64_t contact);
 
   /// A worker that hands to this fabric what it hears.
   Result<std::unique_ptr<UcxWorker>> make_worker();
@@ -103,7 +107,7 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
   void hand_over(Connection& connection, MessageKind kind, std::span<const std::byte> frame,
                  const HeldBytes& data);
   void hand_over_early(Connection& connection);
-  bool hand_over_opened();
+  bool hand_over_met();
   /// Gives UCX back what it keeps of a connection that is alive.
   static void release(Connection* connection, const HeldBytes& data) noexcept;
   void discard(std::uint64_t payload_id) noexcept override;
@@ -127,7 +131,7 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
   std::unordered_map<std::uint64_t, Dial*> dials_;  ///< by contact
   std::vector<Connection*> closing_;
   std::vector<Connection*> broken_;  ///< noted in callbacks; their closing is due
-  std::vector<Connection*> opened_;  ///< their early messages are due
+  std::vector<Connection*> met_;     ///< have their endpoint: early messages are due
   QueueProbe probe_;
   std::vector<std::unique_ptr<UcxWorker>> retired_;  ///< stuck ones, until their connections end
   std::unique_ptr<UcxWorker> worker_;

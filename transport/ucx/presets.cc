@@ -16,12 +16,20 @@ constexpr std::array kEverywhere = {
     UcxPreset{"UCX_CMA_MEMORY_INVALIDATE", "y"},  // likewise
     UcxPreset{"UCX_TCP_TX_SEG_SIZE", "512k"},     // 8 KiB by default, at half the bandwidth
     UcxPreset{"UCX_TCP_RX_SEG_SIZE", "512k"},     // 64 KiB by default
-    UcxPreset{"UCX_KEEPALIVE_INTERVAL", "1s"},    // 20 s by default
+};
+
+constexpr std::array kNoRdma = {
+    UcxPreset{"UCX_KEEPALIVE_INTERVAL", "1s"},  // 20 s by default
 };
 
 /// With an RDMA device. A peer that does not answer is given up after seven times 134 ms (the next
 /// step that hardware has), not after nine seconds; Soft-RoCE takes UCX's own 7 for "for ever".
+///
+/// UCX's keep-alive sends its datagrams, and those of its own handshakes, past the queue that it
+/// empties before it closes an endpoint: closing one under a handshake ends the process. First
+/// contact's socket tells of the dead (docs/adr/0038).
 constexpr std::array kRdma = {
+    UcxPreset{"UCX_KEEPALIVE_INTERVAL", "inf"},
     UcxPreset{"UCX_RC_TIMEOUT", "100ms"},  // 1 s by default
     UcxPreset{"UCX_RC_RETRY_COUNT", "6"},  // 7 by default
 };
@@ -44,8 +52,11 @@ std::vector<UcxPreset> presets_for(const std::filesystem::path& sysfs) {
     // Only a device made in software names the network interface that it was made upon.
     soft |= std::filesystem::exists(device.path() / "parent", none);
   }
-  if (rdma) presets.insert(presets.end(), kRdma.begin(), kRdma.end());
-  if (soft) presets.insert(presets.end(), kSoftRoce.begin(), kSoftRoce.end());
+  const auto add = [&presets](const auto& more) {
+    presets.insert(presets.end(), more.begin(), more.end());
+  };
+  rdma ? add(kRdma) : add(kNoRdma);
+  if (soft) add(kSoftRoce);
   return presets;
 }
 

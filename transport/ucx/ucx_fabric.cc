@@ -153,6 +153,8 @@ Task<Result<PeerId>> UcxFabric::connect(Address address, TimePoint deadline) {
   const Result<std::uint64_t> called = contacts_.call(address, deadline);
   if (!called) co_return fail(called.error());
   Dial dial(loop_.ready());
+  Timer late(loop_, [this, contact = *called] { give_up(contact); });
+  late.arm(deadline);
   dials_.emplace(*called, &dial);
   ++waiting_;
   const Result<> outcome = co_await dial.settled;
@@ -187,28 +189,41 @@ bool UcxFabric::on_agreed(const Contact& contact) {
   // The peer knows a worker that is not ours any more: let it come again.
   const bool outdated = !std::ranges::equal(contact.handshake().own().address, worker_->address());
   if (connection.broken() || outdated) return false;
-  const Result<> opened = connection.open(contact.handshake().peer().address);
-  if (!opened) {
+  const Result<> met = connection.meet(contact.handshake().peer().address);
+  if (!met) {
     log(LogLevel::warn, "fabric {}: no endpoint: {} {} (status {})", label_,
-        to_string(opened.error().code), opened.error().context, opened.error().native);
+        to_string(met.error().code), met.error().context, met.error().native);
     return false;
   }
-  opened_.push_back(&connection);
-  const auto dialed = dials_.find(contact.id());
-  if (dialed != dials_.end()) {
-    dialed->second->peer = connection.id;
-    dialed->second->settled.finish({});
-    dials_.erase(dialed);
-  }
+  met_.push_back(&connection);
   return true;
 }
 
+void UcxFabric::open(Connection& connection) {
+  connection.open();
+  if (connection.unwanted) return begin_close(connection);
+  const auto dialed = dials_.find(connection.contact);
+  if (dialed != dials_.end()) dialed->second->peer = connection.id;
+  settle_dial(connection.contact, {});
+}
+
+void UcxFabric::settle_dial(std::uint64_t contact, const Result<>& outcome) {
+  const auto dialed = dials_.find(contact);
+  if (dialed == dials_.end()) return;
+  dialed->second->settled.finish(outcome);
+  dials_.erase(dialed);
+}
+
+/// Its deadline has passed. A contact that has not agreed ends by itself; a peer that was not heard
+/// yet may be stopped, and go on.
+void UcxFabric::give_up(std::uint64_t contact) {
+  const auto met = by_contact_.find(contact);
+  if (met != by_contact_.end()) met->second->unwanted = true;
+  settle_dial(contact, fail(Errc::timed_out, "the other end does not say hello"));
+}
+
 void UcxFabric::on_ended(const Contact& contact, const Error& why) {
-  const auto dialed = dials_.find(contact.id());
-  if (dialed != dials_.end()) {
-    dialed->second->settled.finish(fail(why));
-    dials_.erase(dialed);
-  }
+  settle_dial(contact.id(), fail(why));
   const auto found = by_contact_.find(contact.id());
   if (found == by_contact_.end()) return;
   // What the peer sent before it ended is still taken.
@@ -222,7 +237,7 @@ void UcxFabric::on_ended(const Contact& contact, const Error& why) {
 // --- The turn. ---
 
 bool UcxFabric::arm() noexcept {
-  return arrivals_.empty() && broken_.empty() && opened_.empty() && retired_.empty() &&
+  return arrivals_.empty() && broken_.empty() && met_.empty() && retired_.empty() &&
          worker_->arm();
 }
 
@@ -268,7 +283,7 @@ bool UcxFabric::progress() {
     settle_doubt();
   }
   bool worked = progress_worker();
-  worked |= hand_over_opened();
+  worked |= hand_over_met();
   worked |= deliver();
   worked |= begin_with_broken();
   worked |= advance_closing();
@@ -304,11 +319,10 @@ Task<> UcxFabric::close(PeerId peer) {
 
 void UcxFabric::begin_close(Connection& connection) {
   if (connection.phase() > Connection::Phase::open) return;
-  arrivals_.forget(connection);
   payloads_.drop(connection, [&](const HeldBytes& data) { release(&connection, data); });
   for (const auto& [sequence, message] : connection.early) release(&connection, message.data);
   connection.early.clear();
-  std::erase(opened_, &connection);
+  std::erase(met_, &connection);
   connection.begin_close(clock_.now());
   closing_.push_back(&connection);
 }
@@ -320,6 +334,7 @@ bool UcxFabric::begin_with_broken() {
   for (Connection* connection : broken) {
     // One that a caller closes meanwhile reports to the caller.
     const bool known = connection->phase() == Connection::Phase::open;
+    settle_dial(connection->contact, fail(connection->why()));
     begin_close(*connection);
     if (known) connection->report_loss = true;
   }
@@ -339,6 +354,7 @@ bool UcxFabric::advance_closing() {
     contacts_.drop(connection.contact);
     by_contact_.erase(connection.contact);
     if (connection.phase() == Connection::Phase::gone) {
+      arrivals_.forget(connection);
       const auto found = connections_.find(connection.id.value);
       gone.push_back(std::move(found->second));
       connections_.erase(found);

@@ -62,7 +62,8 @@ void UcxFabric::accept(Connection& connection, const Arrival& arrival,
                        std::span<const std::byte> frame) {
   using Phase = Connection::Phase;
   if (connection.phase() > Phase::open) return release(&connection, arrival.data);
-  if (connection.phase() == Phase::open && arrival.sequence == connection.next_in) {
+  const bool endpoint = connection.phase() != Phase::greeting;
+  if (endpoint && arrival.sequence == connection.next_in) {
     ++connection.next_in;
     hand_over(connection, arrival.kind, frame, arrival.data);
     if (!connection.early.empty()) hand_over_early(connection);
@@ -79,7 +80,7 @@ void UcxFabric::accept(Connection& connection, const Arrival& arrival,
 }
 
 void UcxFabric::hand_over_early(Connection& connection) {
-  for (;;) {
+  while (connection.phase() <= Connection::Phase::open) {
     const auto next = connection.early.find(connection.next_in);
     if (next == connection.early.end()) return;
     const EarlyMessage message = std::move(next->second);
@@ -89,17 +90,22 @@ void UcxFabric::hand_over_early(Connection& connection) {
   }
 }
 
-bool UcxFabric::hand_over_opened() {
-  if (opened_.empty()) return false;
-  std::vector<Connection*> opened;
-  opened.swap(opened_);
-  for (Connection* connection : opened) hand_over_early(*connection);
+bool UcxFabric::hand_over_met() {
+  if (met_.empty()) return false;
+  std::vector<Connection*> met;
+  met.swap(met_);
+  for (Connection* connection : met) hand_over_early(*connection);
   return true;
 }
 
 void UcxFabric::hand_over(Connection& connection, MessageKind kind,
                           std::span<const std::byte> frame, const HeldBytes& data) {
   check(receiver_ != nullptr, "a fabric without a receiver got a message");
+  const bool meeting = connection.phase() == Connection::Phase::meeting;
+  if (meeting && kind == MessageKind::hello && frame.empty() && data.descriptor == nullptr) {
+    return open(connection);
+  }
+  if (meeting) kind = MessageKind{};  // nothing comes before it
   const bool ahead = !connection.frame_ahead.empty();
   if (kind == MessageKind::frame && data.descriptor == nullptr && !ahead) {
     return receiver_->on_message(connection.id, frame, {});
