@@ -54,7 +54,7 @@ if [[ $part == cluster || $part == reads ]] && [[ $NODE == 1 ]]; then
     barrier clean && lose_packets && barrier lossy
     barrier sound && tc qdisc del dev wire0 root
     barrier cut
-    sleep 4
+    sleep 8 # the engines read by then, also on a busy machine
     echo o >/proc/sysrq-trigger
     sleep 60
   fi

@@ -237,8 +237,7 @@ void UcxFabric::on_ended(const Contact& contact, const Error& why) {
 // --- The turn. ---
 
 bool UcxFabric::arm() noexcept {
-  return arrivals_.empty() && broken_.empty() && met_.empty() && retired_.empty() &&
-         worker_->arm();
+  return arrivals_.empty() && broken_.empty() && met_.empty() && retired_.empty() && worker_->arm();
 }
 
 bool UcxFabric::progress_worker() noexcept {
