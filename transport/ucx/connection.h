@@ -180,6 +180,7 @@ class Connection {
   const std::uint64_t own_token;
   std::uint64_t peer_token = 0;
   std::uint64_t peer_fabric = 0;
+  bool called = false;  ///< by this side
   Digest binding{};
   std::string_view lane = "tcp";
   DevicePayloads devices = DevicePayloads::none;

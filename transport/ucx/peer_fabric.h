@@ -76,6 +76,12 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
     PeerId peer;
   };
 
+  /// A peer that answers on first contact, and was not heard over UCX then.
+  struct Unheard {
+    int connections = 0;
+    bool replaced = false;  ///< our worker, on its account, and it was not heard since
+  };
+
   UcxFabric(std::shared_ptr<UcxContext> context, Loop& loop, UcxFabricConfig config);
   [[nodiscard]] Card make_card();
   [[nodiscard]] Connection* find(PeerId peer) const noexcept;
@@ -99,6 +105,11 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
   Result<std::unique_ptr<UcxWorker>> make_worker();
   /// Finds out whether our queue in shared memory is stuck, and takes a new worker if so.
   void settle_doubt();
+  /// A connection breaks. If it was not heard, and it is the second one to that peer, takes a new
+  /// worker (docs/adr/0038).
+  void note_unheard(const Connection& connection);
+  /// Takes a new worker, and breaks all connections of the present one. False if there is none.
+  bool replace_worker(std::string_view why);
   /// Ends the workers whose connections have ended.
   void end_retired();
   bool progress_worker() noexcept;
@@ -133,10 +144,11 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
   std::vector<Connection*> broken_;  ///< noted in callbacks; their closing is due
   std::vector<Connection*> met_;     ///< have their endpoint: early messages are due
   QueueProbe probe_;
-  std::vector<std::unique_ptr<UcxWorker>> retired_;  ///< stuck ones, until their connections end
+  std::vector<std::unique_ptr<UcxWorker>> retired_;  ///< replaced, until their connections end
   std::unique_ptr<UcxWorker> worker_;
-  TimePoint doubted_at_ = TimePoint::max();  ///< when a peer on shared memory went
-  Timer no_doubts_;                          ///< armed after each of them
+  std::unordered_map<std::uint64_t, Unheard> unheard_;  ///< by peer's fabric
+  TimePoint doubted_at_ = TimePoint::max();             ///< when a peer on shared memory went
+  Timer no_doubts_;                                     ///< armed after each of them
   Contacts contacts_;
   Receiver* receiver_ = nullptr;
   std::uint64_t next_peer_ = 1;

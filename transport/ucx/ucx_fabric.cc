@@ -25,6 +25,10 @@ constexpr Duration kSiblingPatience = std::chrono::seconds(2);
 constexpr Duration kEndPatience = std::chrono::seconds(5);
 /// Peers that go at once are one doubt.
 constexpr Duration kDoubtPatience = std::chrono::milliseconds(50);
+/// So many connections to a peer end unheard before the worker is replaced.
+constexpr int kManyUnheard = 2;
+/// Peers of which that is counted.
+constexpr std::size_t kMostUnheard = 1024;
 /// Without a doubt for so long, what settles them is let go of.
 constexpr Duration kNoDoubts = std::chrono::seconds(2);
 
@@ -171,6 +175,7 @@ Connection& UcxFabric::add_connection(const Contact& contact) {
   Connection& connection = *made;
   connection.peer_token = handshake.peer().token;
   connection.peer_fabric = handshake.peer().fabric;
+  connection.called = handshake.role() == Handshake::Role::caller;
   connection.binding = handshake.binding();
   connections_.emplace(peer.value, std::move(made));
   by_contact_.emplace(contact.id(), &connection);
@@ -201,6 +206,8 @@ bool UcxFabric::on_agreed(const Contact& contact) {
 
 void UcxFabric::open(Connection& connection) {
   connection.open();
+  const auto unheard = unheard_.find(connection.peer_fabric);
+  if (unheard != unheard_.end()) unheard->second.replaced = false;
   if (connection.unwanted) return begin_close(connection);
   const auto dialed = dials_.find(connection.contact);
   if (dialed != dials_.end()) dialed->second->peer = connection.id;
@@ -257,22 +264,34 @@ void UcxFabric::settle_doubt() {
   const Inside inside(around_);
   no_doubts_.arm(loop_.now() + kNoDoubts);
   if (probe_.heard_by(*worker_, context_)) return;
-  log(LogLevel::warn,
-      "fabric {}: a process that was killed has left our queue in shared memory stuck; a new one "
-      "is made, and all connect anew",
-      label_);
+  const bool replaced = replace_worker("a process that was killed has left our queue stuck");
+  if (!replaced) doubted_at_ = clock_.now() + kDoubtPatience;
+}
+
+bool UcxFabric::replace_worker(std::string_view why) {
+  log(LogLevel::warn, "fabric {}: {}; a new worker is made, and all connect anew", label_, why);
   Result<std::unique_ptr<UcxWorker>> worker = make_worker();
   if (!worker) {
-    log(LogLevel::error, "fabric {}: no new queue: {}", label_, worker.error().context);
-    doubted_at_ = clock_.now() + kDoubtPatience;
-    return;
+    log(LogLevel::error, "fabric {}: no new worker: {}", label_, worker.error().context);
+    return false;
   }
   loop_.remove_source(*this);  // it has another descriptor now
   retired_.push_back(std::exchange(worker_, std::move(*worker)));
   loop_.add_source(*this);
   for (const auto& [id, connection] : connections_) {
-    connection->break_off(Error{Errc::peer_lost, 0, "our queue in shared memory was stuck"});
+    connection->break_off(Error{Errc::peer_lost, 0, "our worker was replaced"});
   }
+  return true;
+}
+
+/// Once for a peer until it is heard: if that does not help, it is something else.
+void UcxFabric::note_unheard(const Connection& connection) {
+  if (!connection.called || connection.phase() != Connection::Phase::meeting) return;
+  if (unheard_.size() >= kMostUnheard) unheard_.clear();
+  Unheard& unheard = unheard_[connection.peer_fabric];
+  if (++unheard.connections < kManyUnheard || unheard.replaced) return;
+  unheard = {0, true};
+  replace_worker("a peer answers, and is not heard: UCX may pair our endpoints with other ones");
 }
 
 bool UcxFabric::progress() {
@@ -334,6 +353,7 @@ bool UcxFabric::begin_with_broken() {
     // One that a caller closes meanwhile reports to the caller.
     const bool known = connection->phase() == Connection::Phase::open;
     settle_dial(connection->contact, fail(connection->why()));
+    note_unheard(*connection);
     begin_close(*connection);
     if (known) connection->report_loss = true;
   }
