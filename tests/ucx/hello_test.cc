@@ -12,8 +12,8 @@
 namespace membrain::ucx_test {
 namespace {
 
-/// Between two fabrics: it passes first contact on, but for the caller's last word, `ready`. Instead
-/// of that it hangs up on both, as a network may.
+/// Between two fabrics: it passes first contact on, but for the caller's last word, `ready`.
+/// Instead of that it hangs up on both, as a network may.
 class LastWordLoser {
  public:
   explicit LastWordLoser(const Address& to)
