@@ -5,6 +5,10 @@
 #include <array>
 #include <cstring>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
+
 #include "tests/ucx/party.h"
 #include "transport/ucx/handshake.h"
 #include "transport/ucx/socket.h"
@@ -51,6 +55,14 @@ class LastWordLoser {
   Descriptor answerer_;
   Descriptor caller_;
   bool lost_ = false;
+};
+
+/// UCX 1.13.1 loses a hundred bytes for each peer whose shared memory it finds gone. What is taken
+/// while one of these lives is not looked for.
+struct UcxsOwnLeaks {
+#ifdef __SANITIZE_ADDRESS__
+  __lsan::ScopedDisabler unseen;
+#endif
 };
 
 class UcxHello : public testing::TestWithParam<Lane> {
@@ -131,6 +143,7 @@ TEST_P(UcxHello, IsNotAwaitedFromAPeerThatEnds) {
       b->loop().turn();
     }
     b.reset();
+    [[maybe_unused]] const UcxsOwnLeaks leaks;
     EXPECT_TRUE(drive(
         {&a}, [&] { return got.has_value(); }, seconds(5)));
     if (got && *got) {
