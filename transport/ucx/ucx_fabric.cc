@@ -287,6 +287,7 @@ bool UcxFabric::replace_worker(std::string_view why) {
 /// Once for a peer until it is heard: if that does not help, it is something else.
 void UcxFabric::note_unheard(const Connection& connection) {
   if (!connection.called || connection.phase() != Connection::Phase::meeting) return;
+  if (&connection.worker() != worker_.get()) return;  // it was us
   if (unheard_.size() >= kMostUnheard) unheard_.clear();
   Unheard& unheard = unheard_[connection.peer_fabric];
   if (++unheard.connections < kManyUnheard || unheard.replaced) return;
