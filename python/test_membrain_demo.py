@@ -25,10 +25,11 @@ def find_package() -> None:
             break
     try:
         import membrain  # noqa: F401
+        import numpy  # noqa: F401
     except ImportError as error:
         raise SystemExit(
-            f"{error}: the Python package is not built for this Python. Run tools/demo.sh once, and"
-            " then this with Debian's /usr/bin/python3"
+            f"{error}: this Python has not all that the demo needs. Run tools/demo.sh once, and then"
+            " this with Debian's /usr/bin/python3"
         ) from None
 
 
