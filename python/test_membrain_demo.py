@@ -28,8 +28,8 @@ def find_package() -> None:
         import numpy  # noqa: F401
     except ImportError as error:
         raise SystemExit(
-            f"{error}: this Python has not all that the demo needs. Run tools/demo.sh once, and then"
-            " this with Debian's /usr/bin/python3"
+            f"{error}: this Python has not all that the demo needs. Run tools/demo.sh once, and"
+            " then this with Debian's /usr/bin/python3"
         ) from None
 
 
