@@ -69,6 +69,9 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
   [[nodiscard]] std::array<std::byte, 32> binding(PeerId peer) const noexcept override;
 
  private:
+  /// Peers that go at once are one doubt.
+  static constexpr Duration kDoubtPatience = std::chrono::milliseconds(50);
+
   /// A `connect` that waits until the peer is heard.
   struct Dial {
     explicit Dial(ReadyQueue& ready) noexcept : settled(ready) {}
