@@ -125,7 +125,8 @@ std::array<std::byte, 32> SimFabric::binding(PeerId peer) const noexcept {
 bool SimFabric::progress() {
   if (arrivals_.empty()) return false;
   handed_over_.swap(arrivals_);
-  for (const Arrival& arrival : handed_over_) {
+  network_.arrivals_ -= handed_over_.size();
+  for (const SimArrival& arrival : handed_over_) {
     if (arrival.lost) {
       network_.hand_over_loss(arrival.end);
     } else {

@@ -44,13 +44,6 @@ class SimFabric final : public Fabric, private Source {
 
  private:
   friend class SimNetwork;
-  /// What waits for the next turn: a message, or the news that a peer is lost.
-  struct Arrival {
-    bool lost;
-    std::uint32_t message;
-    SimEndName end;
-  };
-
   void discard(std::uint64_t payload_id) noexcept override;
   bool progress() override;
   [[nodiscard]] int event_fd() const noexcept override { return -1; }
@@ -64,8 +57,8 @@ class SimFabric final : public Fabric, private Source {
   bool killed_ = false;
   std::uint32_t waiting_ = 0;      ///< coroutines of connect and close
   std::vector<SimEndName> peers_;  ///< by PeerId, less one
-  std::vector<Arrival> arrivals_;
-  std::vector<Arrival> handed_over_;
+  std::vector<SimArrival> arrivals_;
+  std::vector<SimArrival> handed_over_;
 };
 
 }  // namespace membrain

@@ -107,7 +107,7 @@ void SimNetwork::message_arrives(const SimEvent& event) {
     held_.push_back(event);
     return;
   }
-  link.ends[to.side].fabric->arrivals_.push_back({false, event.index, to});
+  arrive(*link.ends[to.side].fabric, {false, event.index, to});
 }
 
 void SimNetwork::hand_over(std::uint32_t index) {

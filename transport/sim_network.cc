@@ -39,9 +39,10 @@ std::unique_ptr<Windows> SimNetwork::make_windows(Loop& loop, std::string_view p
 
 void SimNetwork::leave(SimFabric& fabric) {
   cut_off(fabric);
-  for (const SimFabric::Arrival& arrival : fabric.arrivals_) {
+  for (const SimArrival& arrival : fabric.arrivals_) {
     if (!arrival.lost) messages_.remove(arrival.message);
   }
+  arrivals_ -= fabric.arrivals_.size();
   for (const SimEndName& name : fabric.peers_) links_[name.link].ends[name.side].fabric = nullptr;
   std::erase(fabrics_, &fabric);
   const auto driven = std::find_if(loops_.begin(), loops_.end(), [&](const Driven& known) {
@@ -62,11 +63,13 @@ bool SimNetwork::step() {
   return true;
 }
 
-bool SimNetwork::Driven::rests(TimePoint now) const noexcept {
-  for (const SimFabric* fabric : fabrics) {
-    if (!fabric->arrivals_.empty()) return false;
+bool SimNetwork::rests(const Driven& driven) const noexcept {
+  if (arrivals_ != 0) {
+    for (const SimFabric* fabric : driven.fabrics) {
+      if (!fabric->arrivals_.empty()) return false;
+    }
   }
-  return loop->rests(now);
+  return driven.loop->rests(now());
 }
 
 bool SimNetwork::turn_loops() {
@@ -76,7 +79,6 @@ bool SimNetwork::turn_loops() {
 
 bool SimNetwork::turn_loops(std::optional<TimePoint>& next) {
   const std::size_t count = loops_.size();
-  const TimePoint time = now();
   TimePoint earliest = TimePoint::max();
   std::size_t at = random_.below(count);
   bool worked = false;
@@ -85,7 +87,7 @@ bool SimNetwork::turn_loops(std::optional<TimePoint>& next) {
     const Driven& driven = loops_[at];
     if (processes_[driven.process].paused) continue;
     Loop& loop = *driven.loop;
-    if (!driven.rests(time) && loop.turn()) {
+    if (!rests(driven) && loop.turn()) {
       worked = true;  // and may have ended the loop
     } else {
       earliest = std::min(earliest, loop.next_timer().value_or(TimePoint::max()));
@@ -246,7 +248,12 @@ void SimNetwork::end_gone(std::uint32_t index, std::uint8_t side) {
     end_transfer_if_done(number);
   }
   for (Completion* closer : std::exchange(end.closers, {})) closer->finish({});
-  if (tell) end.fabric->arrivals_.push_back({true, 0, {index, side}});
+  if (tell) arrive(*end.fabric, {true, 0, {index, side}});
+}
+
+void SimNetwork::arrive(SimFabric& fabric, const SimArrival& arrival) {
+  fabric.arrivals_.push_back(arrival);
+  ++arrivals_;
 }
 
 bool SimNetwork::close(SimEndName name, Completion& quiet) {

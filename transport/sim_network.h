@@ -163,8 +163,6 @@ class SimNetwork {
     Loop* loop;
     std::uint32_t process;
     std::vector<const SimFabric*> fabrics;  ///< at least one
-    /// A turn would do nothing.
-    [[nodiscard]] bool rests(TimePoint now) const noexcept;
   };
   struct Block {
     std::uint32_t from;
@@ -180,7 +178,9 @@ class SimNetwork {
     std::span<std::byte> memory;
   };
 
-  /// The same. If nothing was done, `next` is then no later than the next timer.
+  /// A turn would do nothing.
+  [[nodiscard]] bool rests(const Driven& driven) const noexcept;
+  /// The same as above. If nothing was done, `next` is then no later than the next timer.
   bool turn_loops(std::optional<TimePoint>& next);
 
   // Called by fabrics.
@@ -212,6 +212,8 @@ class SimNetwork {
   PeerId join(SimFabric& from, SimFabric& to);
   void break_link(std::uint32_t index);
   void end_gone(std::uint32_t index, std::uint8_t side);
+  /// Its loop's next turn hands it over.
+  void arrive(SimFabric& fabric, const SimArrival& arrival);
   void break_links_between(std::uint32_t a, std::uint32_t b);
   void cut_off(SimFabric& fabric);
   /// Draws the message's luck. True if it is to be put on the wire.
@@ -239,6 +241,7 @@ class SimNetwork {
   SimRandom random_;
   SimStats stats_;
   SimAgenda agenda_;
+  std::size_t arrivals_ = 0;    ///< of all fabrics, not handed over yet
   std::vector<SimEvent> held_;  ///< by partitions and pauses, in order
   std::vector<Process> processes_;
   std::vector<Driven> loops_;

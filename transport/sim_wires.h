@@ -75,6 +75,13 @@ struct SimEndName {
   std::uint8_t side = 0;
 };
 
+/// What waits for a fabric's next turn: a message, or the news that a peer is lost.
+struct SimArrival {
+  bool lost;
+  std::uint32_t message;
+  SimEndName end;
+};
+
 /// One end of a connection.
 struct SimEnd {
   enum class State : std::uint8_t {

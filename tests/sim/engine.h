@@ -45,6 +45,8 @@ class Engine {
   /// Its process was killed: ends as soon as its operations have.
   void doom() noexcept { resting_ = true; }
   [[nodiscard]] bool ended() const noexcept { return ended_; }
+  /// The cluster has let go of its life: nothing of it runs any more.
+  [[nodiscard]] bool buried() const noexcept { return life_.use_count() == 1; }
   /// It never got a session: its life is of no use.
   [[nodiscard]] bool failed() const noexcept { return failed_; }
 

@@ -204,6 +204,7 @@ bool Schedule::pass(Duration time) {
     if (!ledger_.violations().empty()) return false;
   }
   cluster_.bury();
+  std::erase_if(retired_, [](const auto& engine) { return engine->buried(); });
   return true;
 }
 

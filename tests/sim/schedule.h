@@ -80,7 +80,7 @@ class Schedule {
   Cluster cluster_;
   Holdings holdings_{cluster_, ledger_};
   std::vector<std::shared_ptr<Engine>> engines_;  ///< by client
-  std::vector<std::shared_ptr<Engine>> retired_;  ///< of lives that ended; kept until the end
+  std::vector<std::shared_ptr<Engine>> retired_;  ///< of lives that end; kept until they have
 };
 
 }  // namespace membrain::sim
