@@ -25,10 +25,10 @@ Result<> SimNetwork::send(SimEndName from, std::span<const std::byte> frame) {
   }
   if (!passes(from)) return {};
   const SimEndName to{from.link, other(from.side)};
-  put_on_wire(to, frame, nullptr, 0, true);
+  put_on_wire(to, frame, nullptr, 0, {});
   if (random_.chance(faults_.duplicate)) {
     ++stats_.duplicated;
-    put_on_wire(to, frame, nullptr, 0, false);
+    put_on_wire(to, frame, nullptr, 0, faults_.duplicate_delay);
   }
   return {};
 }
@@ -51,7 +51,7 @@ void SimNetwork::send(SimEndName from, std::span<const std::byte> frame,
   if (payload.front().kind != MemoryKind::host) ++stats_.sent_from_devices;
   link.transfers.push_back(name.index);
   if (passes(from)) {
-    put_on_wire({from.link, other(from.side)}, frame, &name, bytes, true);
+    put_on_wire({from.link, other(from.side)}, frame, &name, bytes, {});
   } else if (link.up) {  // lost; else it ends with the connection
     const Duration there_and_back = 2 * delay(link.ends[0].process, link.ends[1].process);
     at(now() + there_and_back, Kind::payload_acknowledged, name);
@@ -75,7 +75,7 @@ bool SimNetwork::passes(SimEndName from) {
 }
 
 void SimNetwork::put_on_wire(SimEndName to, std::span<const std::byte> frame,
-                             const SimName* transfer, std::uint64_t bytes, bool in_order) {
+                             const SimName* transfer, std::uint64_t bytes, Duration late) {
   const SimName name = messages_.add();
   SimMessage& message = messages_[name.index];
   message.frame.assign(frame.begin(), frame.end());
@@ -86,15 +86,15 @@ void SimNetwork::put_on_wire(SimEndName to, std::span<const std::byte> frame,
   SimLink& link = links_[to.link];
   SimEnd& end = link.ends[to.side];
   TimePoint arrival = now() + delay(link.ends[0].process, link.ends[1].process);
-  if (in_order && random_.chance(faults_.reorder)) {
+  if (late == Duration{} && random_.chance(faults_.reorder)) {
     ++stats_.reordered;
-    in_order = false;
+    late = faults_.reorder_delay;
   }
-  if (in_order) {
+  if (late == Duration{}) {
     arrival = std::max(arrival, end.last_arrival);
     end.last_arrival = arrival;
   } else {
-    arrival += random_.between(Duration::zero(), faults_.reorder_delay);
+    arrival += random_.between(Duration::zero(), late);
   }
   at(arrival, Kind::message_arrives, name);
 }

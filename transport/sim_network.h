@@ -41,7 +41,8 @@ struct SimFaults {
   // Probabilities, drawn for each message (bit_flip: for each payload received).
   double loss = 0;
   double duplicate = 0;  ///< of frames without a payload; a payload is never repeated
-  double reorder = 0;    ///< comes late by up to reorder_delay; what was sent later may overtake it
+  Duration duplicate_delay = std::chrono::milliseconds(5);  ///< the second comes late by up to this
+  double reorder = 0;  ///< comes late by up to reorder_delay; what was sent later may overtake it
   Duration reorder_delay = std::chrono::milliseconds(5);
   double reset = 0;     ///< the message is lost and its connection breaks
   double bit_flip = 0;  ///< one bit of the payload arrives wrong
@@ -218,8 +219,9 @@ class SimNetwork {
   void cut_off(SimFabric& fabric);
   /// Draws the message's luck. True if it is to be put on the wire.
   bool passes(SimEndName from);
+  /// It arrives in order, if `late` is 0 and luck has it, or late by up to `late`.
   void put_on_wire(SimEndName to, std::span<const std::byte> frame, const SimName* transfer,
-                   std::uint64_t bytes, bool in_order);
+                   std::uint64_t bytes, Duration late);
 
   // Transfers.
   [[nodiscard]] bool arrives_with_its_message(SimName name) noexcept;

@@ -6,6 +6,9 @@ namespace membrain::sim {
 
 namespace {
 
+/// When what a message spoke of may be over, and its place taken by something else.
+constexpr Duration kMuchLater = std::chrono::milliseconds(300);
+
 Plan sound(std::uint64_t) {
   Plan plan;
   plan.arena_bytes = 64 * 1024;
@@ -16,6 +19,10 @@ Plan lossy(std::uint64_t seed) {
   Plan plan;
   plan.faults.loss = 0.01 * static_cast<double>(seed % 8);
   plan.faults.duplicate = 0.05;
+  if (seed / 8 % 2 == 1) {
+    plan.faults.duplicate = 0.25;
+    plan.faults.duplicate_delay = kMuchLater;
+  }
   plan.faults.reorder = 0.1;
   plan.faults.reset = 0.002;
   plan.clear = 0.01;

@@ -97,6 +97,20 @@ TEST_F(SimMessageFaultsTest, DuplicationRepeatsFramesButNoPayload) {
   EXPECT_TRUE(sent.done());
 }
 
+TEST_F(SimMessageFaultsTest, ARepeatedFrameMayComeMuchLater) {
+  meet_under(&SimFaults::duplicate, 1.0);
+  SimFaults faults = network_.faults();
+  faults.duplicate_delay = std::chrono::seconds(10);
+  network_.set_faults(faults);
+  const TimePoint start = clock_.now();
+  const std::vector<std::string> sent = send_thousand();
+  const std::vector<std::string> first(b_.frames.begin(), b_.frames.begin() + 500);
+  EXPECT_TRUE(std::equal(first.begin(), first.end(), sent.begin()));
+  EXPECT_EQ(b_.frames.size(), 2000u);
+  EXPECT_GT(clock_.now() - start, std::chrono::seconds(9));
+  EXPECT_LT(clock_.now() - start, std::chrono::milliseconds(10'001));
+}
+
 TEST_F(SimMessageFaultsTest, ReorderingDeliversAllInAnotherOrder) {
   meet_under(&SimFaults::reorder, 0.2);
   const std::vector<std::string> sent = send_thousand();
