@@ -27,7 +27,6 @@ class UcxProcess : public Fetching, public testing::WithParamInterface<Lane> {
   void lose_a_sender(std::size_t after) {
     const std::unique_ptr<ServedProcess> sender = ServedProcess::start(GetParam().name);
     const PeerId peer = connect(party_, sender->address(), {}).value();
-    party_.lost.clear();
     ASSERT_TRUE(party_.fabric().send(peer, std::as_bytes(std::span(&kFlood, 1))));
     ASSERT_TRUE(drive({&party_}, [&] { return party_.messages.size() > after; }));
     sender->signal(SIGKILL);
