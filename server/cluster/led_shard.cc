@@ -14,7 +14,6 @@ LedShard::LedShard(Fabric& fabric, LeaderWatch* watch, Membership& membership, S
       shard_(config.shard),
       roster_(std::move(roster)),
       watch_(watch),
-      membership_(membership),
       handed_over_(home_.ready()),
       holds_until_(TimePoint::min().time_since_epoch().count()),
       service_(fabric, std::move(config)),

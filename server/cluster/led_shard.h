@@ -77,7 +77,6 @@ class LedShard final : private ElectionListener, private Tenure {
   const std::shared_ptr<ShardRoster> roster_;
   LeaderWatch* watch_;
   Address address_;
-  Membership& membership_;
   Signal handed_over_;
   std::uint32_t handing_over_ = 0;
   std::atomic<Duration::rep> holds_until_;

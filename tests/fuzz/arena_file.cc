@@ -24,7 +24,6 @@ namespace membrain::fuzz {
 namespace {
 
 constexpr std::uint32_t kPages = 64;
-constexpr std::size_t kSlotsOffset = std::size_t{2} << 20;
 constexpr std::size_t kStep = std::size_t{1} << 20;
 enum Mend : std::uint8_t { no_header = 1, checks = 2, checksums = 4, writers = 8 };
 
