@@ -195,6 +195,7 @@ class Shard {
                                            std::vector<wire::SlotRef> slots) const;
   wire::ItemStatus take(NodeIndex node, const wire::SlotEntry& item, Source source);
   void note_turned_down(NodeIndex node, const wire::SlotEntry& item);
+  void drop_uses(NodeIndex node, const wire::SlotRef& until);
   [[nodiscard]] wire::ItemStatus taken_before(NodeIndex node, const wire::SlotEntry& item) const;
   [[nodiscard]] bool enough_without(NodeIndex node, Ref entry, Source source,
                                     wire::StoreIntent intent) const noexcept;

@@ -121,7 +121,19 @@ Result<wire::Published> Shard::publish(const wire::Publish& request, TimePoint n
 void Shard::note_turned_down(NodeIndex node, const wire::SlotEntry& item) {
   const Ref held = catalog_.replica_at(node, item.slot);
   const bool ours = held != kNoRef && records_.replicas[held].generation == item.generation;
-  if (!ours) nodes_[node].condemned.note_gone({item.slot, item.generation});
+  if (ours) return;
+  drop_uses(node, {item.slot, item.generation});
+  nodes_[node].condemned.note_gone({item.slot, item.generation});
+}
+
+/// The node has ended this use of its slot, and with it those before.
+void Shard::drop_uses(NodeIndex node, const wire::SlotRef& until) {
+  const Ref held = catalog_.replica_at(node, until.slot);
+  if (held == kNoRef || records_.replicas[held].generation > until.generation) return;
+  const Ref entry = records_.replicas[held].entry;
+  catalog_.remove_replica(held);
+  copies_.look(entry);
+  catalog_.settle(entry);
 }
 
 Result<wire::Reported> Shard::report(const wire::Report& request, TimePoint now) {
@@ -163,13 +175,11 @@ ItemStatus Shard::take(NodeIndex node, const wire::SlotEntry& item, Source sourc
   if (const Ref held = catalog_.replica_at(node, item.slot); held != kNoRef) {
     const Generation generation = records_.replicas[held].generation;
     if (item.generation < generation) return ItemStatus::refused;
-    const Ref entry = records_.replicas[held].entry;
     if (item.generation == generation) {
+      const Ref entry = records_.replicas[held].entry;
       return records_.entries[entry].name() == name ? ItemStatus::ok : ItemStatus::refused;
     }
-    catalog_.remove_replica(held);  // the slot was used again, so the node has freed it
-    copies_.look(entry);
-    catalog_.settle(entry);
+    drop_uses(node, {item.slot, item.generation});
   }
 
   const Ref known = catalog_.find(name);
@@ -302,12 +312,7 @@ Result<wire::FreedNoted> Shard::freed(const wire::Freed& request, TimePoint now)
   if (!index) return fail(index.error());
   for (const wire::SlotRef& at : request.items) {
     nodes_[*index].condemned.freed(at);
-    const Ref ref = catalog_.replica_at(*index, at.slot);
-    if (ref == kNoRef || records_.replicas[ref].generation != at.generation) continue;
-    const Ref entry = records_.replicas[ref].entry;  // the node says that it is free: it is
-    catalog_.remove_replica(ref);
-    copies_.look(entry);
-    catalog_.settle(entry);
+    drop_uses(*index, at);
   }
   return wire::FreedNoted{};
 }

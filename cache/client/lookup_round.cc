@@ -212,6 +212,8 @@ Task<> ask_shards(ClusterSession& session, const LookupPlan& plan, const Match::
                   Round& round) {
   const auto keys = std::span<const BlockKey>(state.keys).subspan(round.begin, round.count);
   Loop& loop = session.loop();
+  const std::uint32_t map = session.map().version();
+  for (Share& share : round.shares) share.asked_in = share.session->id();
   if (round.shares.size() == 1) {
     Share& only = round.shares.front();
     Task<> asking = ask(only, message_for(only, plan, round, keys), plan, round.lookup);
@@ -226,7 +228,14 @@ Task<> ask_shards(ClusterSession& session, const LookupPlan& plan, const Match::
     }
     static_cast<void>(co_await all);
   }
-  for (const Share& share : round.shares) {
+  const bool pins = plan.options.mode == LookupOptions::Mode::pin;
+  for (Share& share : round.shares) {
+    const bool replaced = share.session->id() != share.asked_in || session.map().version() != map;
+    if (share.found && pins && replaced) {
+      share.found = fail(Errc::unavailable, "its session was replaced");
+      share.session->pins().release(round.lookup);
+      share.session->pins_released();
+    }
     if (!share.found && share.found.error().code == Errc::stale) session.doubt_map();
   }
 }

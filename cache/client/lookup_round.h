@@ -19,6 +19,7 @@ namespace membrain {
 /// What one shard is asked in a round, and what it says.
 struct Share {
   ShardSession* session = nullptr;
+  SessionId asked_in;  ///< that session was then
   bool whole = false;                 ///< every block of the round
   std::vector<std::uint32_t> blocks;  ///< unless `whole`: of the round, in prompt order
   std::size_t count = 0;              ///< of blocks
@@ -41,7 +42,9 @@ struct Round {
 /// A round from block `begin` on, divided among the shards that have the keys.
 [[nodiscard]] Round begin_round(ClusterSession& session, const Match::State& state,
                                 std::size_t begin, std::size_t count);
-/// Asks all of them; ends when each has answered or failed. An answer that makes no sense is none.
+/// Asks all of them; ends when each has answered or failed. An answer that makes no sense is none,
+/// and so is one to a session that was replaced before the others had answered: the new one was
+/// not told to pin what that found.
 [[nodiscard]] Task<> ask_shards(ClusterSession& session, const LookupPlan& plan,
                                 const Match::State& state, Round& round);
 /// Nothing, unless no shard has answered; then why.

@@ -231,17 +231,15 @@ Task<> FakeNode::take_store(PeerId peer, OpId op, wire::Store store, Payload pay
 
 // ---- FakeShard
 
-FakeShard::FakeShard(SimNetwork& network, ManualClock& clock)
-    : FakeProcess(network, clock, "server") {
-  EXPECT_TRUE(fabric().listen("server:9201"));
+FakeShard::FakeShard(SimNetwork& network, ManualClock& clock, const std::string& process)
+    : FakeProcess(network, clock, process) {
+  EXPECT_TRUE(fabric().listen(process + ":9201"));
 }
 
 void FakeShard::take(PeerId peer, const wire::Frame& frame, Payload) {
   const OpId op = frame.header.op;
   const wire::Type type = frame.header.type;
-  if (type == wire::Type::shards) {
-    return answer(peer, op, wire::ShardList{1, {{ShardId{0}, 0, "server:9201"}}});
-  }
+  if (type == wire::Type::shards) return answer(peer, op, shards);
   if (type != wire::Type::heartbeat && type != wire::Type::nodes) ++requests;
   switch (frame.header.type) {
     case wire::Type::hello:

@@ -149,8 +149,9 @@ class FakeNode final : public FakeProcess {
 /// Answers lookups from `catalog`.
 class FakeShard final : public FakeProcess {
  public:
-  FakeShard(SimNetwork& network, ManualClock& clock);
+  FakeShard(SimNetwork& network, ManualClock& clock, const std::string& process = "server");
 
+  wire::ShardList shards{1, {{ShardId{0}, 0, "server:9201"}}};
   std::map<BlockKey, std::vector<std::vector<Location>>> catalog;  ///< by key, part, replica
   std::set<BlockKey> ghosts;  ///< pinned by an answer that was lost; their nodes have gone since
   std::vector<FakeNode*> nodes;

@@ -65,6 +65,19 @@ TEST_F(ShardNodesTest, WhatANodeFreedByItselfIsGone) {
   unpin(session_, 9);
 }
 
+TEST_F(ShardNodesTest, AFreedUseOfASlotEndsThoseBeforeItAndNoneAfterIt) {
+  publish(entry(1));
+  auto earlier = slot(1);
+  earlier.generation.value -= 1;
+  freed({earlier});
+  EXPECT_EQ(blocks(), 1u);
+  auto later = slot(1);
+  later.generation.value += 1;
+  freed({later});
+  EXPECT_EQ(blocks(), 0u);
+  EXPECT_EQ(publish(entry(1)), ItemStatus::refused) << "an older use of that slot";
+}
+
 // ---- corruption
 
 TEST_F(ShardNodesTest, ACorruptReplicaLeavesAllAnswersAndIsFreedWhenUnpinned) {

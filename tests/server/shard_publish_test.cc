@@ -43,6 +43,17 @@ TEST_F(ShardPublishTest, WhatWasTurnedDownOnceIsNeverTaken) {
   EXPECT_EQ(publish(again, 2), ItemStatus::ok) << "this is another use of it";
 }
 
+TEST_F(ShardPublishTest, ALaterUseOfASlotEndsTheFormerEvenIfItIsTurnedDown) {
+  publish(entry(1));
+  auto later = entry(2);
+  later.slot = slot(1).slot;
+  later.generation.value = slot(1).generation.value + 1;
+  later.meta.era.value = era_.value + 1;
+  EXPECT_EQ(publish(later), ItemStatus::refused);
+  EXPECT_EQ(blocks(), 0u);
+  EXPECT_EQ(shard_->check_invariants(), "");
+}
+
 TEST_F(ShardPublishTest, AnotherNameForASlotThatIsHereCostsItNothing) {
   publish(entry(1));
   auto liar = entry(2);
