@@ -19,7 +19,7 @@ namespace membrain {
 /// What one shard is asked in a round, and what it says.
 struct Share {
   ShardSession* session = nullptr;
-  SessionId asked_in;  ///< that session was then
+  SessionId asked_in;                 ///< that session was then
   bool whole = false;                 ///< every block of the round
   std::vector<std::uint32_t> blocks;  ///< unless `whole`: of the round, in prompt order
   std::size_t count = 0;              ///< of blocks
