@@ -132,6 +132,7 @@ Task<Result<>> ShardSession::connect_to(Address server, TimePoint deadline) {
   }
   if (!peer_) co_return fail(Errc::unavailable, "the server went away at once");
   circuit_.succeeded();
+  opening_ = !untold().empty();
   listener_.on_here(*this);
   unpin_signal_.raise();
   co_return Result<>{};
@@ -154,6 +155,7 @@ Task<Result<>> ShardSession::introduce(TimePoint deadline) {
     co_return fail(Errc::unavailable, "the server's epoch is older than one already seen");
   }
   proof_ = welcome->proof;
+  told_.clear();
   ttl_ = std::chrono::milliseconds(welcome->ttl_ms);
   max_keys_ = std::clamp<std::size_t>(welcome->max_keys, 1, wire::kMaxKeys);
   // Which keys are this shard's is the term's to say: pins are asserted by the map that it goes by.
@@ -168,14 +170,14 @@ Task<Result<>> ShardSession::introduce(TimePoint deadline) {
 /// Namespaces and pins of the session before, for the new one. What a pin no longer finds is lost:
 /// a fetch of it will be `stale`.
 Task<Result<>> ShardSession::assert_again(TimePoint deadline) {
-  std::vector<wire::OpenNamespace> spaces;
-  for (const auto& [id, request] : opened_) spaces.push_back(request);
-  for (wire::OpenNamespace& request : spaces) {
+  for (const NamespaceId space : untold()) {
+    wire::OpenNamespace request = opened_[space];
     const wire::Header head = header();
     Task<Result<wire::NamespaceOpened>> asked =
         calls_.call<wire::NamespaceOpened>(peer_, std::move(request), deadline, head);
     const Result<wire::NamespaceOpened> opened = co_await asked;
     if (!opened) co_return fail(opened.error());
+    told_.insert(space);
   }
   const std::vector<LookupId> held = pins_.held();
   for (const LookupId lookup : held) {
@@ -215,8 +217,35 @@ Task<Result<wire::NamespaceOpened>> ShardSession::open(wire::OpenNamespace reque
   Task<Result<wire::NamespaceOpened>> asked =
       ask<wire::NamespaceOpened>(std::move(request), deadline);
   Result<wire::NamespaceOpened> opened = co_await asked;
-  if (opened) opened_.insert_or_assign(opened->id, std::move(again));
+  if (opened) {
+    told_.insert(opened->id);
+    opened_.insert_or_assign(opened->id, std::move(again));
+  }
   co_return std::move(opened);
+}
+
+void ShardSession::open_later(NamespaceId space, const wire::OpenNamespace& request) {
+  opened_.insert_or_assign(space, request);
+  opening_ = !untold().empty();
+  keep_signal_.raise();
+}
+
+std::vector<NamespaceId> ShardSession::untold() const {
+  std::vector<NamespaceId> spaces;
+  for (const auto& [space, request] : opened_) {
+    if (!told_.contains(space)) spaces.push_back(space);
+  }
+  return spaces;
+}
+
+Task<> ShardSession::open_untold() {
+  opening_ = false;
+  const TimePoint deadline = loop_.now() + beat_every();
+  for (const NamespaceId space : untold()) {
+    Task<Result<wire::NamespaceOpened>> opening = open(opened_[space], deadline);
+    const Result<wire::NamespaceOpened> opened = co_await opening;
+    if (!opened) co_return;  // the next heartbeat tries again
+  }
 }
 
 // ---- nodes
@@ -254,13 +283,15 @@ Task<> ShardSession::live() {
   TimePoint next_beat = loop_.now() + beat_every();
   while (!stopping_) {
     const bool is_here = circuit_.closed();
-    const TimePoint beat_at = doubted_ ? loop_.now() : next_beat;
+    const TimePoint beat_at = doubted_ || opening_ ? loop_.now() : next_beat;
     const TimePoint due = is_here ? beat_at : circuit_.retry_at();
     if (loop_.now() < due) {
       timer.arm(due);
       co_await keep_signal_;
     } else if (is_here) {
       next_beat = loop_.now() + beat_every();
+      Task<> opened = open_untold();
+      co_await opened;
       Task<> beaten = beat();
       co_await beaten;
     } else {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -102,10 +103,8 @@ class ShardSession final {
   /// Opens a namespace, now and after every reconnect.
   Task<Result<wire::NamespaceOpened>> open(wire::OpenNamespace request, TimePoint deadline);
 
-  /// Opens it at the next connection.
-  void open_later(NamespaceId space, const wire::OpenNamespace& request) {
-    opened_.insert_or_assign(space, request);
-  }
+  /// Opens it as soon as the server is here.
+  void open_later(NamespaceId space, const wire::OpenNamespace& request);
 
   /// True if the last list of nodes has this life of this node.
   [[nodiscard]] bool knows(NodeId node, Incarnation incarnation) const noexcept;
@@ -129,6 +128,9 @@ class ShardSession final {
   Task<Result<>> connect_to(Address server, TimePoint deadline);
   Task<Result<>> introduce(TimePoint deadline);
   Task<Result<>> assert_again(TimePoint deadline);
+  /// What this session does not know yet, because it was here again before `open_later`.
+  Task<> open_untold();
+  [[nodiscard]] std::vector<NamespaceId> untold() const;
   Task<Result<>> assert_pin(LookupId lookup, TimePoint deadline);
   Task<Result<>> fetch_nodes(TimePoint deadline);
   Task<> live();
@@ -157,6 +159,7 @@ class ShardSession final {
   Duration ttl_{};
   std::size_t max_keys_ = 0;
   std::map<NamespaceId, wire::OpenNamespace> opened_;
+  std::set<NamespaceId> told_;  ///< of these, in the present session
   std::vector<wire::NodeEntry> nodes_;
   std::unordered_map<NodeId, Incarnation> lives_;  ///< of these nodes
   Signal keep_signal_;
@@ -164,6 +167,7 @@ class ShardSession final {
   Signal stop_signal_;
   std::uint32_t running_ = 0;  ///< background coroutines
   bool doubted_ = false;
+  bool opening_ = false;  ///< something is untold, and nobody has tried yet
   bool stopping_ = false;
 };
 

@@ -290,6 +290,28 @@ TEST_F(SplitSession, AnAnswerToASessionThatWasReplacedMeanwhileIsNone) {
   EXPECT_FALSE((*found)->pinned());
 }
 
+TEST_F(SplitSession, ANamespaceIsOpenedAtAShardThatCameBackWhileAnotherAnswered) {
+  shard_.deny = true;  // so that it cannot come back
+  shard_.close(*shard_.peers.begin());
+  run_for(milliseconds(20));
+  network_.pause("other");
+  std::optional<Result<OpenedNamespace>> opened;
+  Namespace space = test_namespace();
+  space.model = "another";
+  control_loop_.spawn(put_into(core_->open_namespace(space), opened));
+  run_for(milliseconds(20));
+  const std::size_t lists = shard_.node_lists;
+  shard_.deny = false;
+  step_until([&] { return shard_.node_lists > lists; });
+  run_for(milliseconds(1));
+  const std::size_t before = shard_.opened;
+  EXPECT_FALSE(opened.has_value()) << "it waits for the other";
+  network_.resume("other");
+  step_until([&] { return opened.has_value(); });
+  ASSERT_TRUE(opened->has_value());
+  step_until([&] { return shard_.opened == before + 1; });
+}
+
 TEST_F(Session, AServerThatFallsSilentIsTakenForGone) {
   begin();
   shard_.silent = true;
