@@ -1,0 +1,81 @@
+// What happens at one shard while a client waits for another.
+#include <gtest/gtest.h>
+
+#include <optional>
+
+#include "tests/client/fake_cluster.h"
+
+namespace membrain::client_test {
+namespace {
+
+/// Two shards with half of the keys each; the second is slow to answer lookups.
+class SplitSession : public ClientTest {
+ protected:
+  SplitSession() {
+    shard_.shards = {1, {{ShardId{0}, 0, "server:9201"}, {ShardId{1}, kHalf, "other:9201"}}};
+    other_.shards = shard_.shards;
+    begin();
+    first_ = number_of([](const BlockKey& key) { return key.high < kHalf; });
+    second_ = number_of([](const BlockKey& key) { return key.high >= kHalf; });
+    publish(first_, 100, {&node1_});
+    publish(second_, 100, {&node1_});
+    other_.catalog = shard_.catalog;
+    other_.silent = true;
+  }
+  static constexpr std::uint64_t kHalf = std::uint64_t{1} << 63;
+  FakeShard other_{network_, clock_, "other"};
+  unsigned first_ = 0;   ///< a block of the first shard
+  unsigned second_ = 0;  ///< and of the other
+
+ private:
+  template <class Is>
+  unsigned number_of(Is is) const {
+    unsigned number = 1;
+    while (!is(key_of(number))) ++number;
+    return number;
+  }
+};
+
+TEST_F(SplitSession, AnAnswerToASessionThatWasReplacedMeanwhileIsNone) {
+  std::optional<Result<Match>> found;
+  control_loop_.spawn(
+      put_into(core_->lookup(space_, {hash_of(first_), hash_of(second_)}, {}), found));
+  step_until([&] { return shard_.pins.size() == 1U; });
+  run_for(milliseconds(1));
+  const std::size_t lists = shard_.node_lists;
+  shard_.close(*shard_.peers.begin());
+  step_until([&] { return shard_.hellos.size() == 2U && shard_.node_lists > lists; });
+  run_for(milliseconds(1));
+  EXPECT_FALSE(found.has_value()) << "it waits for the other";
+  other_.silent = false;
+  step_until([&] { return found.has_value(); });
+  ASSERT_TRUE(found->has_value());
+  EXPECT_EQ((*found)->prefix_blocks(), 0U) << "the new session was not told to pin it";
+  EXPECT_FALSE((*found)->answered(0));
+  EXPECT_FALSE((*found)->pinned());
+}
+
+TEST_F(SplitSession, ANamespaceIsOpenedAtAShardThatCameBackWhileAnotherAnswered) {
+  shard_.deny = true;  // so that it cannot come back
+  shard_.close(*shard_.peers.begin());
+  run_for(milliseconds(20));
+  network_.pause("other");
+  std::optional<Result<OpenedNamespace>> opened;
+  Namespace space = test_namespace();
+  space.model = "another";
+  control_loop_.spawn(put_into(core_->open_namespace(space), opened));
+  run_for(milliseconds(20));
+  const std::size_t lists = shard_.node_lists;
+  shard_.deny = false;
+  step_until([&] { return shard_.node_lists > lists; });
+  run_for(milliseconds(1));
+  const std::size_t before = shard_.opened;
+  EXPECT_FALSE(opened.has_value()) << "it waits for the other";
+  network_.resume("other");
+  step_until([&] { return opened.has_value(); });
+  ASSERT_TRUE(opened->has_value());
+  step_until([&] { return shard_.opened == before + 1; });
+}
+
+}  // namespace
+}  // namespace membrain::client_test
