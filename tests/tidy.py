@@ -95,7 +95,7 @@ CODE_WORDS = [
     ),
     word(
         "thread",
-        r"\bstd::(thread|jthread|async)\b(?!::)|\bpthread_create\b",
+        r"\bstd::(thread|jthread|async)\b(?!::)|\bpthread_create\b|\bThreadPool\b",
         ("tools", "tests", "bench", "cache/client"),
         "components start no threads: post to a loop's inbox",
     ),

@@ -5,18 +5,33 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <thread>
 #include <utility>
 
+#include "base/thread_pool.h"
 #include "tools/units.h"
 
 namespace membrain {
 namespace {
 
-constexpr std::size_t kThreads = 2;
+constexpr std::uint32_t kThreads = 2;
 constexpr std::time_t kPatienceSeconds = 2;
+
+/// The library's own queue has no bound, and waits as ThreadPool says that one should not.
+class Requests : public httplib::TaskQueue {
+ public:
+  void enqueue(std::function<void()> request) override {
+    if (!pool_.post(request)) request();  // nobody is accepted meanwhile
+  }
+  void shutdown() override { pool_.stop(); }
+
+ private:
+  ThreadPool pool_{"mb-admin", kThreads};
+};
 
 /// The library's own choice, SO_REUSEPORT, would hide that the port is taken.
 void reuse_address_only(socket_t socket) {
@@ -55,7 +70,7 @@ AdminHttp::~AdminHttp() {
 Outcome<std::unique_ptr<AdminHttp>> AdminHttp::start(const std::string& address, Source status) {
   std::unique_ptr<AdminHttp> admin(new AdminHttp);
   httplib::Server& server = admin->service_->server;
-  server.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
+  server.new_task_queue = [] { return new Requests; };
   server.set_socket_options(reuse_address_only);
   server.set_read_timeout(kPatienceSeconds);
   server.set_write_timeout(kPatienceSeconds);

@@ -21,7 +21,7 @@ struct ArenaPins::Held {
 };
 
 ArenaPins::ArenaPins(std::shared_ptr<const cuda::Device> device)
-    : device_(std::move(device)), thread_(std::make_shared<CopyPool>(1)) {}
+    : device_(std::move(device)), thread_(std::make_shared<ThreadPool>("mb-lock", 1)) {}
 
 ArenaPins::~ArenaPins() {
   stop();

@@ -5,7 +5,7 @@
 #include <functional>
 #include <memory>
 
-#include "cache/client/copy_pool.h"
+#include "base/thread_pool.h"
 #include "cache/client/mapped_arena.h"
 #include "transport/cuda/device.h"
 
@@ -42,7 +42,7 @@ class ArenaPins final : public ArenaPinner {
 
   const std::shared_ptr<const cuda::Device> device_;
   std::atomic<bool> stopped_ = false;
-  const std::shared_ptr<CopyPool> thread_;  ///< shared with what it made
+  const std::shared_ptr<ThreadPool> thread_;  ///< shared with what it made
 };
 
 }  // namespace membrain

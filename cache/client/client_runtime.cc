@@ -127,7 +127,7 @@ Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig conf
   if (made) made = runtime->make_fabrics(config);
   if (made) made = runtime->make_sharer(config);
   if (!made) return fail(made.error());
-  runtime->copies = std::make_unique<CopyPool>(config.copy_threads);
+  runtime->copies = std::make_unique<ThreadPool>("mb-copy", config.copy_threads);
   auto opener = config.mapped ? std::make_unique<DoorOpener>(runtime->control_loop) : nullptr;
   std::unique_ptr<Windows> windows = runtime->make_windows(config);
   auto devices = runtime->open_lanes(config, config.staging_slots, *runtime->data);

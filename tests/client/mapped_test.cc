@@ -7,7 +7,6 @@
 #include <memory>
 #include <vector>
 
-#include "cache/client/copy_pool.h"
 #include "cache/client/mapped_arena.h"
 #include "cache/client/mapped_fetch.h"
 #include "cache/client/mapped_view.h"
@@ -268,17 +267,6 @@ TEST_F(ViewTest, OfWhatIsNotMappedThereIsNone) {
   EXPECT_EQ(View().finish().error().code, Errc::invalid_argument);
   match_->released = true;
   EXPECT_EQ(views({}).error().code, Errc::invalid_argument);
-}
-
-TEST(CopyPool, RunsWhatWasPostedBeforeItStops) {
-  std::atomic<int> ran = 0;
-  CopyPool pool(2);
-  for (int i = 0; i < 100; ++i) ASSERT_TRUE(pool.post([&] { ++ran; }));
-  pool.stop();
-  EXPECT_EQ(ran, 100);
-  EXPECT_FALSE(pool.post([] {}));
-  CopyPool none(0);
-  EXPECT_FALSE(none.post([] {}));
 }
 
 }  // namespace
