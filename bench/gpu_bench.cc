@@ -7,16 +7,26 @@
 //   copy/on_gpu, chunks/PIECE     on the device alone: a plain copy, and the kernel
 //   checksum/BLOCK                XXH3-128 on the device
 //
-// Bandwidth counts each byte once. --driver=LIBRARY instead of libcuda.so.1.
+// With another process on the same GPU, 32 blocks of 2 MiB in pieces of 32 KiB (gpu_between.h):
+//
+//   copy/ipc                      a plain copy from its memory: the limit of `peer`
+//   peer/PIECE                    a fetch of what it shares; straight with a UCX that knows CUDA
+//   fetch/host, staged/PIECE      a fetch from its node, to the host's memory, and to the GPU
+//   nccl/PIECE                    a broadcast from it
+//
+// Bandwidth counts each byte once. --driver=LIBRARY instead of libcuda.so.1; clients, and so
+// `peer`, `fetch` and `staged`, take no other, but look for it in LD_LIBRARY_PATH.
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/copy.h"
+#include "bench/gpu_between.h"
 #include "transport/cuda/checksum.h"
 #include "transport/cuda/staging.h"
 
@@ -225,6 +235,8 @@ void take_driver(int& count, char** arguments) {
 
 int main(int count, char** arguments) {
   membrain::take_driver(count, arguments);
+  ::setenv("NCCL_HOSTID", "gpu-bench", 0);  // the neighbour has another, on one GPU
+  membrain::gpu_bench::GpuNeighbour neighbour(membrain::library);
   benchmark::Initialize(&count, arguments);
   if (benchmark::ReportUnrecognizedArguments(count, arguments)) return 2;
   const auto driver = membrain::cuda::Driver::load(membrain::library);
@@ -236,6 +248,8 @@ int main(int count, char** arguments) {
   }
   benchmark::AddCustomContext("gpu", (*device)->facts().name);
   membrain::add_rows();
+  membrain::gpu_bench::add_between_rows(neighbour, membrain::library);
   benchmark::RunSpecifiedBenchmarks();
+  membrain::gpu_bench::end_between_rows();
   return 0;
 }

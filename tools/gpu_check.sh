@@ -26,7 +26,13 @@ while (($#)); do
 done
 
 if [[ $setup == yes ]]; then tools/setup.sh --test; fi
-cmake --preset release >/dev/null
+ucx=()
+if [[ -f build/ucx/built-cuda ]]; then
+  ucx=("-DMEMBRAIN_UCX_PREFIX=$PWD/build/ucx")
+else
+  echo "gpu_check: the packaged UCX stages what goes between processes; tools/build_ucx_cuda.sh first"
+fi
+cmake --preset release "${ucx[@]}" >/dev/null
 cmake --build --preset release --target gpu_test client_gpu_test nccl_gpu_test gpu_bench -- --quiet
 
 export MEMBRAIN_TEST_CUDA=$driver

@@ -1,11 +1,15 @@
 // The functions of libcuda.so.1 that Membrain uses.
 #include "tests/cuda/fake_driver.h"
 
+#include <sys/uio.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
 
+#include "bench/gpu_ipc_api.h"
 #include "tests/cuda/fake_gpu.h"
 #include "transport/cuda/kernels.h"
 
@@ -264,6 +268,33 @@ Status cuMemFree_v2(Address memory) {
   if (!gpu().disown(at<void>(memory))) return kInvalidValue;
   std::free(at<void>(memory));
   return in_context("cuMemFree_v2");
+}
+
+// ---- between processes: whoever opens it has a copy of what was there then
+
+Status cuIpcGetMemHandle(IpcHandle* handle, Address memory) {
+  if (const Status verdict = in_context("cuIpcGetMemHandle")) return verdict;
+  const std::uint64_t bytes = gpu().bytes_of(at<void>(memory));
+  if (bytes == 0) return kInvalidValue;
+  const std::uint64_t words[] = {static_cast<std::uint64_t>(::getpid()), memory, bytes};
+  std::memcpy(handle->bytes.data(), words, sizeof words);
+  return kSuccess;
+}
+
+Status cuIpcOpenMemHandle_v2(Address* memory, IpcHandle handle, std::uint32_t) {
+  std::uint64_t words[3];
+  std::memcpy(words, handle.bytes.data(), sizeof words);
+  if (const Status verdict = cuMemAlloc_v2(memory, words[2])) return verdict;
+  const iovec here{at<void>(*memory), words[2]};
+  const iovec there{at<void>(words[1]), words[2]};
+  const auto got = ::process_vm_readv(static_cast<pid_t>(words[0]), &here, 1, &there, 1, 0);
+  if (got == static_cast<ssize_t>(words[2])) return kSuccess;
+  cuMemFree_v2(*memory);
+  return kInvalidValue;
+}
+
+Status cuIpcCloseMemHandle(Address memory) {
+  return cuMemFree_v2(memory);
 }
 
 Status cuMemHostAlloc(void** memory, std::size_t bytes, std::uint32_t) {

@@ -171,6 +171,12 @@ bool Gpu::disown(const void* what) {
   return owned_.erase(what) != 0;
 }
 
+std::size_t Gpu::bytes_of(const void* what) {
+  const std::lock_guard lock(mutex_);
+  const auto found = owned_.find(what);
+  return found == owned_.end() || !found->second.device ? 0 : found->second.bytes;
+}
+
 bool Gpu::is_device(Address address) {
   const std::lock_guard lock(mutex_);
   auto next = owned_.upper_bound(reinterpret_cast<const void*>(address));

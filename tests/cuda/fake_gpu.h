@@ -64,6 +64,8 @@ class Gpu {
   void own(const void* what, std::size_t bytes, bool device);
   bool disown(const void* what);
   [[nodiscard]] bool is_device(Address address);
+  /// Of an allocation of the device's; 0 if `what` is the beginning of none.
+  [[nodiscard]] std::size_t bytes_of(const void* what);
   [[nodiscard]] std::size_t owned();
 
  private:

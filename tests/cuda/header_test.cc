@@ -2,6 +2,7 @@
 #include <cuda.h>
 #include <gtest/gtest.h>
 
+#include "bench/gpu_ipc_api.h"
 #include "tests/cuda/same_call.h"
 #include "transport/cuda/api.h"
 
@@ -47,6 +48,9 @@ MEMBRAIN_SAME(event_destroy, cuEventDestroy_v2);
 MEMBRAIN_SAME(event_record, cuEventRecord);
 MEMBRAIN_SAME(event_query, cuEventQuery);
 #undef MEMBRAIN_SAME
+static_assert(kSameCall<decltype(IpcApi::handle), decltype(&cuIpcGetMemHandle)>);
+static_assert(kSameCall<decltype(IpcApi::open), decltype(&cuIpcOpenMemHandle_v2)>);
+static_assert(kSameCall<decltype(IpcApi::close), decltype(&cuIpcCloseMemHandle)>);
 
 TEST(CudaHeader, NumbersAreNvidias) {
   EXPECT_EQ(kSuccess, CUDA_SUCCESS);
@@ -79,6 +83,7 @@ TEST(CudaHeader, NumbersAreNvidias) {
   EXPECT_EQ(kEventDisableTiming, static_cast<std::uint32_t>(CU_EVENT_DISABLE_TIMING));
   EXPECT_EQ(kHostPortable, static_cast<std::uint32_t>(CU_MEMHOSTALLOC_PORTABLE));
   EXPECT_EQ(kHostPortable, static_cast<std::uint32_t>(CU_MEMHOSTREGISTER_PORTABLE));
+  EXPECT_EQ(kIpcLazyPeerAccess, static_cast<std::uint32_t>(CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS));
   EXPECT_EQ(kHostRegisterReadOnly, static_cast<std::uint32_t>(CU_MEMHOSTREGISTER_READ_ONLY));
 }
 
