@@ -130,7 +130,7 @@ Task<> Engine::prompt() {
     co_await storing;
   }
   if (prefix > 0 && draw(2) == 0) {
-    held_.push_back({std::move(*match), std::vector<Epoch>(prefix)});
+    held_.push_back({std::move(*match), std::vector<Promise>(prefix)});
   }
   if (held_.size() > draw(4)) held_.pop_front();
 }

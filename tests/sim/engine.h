@@ -2,6 +2,7 @@
 // stored.
 #pragma once
 
+#include <bitset>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -10,6 +11,7 @@
 
 #include "cache/client/mapped_fetch.h"
 #include "membrain/client.h"
+#include "protocol/messages.h"
 #include "tests/sim/cluster.h"
 #include "tests/sim/ledger.h"
 
@@ -18,11 +20,19 @@ namespace membrain::sim {
 /// The namespace of every engine.
 [[nodiscard]] Namespace shared_namespace();
 
-/// A match that an engine holds, and, by block, the term in which its leader was last seen to keep
-/// it pinned where the match says (`Holdings`).
+/// Of the replicas that an answer names, by their places there.
+using ReplicaSet = std::bitset<wire::kMaxReplicas>;
+
+/// What the leader of a block's shard owes its holder (`Holdings`).
+struct Promise {
+  Epoch in;             ///< the term in which it was last seen to keep the block pinned, or none
+  ReplicaSet replicas;  ///< that it knew while it did
+};
+
+/// A match that an engine holds, and what is promised of each of its blocks.
 struct HeldMatch {
   Match match;
-  std::vector<Epoch> kept_in;
+  std::vector<Promise> promises;
 };
 
 /// Drives one life of a client until it is told to rest or is doomed.

@@ -50,11 +50,11 @@ void Holdings::check(const Cluster::Led& led, std::span<const std::shared_ptr<En
     for (HeldMatch& held : engine->held_matches()) {
       const Match::State& match = *held.match.state();
       if (cleared(*led.shard, match)) {
-        std::ranges::fill(held.kept_in, Epoch{});
+        std::ranges::fill(held.promises, Promise{});
         continue;
       }
       const bool pinned = pins(*led.shard, engine->name(), match.claims.front().lookup);
-      for (std::size_t block = 0; block < held.kept_in.size(); ++block) {
+      for (std::size_t block = 0; block < held.promises.size(); ++block) {
         if (range.has(match.keys[block])) check_block(led, *engine, held, block, pinned, calm);
       }
     }
@@ -63,12 +63,13 @@ void Holdings::check(const Cluster::Led& led, std::span<const std::shared_ptr<En
 
 void Holdings::check_block(const Cluster::Led& led, const Engine& engine, HeldMatch& held,
                            std::size_t block, bool pinned, bool calm) {
-  Epoch& kept_in = held.kept_in[block];
-  const Place place = place_of(*led.shard, *held.match.state(), block);
+  Promise& promise = held.promises[block];
+  const Places places = places_of(*led.shard, *held.match.state(), block);
   const Epoch epoch = led.shard->epoch();
-  const bool same_term = kept_in == epoch;
-  const bool next_term = kept_in && !same_term && led.shard->in_grace(cluster_.clock().now());
-  if (place == Place::lost && ((same_term && pinned) || next_term)) {
+  const bool same_term = promise.in == epoch;
+  const bool next_term = promise.in && !same_term && led.shard->in_grace(cluster_.clock().now());
+  const bool given_away = (places.lost & promise.replicas).any();
+  if (given_away && ((same_term && pinned) || next_term)) {
     ledger_.violation(fmt::format("S2: {} holds block {} of lookup {}, and its slot was given away",
                                   engine.name(), block,
                                   held.match.state()->claims.front().lookup.value));
@@ -78,30 +79,34 @@ void Holdings::check_block(const Cluster::Led& led, const Engine& engine, HeldMa
                                   held.match.state()->claims.front().lookup.value));
   }
   if (next_term && !pinned) {
-    if (place == Place::there && came_back(*led.shard, engine.name())) {
+    if (places.there.any() && came_back(*led.shard, engine.name())) {
       ledger_.violation(fmt::format("S4: {} came back to shard {} without saying what it holds",
                                     engine.name(), led.id.value));
     }
     return;
   }
-  if (next_term && place == Place::unknown) return;
-  kept_in = pinned && place == Place::there ? epoch : Epoch{};
+  if (next_term && places.there.none()) return;
+  const bool goes_on = pinned && (same_term || next_term);
+  if (!goes_on) promise.replicas = {};
+  promise.replicas |= places.there;
+  promise.in = pinned && promise.replicas.any() ? epoch : Epoch{};
 }
 
-Holdings::Place Holdings::place_of(const Shard& shard, const Match::State& match,
-                                   std::size_t block) const {
-  Place place = Place::unknown;
-  for (const FoundReplica& replica : match.replicas_of(block, 0)) {
-    const std::shared_ptr<Arena> arena = cluster_.arena_of(replica.at.node, replica.at.incarnation);
-    if (!arena) continue;  // that life is over
-    const Seal& seal = arena->seal(replica.at.slot);
-    const bool there =
-        seal.state.load() == Seal::sealed && seal.generation.load() == replica.at.generation.value;
-    if (!there) return Place::lost;
-    // A slot that the shard has not heard of yet, or has condemned, is nobody's promise.
-    if (has(shard, replica.at)) place = Place::there;
+Holdings::Places Holdings::places_of(const Shard& shard, const Match::State& match,
+                                     std::size_t block) const {
+  Places places;
+  const std::span<const FoundReplica> replicas = match.replicas_of(block, 0);
+  for (std::size_t i = 0; i < replicas.size(); ++i) {
+    const Location& at = replicas[i].at;
+    const std::shared_ptr<Arena> arena = cluster_.arena_of(at.node, at.incarnation);
+    if (!arena) continue;
+    const Seal& seal = arena->seal(at.slot);
+    const bool sealed =
+        seal.state.load() == Seal::sealed && seal.generation.load() == at.generation.value;
+    places.lost[i] = !sealed;
+    places.there[i] = sealed && has(shard, at);
   }
-  return place;
+  return places;
 }
 
 std::string catalog_differs(Cluster& cluster) {

@@ -30,10 +30,15 @@ class Holdings {
     Epoch epoch;
     std::uint64_t expired = 0;  ///< sessions
   };
-  /// The place of one held block in the last life that its node lives.
-  enum class Place : std::uint8_t { there, lost, unknown };  // unknown: to this shard
-  [[nodiscard]] Place place_of(const Shard& shard, const Match::State& match,
-                               std::size_t block) const;
+  /// Which replicas of one held block are where the client was told, and this shard knows it; and
+  /// which are not there. Neither: its node's life is over, or the shard has not heard of it yet, or
+  /// has condemned it.
+  struct Places {
+    ReplicaSet there;
+    ReplicaSet lost;
+  };
+  [[nodiscard]] Places places_of(const Shard& shard, const Match::State& match,
+                                 std::size_t block) const;
   void check_block(const Cluster::Led& led, const Engine& engine, HeldMatch& held,
                    std::size_t block, bool pinned, bool calm);
 
