@@ -30,7 +30,8 @@ ucx=()
 if [[ -f build/ucx/built-cuda ]]; then
   ucx=("-DMEMBRAIN_UCX_PREFIX=$PWD/build/ucx")
 else
-  echo "gpu_check: the packaged UCX stages what goes between processes; tools/build_ucx_cuda.sh first"
+  echo "gpu_check: the packaged UCX stages what goes between processes; tools/build_ucx_cuda.sh" \
+    "builds one that does not"
 fi
 cmake --preset release "${ucx[@]}" >/dev/null
 cmake --build --preset release --target gpu_test client_gpu_test nccl_gpu_test gpu_bench -- --quiet

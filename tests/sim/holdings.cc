@@ -49,6 +49,7 @@ void Holdings::check(const Cluster::Led& led, std::span<const std::shared_ptr<En
     if (!engine) continue;
     for (HeldMatch& held : engine->held_matches()) {
       const Match::State& match = *held.match.state();
+      if (match.claims.empty()) continue;  // a repeated answer, and all replicas had gone
       if (cleared(*led.shard, match)) {
         std::ranges::fill(held.promises, Promise{});
         continue;

@@ -30,9 +30,9 @@ class Holdings {
     Epoch epoch;
     std::uint64_t expired = 0;  ///< sessions
   };
-  /// Which replicas of one held block are where the client was told, and this shard knows it; and
-  /// which are not there. Neither: its node's life is over, or the shard has not heard of it yet, or
-  /// has condemned it.
+  /// Which replicas of one held block are where the client was told, and this shard knows them; and
+  /// which are not there. Neither: its node's life is over, or the shard has not heard of it yet,
+  /// or has condemned it.
   struct Places {
     ReplicaSet there;
     ReplicaSet lost;
