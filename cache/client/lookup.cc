@@ -79,6 +79,26 @@ std::size_t prefix_of(const std::vector<bool>& there) {
   return static_cast<std::size_t>(std::find(there.begin(), there.end(), false) - there.begin());
 }
 
+bool has_place(const Match::State& state, std::size_t block) {
+  for (std::uint16_t part = 0; part < state.parts; ++part) {
+    if (state.replicas_of(block, part).empty()) return false;
+  }
+  return true;
+}
+
+/// A repeated lookup may be answered with blocks that it pins and whose replicas have all gone
+/// since: they are unpinned (keep_pins), and not there. Of a window's blocks all must be.
+void forget_what_has_no_place(Match::State& state, const LookupOptions& options) {
+  const bool window = options.rule == Rule::window;
+  const std::size_t end = options.rule == Rule::all ? state.keys.size() : state.prefix_blocks;
+  const std::size_t begin = window ? end - std::min<std::size_t>(options.window_blocks, end) : 0;
+  for (std::size_t block = begin; block < end; ++block) {
+    if (!state.there[block] || has_place(state, block)) continue;
+    state.there[block] = false;
+    state.prefix_blocks = window ? 0 : std::min(state.prefix_blocks, block);
+  }
+}
+
 }  // namespace
 
 Task<Result<std::shared_ptr<Match::State>>> look_up(ClusterSession& session,
@@ -115,6 +135,7 @@ Task<Result<std::shared_ptr<Match::State>>> look_up(ClusterSession& session,
     give_back(session, state);
     co_return fail(Errc::corrupt, "the answer does not fit the lookup");
   }
+  if (!state.probe) forget_what_has_no_place(state, plan.options);
   if (plan.options.rule == Rule::all) state.prefix_blocks = prefix_of(state.there);
   if (!state.claims.empty()) state.desk = std::move(desk);
   co_return std::move(progress.state);

@@ -127,9 +127,10 @@ wire::FoundSection FakeShard::find_section(const wire::LookupSection& section,
   for (std::uint32_t i = 0; i < section.keys.size(); ++i) {
     const auto block = catalog.find(section.keys[i]);
     const bool there = block != catalog.end() && block->second.size() >= section.parts;
-    unbroken = unbroken && there;
+    const bool ghost = ghosts.contains(section.keys[i]);
+    unbroken = unbroken && (there || ghost);
     if (unbroken) found.prefix_blocks = i + 1;
-    if (there || ghosts.contains(section.keys[i])) {
+    if (there || ghost) {
       found.bitmap[i / 8] = static_cast<std::uint8_t>(found.bitmap[i / 8] | 1U << (i % 8));
     }
     if (!there) continue;
