@@ -49,7 +49,10 @@ void Holdings::check(const Cluster::Led& led, std::span<const std::shared_ptr<En
     if (!engine) continue;
     for (HeldMatch& held : engine->held_matches()) {
       const Match::State& match = *held.match.state();
-      if (match.claims.empty()) continue;  // a repeated answer, and all replicas had gone
+      if (match.claims.empty()) {
+        ledger_.violation(fmt::format("S4: {} found blocks and pins none", engine->name()));
+        continue;
+      }
       if (cleared(*led.shard, match)) {
         std::ranges::fill(held.promises, Promise{});
         continue;
