@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 import select
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -121,7 +122,9 @@ class PolledClient:
 
     def wait(self, seconds: float) -> bool:
         """Blocks until something has ended, or `seconds` have passed. True: something has."""
-        return bool(select.select([self.descriptor], [], [], seconds)[0])
+        ready = select.poll()  # `select` takes no descriptor from 1024 on
+        ready.register(self.descriptor, select.POLLIN)
+        return bool(ready.poll(math.ceil(max(seconds, 0) * 1000)))
 
     def _begin(self, begin: Any, wrap: Callable[[Any], Any], *words: Any, **options: Any) -> int:
         number = self._core.number()

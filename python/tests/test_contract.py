@@ -124,6 +124,18 @@ def test_prompts_longer_than_a_step_are_stored_step_by_step() -> None:
     house.close()
 
 
+def test_a_request_that_needs_every_token_computed_loads_none_and_is_stored() -> None:
+    house = House()
+    serve(house.engine(), "a")
+    engine = house.engine()
+    engine.add("b", PROMPT, skip_reading_prefix_cache=True)
+    engine.add("c", [7, *PROMPT], skip_reading_prefix_cache=True)
+    engine.run()
+    assert engine.scheduler.loaded_tokens == 0
+    assert serve(house.engine(), "d", [7, *PROMPT]) == 40
+    house.close()
+
+
 def test_preemption_while_saving_stores_no_other_requests_bytes() -> None:
     preempted = 0
     for seed in range(30):

@@ -21,7 +21,20 @@ class Tracked:
     request: Any
     ids: list[list[int]]  # of its blocks, by group
     saved: list[int]  # blocks that are stored, or planned to be, by group
-    planned: list[tuple[int, int, int]] = field(default_factory=list)  # number, group, first block
+    planned: list[int] = field(default_factory=list)  # numbers
+    leaving: list[Leaving] = field(default_factory=list)  # of these, what windows move past
+
+    def numbers(self) -> list[int]:
+        return self.planned + [one.number for one in self.leaving]
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """A save of blocks that a window moves past."""
+
+    number: int
+    group: Group
+    first: int  # block
 
 
 class SavePlanner:
@@ -29,12 +42,14 @@ class SavePlanner:
 
     A save reads its blocks for some time after its step. They are not overwritten meanwhile: blocks
     of a request that runs are full, those of one that finishes are kept (`finished`), and those
-    that vLLM takes back otherwise (preemption, windows that move on) come with a fence."""
+    that vLLM takes back otherwise (preemption, windows that move on, also when a request finishes)
+    come with a fence."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._tracked: dict[str, Tracked] = {}
         self._numbers = itertools.count(1)
+        self._fence: list[int] = []  # for the next step
 
     def __len__(self) -> int:
         return len(self._tracked)
@@ -58,7 +73,8 @@ class SavePlanner:
 
     def plan(self, output: Any) -> tuple[list[Save], list[int]]:
         """Saves of the blocks that this step fills, and numbers of those that end before it."""
-        fence = self._preempted(output.preempted_req_ids or ())
+        fence, self._fence = self._fence, []
+        fence += self._preempted(output.preempted_req_ids or ())
         saves: list[Save] = []
         for new in output.scheduled_new_reqs:
             tracked = self._tracked.get(new.req_id)
@@ -76,10 +92,15 @@ class SavePlanner:
             saves += self._full(tracked, computed, output)
         return saves, fence
 
-    def finished(self, request_id: str) -> bool:
-        """Whether its blocks must be kept until its saves are done."""
-        tracked = self._tracked.pop(request_id, None)
-        return tracked is not None and bool(tracked.planned)
+    def finished(self, request: Any) -> bool:
+        """Whether its blocks must be kept until its saves are done. Those before its windows are
+        not: vLLM gives them back first."""
+        tracked = self._tracked.pop(request.request_id, None)
+        if tracked is None:
+            return False
+        kept = bool(tracked.numbers())
+        self._fence += self._left_behind(tracked, request.num_tokens)
+        return kept
 
     # ---- one request
 
@@ -89,8 +110,8 @@ class SavePlanner:
         for request_id in requests:
             tracked = self._tracked.get(request_id)
             if tracked is not None:
-                fence += [number for number, _, _ in tracked.planned]
-                tracked.planned.clear()
+                fence += tracked.numbers()
+                tracked.planned, tracked.leaving = [], []
                 tracked.ids = [[] for _ in tracked.ids]
                 tracked.saved = [0] * len(tracked.saved)
         return fence
@@ -107,15 +128,13 @@ class SavePlanner:
     def _left_behind(self, tracked: Tracked, computed: int) -> list[int]:
         """Saves of blocks that a window has moved past, and vLLM may give to others."""
         fence: list[int] = []
-        kept: list[tuple[int, int, int]] = []
-        for number, index, first in tracked.planned:
-            group = self._settings.groups[index]
-            live = _live_from(group, computed)
-            if group.window_blocks and first * group.block_tokens < live:
-                fence.append(number)
+        kept: list[Leaving] = []
+        for one in tracked.leaving:
+            if one.first * one.group.block_tokens < _live_from(one.group, computed):
+                fence.append(one.number)
             else:
-                kept.append((number, index, first))
-        tracked.planned = kept
+                kept.append(one)
+        tracked.leaving = kept
         return fence
 
     def _full(self, tracked: Tracked, computed: int, output: Any) -> list[Save]:
@@ -137,7 +156,7 @@ class SavePlanner:
             part = hashes[known * each : end * each]
             names = group_hashes(group, self._settings.hash_tokens, part)
             tracked.saved[group.index] = end
-            for start, stop in _runs(group, first, end, tokens):
+            for start, stop in _real(ids, _runs(group, first, end, tokens)):
                 save = Save(
                     number=next(self._numbers),
                     request=request.request_id,
@@ -147,7 +166,10 @@ class SavePlanner:
                     parent=names[start - 1 - known] if start else b"",
                     first_depth=start,
                 )
-                tracked.planned.append((save.number, group.index, start))
+                if group.window_blocks:
+                    tracked.leaving.append(Leaving(save.number, group, start))
+                else:
+                    tracked.planned.append(save.number)
                 saves.append(save)
         return saves
 
@@ -168,3 +190,17 @@ def _runs(group: Group, first: int, end: int, computed: int) -> list[tuple[int, 
     live = max(first, min(end, -(-_live_from(group, computed) // group.block_tokens)))
     dying = [(first, live)] if first < live else []
     return dying + [(block, block + 1) for block in range(live, end)]
+
+
+def _real(ids: Sequence[int], runs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same without blocks that are none. Windows leave such in front, states between."""
+    real: list[tuple[int, int]] = []
+    for start, stop in runs:
+        if NULL_ID not in ids[start:stop]:
+            real.append((start, stop))
+            continue
+        for is_real, places in itertools.groupby(range(start, stop), lambda i: ids[i] != NULL_ID):
+            if is_real:
+                run = list(places)
+                real.append((run[0], run[-1] + 1))
+    return real

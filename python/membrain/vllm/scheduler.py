@@ -93,15 +93,21 @@ class SchedulerSide:
     # ---- requests
 
     def on_new_request(self, request: Any) -> None:
-        if self.settings.loads:
+        if self._may_load(request):
             self._lookups.begin(request.request_id, request.num_tokens, request.block_hashes)
+
+    def _may_load(self, request: Any) -> bool:
+        """Some need what the model says of every token of the prompt: its logits, or its pooled
+        states. vLLM passes over its own cache for them, and leaves this to each connector."""
+        skips = getattr(request, "skip_reading_prefix_cache", False)
+        return self.settings.loads and not skips and request.request_id not in self._failed
 
     def matched(self, request: Any, computed: int) -> tuple[int | None, bool]:
         """Tokens beyond the first `computed` that can be loaded; None: not known yet.
 
         With windows only whole prompts are: vLLM keeps no room for blocks before the window, so
         that a load which fails must be computed from the first token on."""
-        if not self.settings.loads or request.request_id in self._failed:
+        if not self._may_load(request):
             return 0, False
         if self.settings.windows and computed > 0:
             return 0, False
@@ -177,7 +183,7 @@ class SchedulerSide:
         self._rooms.leave(name)
         if name in self._loading:
             self._loading[name] = frozenset()  # its load ends, but nobody asks how
-        if not self._saves.finished(name):
+        if not self._saves.finished(request):
             return False
         self._finished.append(name)
         return True

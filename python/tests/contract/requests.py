@@ -24,6 +24,7 @@ class Request:
         output: int,
         seed: bytes = SEED_HASH,
         hash_tokens: int = BLOCK_TOKENS,
+        skip_reading_prefix_cache: bool = False,
     ) -> None:
         self.request_id = request_id
         self.tokens = list(tokens)
@@ -33,6 +34,8 @@ class Request:
         self.ids: list[list[int]] = []  # by group
         self.seed = seed
         self._hash_tokens = hash_tokens
+        # It wants logits of the prompt's tokens, say: all of them are computed.
+        self.skip_reading_prefix_cache = skip_reading_prefix_cache
         self.failed_load = False
         self.external = 0  # tokens that were loaded last
         self._renew()

@@ -106,6 +106,9 @@ class Scheduler:
         came = request.request_id in self.received
         request.status = Status.FINISHED
         self.finished.add(request.request_id)
+        if request.ids and not loading:  # what its windows have moved past
+            for group, spec in enumerate(self.groups):
+                self._skip(request.ids[group], self._skip_count(spec, request.num_tokens))
         ids = tuple(list(one) for one in request.ids)
         delay, params = self.connector.request_finished_all_groups(request, ids)
         assert isinstance(delay, bool) and params is None
@@ -202,10 +205,11 @@ class Scheduler:
             local = external = 0
             asynchronous = False
             computed = request.num_computed_tokens
-            hit: list[list[int]] = []
+            hit: list[list[int]] = [[] for _ in self.groups]
             if computed == 0:
                 assert not any(request.ids)
-                hit, local = self._find(request)
+                if not request.skip_reading_prefix_cache:
+                    hit, local = self._find(request)
                 found = self.connector.get_num_new_matched_tokens(request, local)
                 if found[0] is None:
                     skipped.append(request)
@@ -214,6 +218,7 @@ class Scheduler:
                 assert external >= 0 and external % self.align == 0
                 assert external > 0 or not asynchronous, "asynchronous, but nothing to load"
                 assert local + external <= request.num_tokens
+                assert local + external == 0 or not request.skip_reading_prefix_cache
             count = 0
             if not asynchronous:
                 count = min(request.num_tokens - computed - local, budget)
@@ -314,8 +319,7 @@ class Scheduler:
         ends = [-(-(computed + count) // spec.block_tokens) for spec in self.groups]
         skips = []
         for group, spec in enumerate(self.groups):
-            skip = max(0, computed - spec.window_tokens + 1) // spec.block_tokens
-            skips.append(skip if spec.window_tokens else 0)
+            skips.append(self._skip_count(spec, computed))
             self._skip(request.ids[group], skips[-1])
         wanted = [
             max(0, ends[group] - max(len(request.ids[group]), skips[group]))
@@ -334,6 +338,13 @@ class Scheduler:
         if request.status is not Status.WAITING_FOR_REMOTE_KVS and count > 0:
             self._cache(request, computed + count)
         return tuple(news)
+
+    @staticmethod
+    def _skip_count(spec: GroupSpec, computed: int) -> int:
+        """Blocks before the window of the next token."""
+        if not spec.window_tokens:
+            return 0
+        return max(0, computed - spec.window_tokens + 1) // spec.block_tokens
 
     def _skip(self, ids: list[int], count: int) -> None:
         for index in range(min(count, len(ids))):

@@ -1,0 +1,77 @@
+"""Which blocks are stored, under which names, and what a step waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from membrain.vllm.saves import SavePlanner
+from membrain.vllm.settings import Group
+
+BLOCK = 4
+FULL = Group(0, BLOCK, ("attention",))
+NAMES = [bytes([number]) * 4 for number in range(1, 33)]
+
+
+def planner_of(*groups: Group) -> SavePlanner:
+    settings: Any = SimpleNamespace(
+        groups=groups, hash_tokens=BLOCK, windows=any(group.window_blocks for group in groups)
+    )
+    return SavePlanner(settings)
+
+
+def request_of(tokens: int) -> Any:
+    hashes = NAMES[: tokens // BLOCK]
+    return SimpleNamespace(request_id="r", block_hashes=hashes, num_tokens=tokens)
+
+
+def step_of(request: Any = None, ids: Sequence[Sequence[int]] = (), scheduled: int = 0) -> Any:
+    """It gets these blocks and computes so many tokens; or nothing happens."""
+    new = [SimpleNamespace(req_id="r", block_ids=ids, num_computed_tokens=0)] if request else []
+    cached = SimpleNamespace(
+        req_ids=[], resumed_req_ids=set(), new_block_ids=[], num_computed_tokens=[]
+    )
+    return SimpleNamespace(
+        preempted_req_ids=None,
+        scheduled_new_reqs=new,
+        scheduled_cached_reqs=cached,
+        num_scheduled_tokens={"r": scheduled},
+    )
+
+
+def test_blocks_before_the_window_of_a_finished_request_are_fenced() -> None:
+    window = Group(1, BLOCK, ("sliding",), window_blocks=2, window_tokens=9)
+    planner, request = planner_of(FULL, window), request_of(41)
+    planner.admit(request, 0)
+    blocks = [list(range(1, 12)), list(range(21, 32))]
+    saves, fence = planner.plan(step_of(request, blocks, 41))
+    assert fence == []
+    assert planner.finished(request), "what is in the window, and all of the full group, is kept"
+    _, fence = planner.plan(step_of())
+    past = [save.number for save in saves if save.group == 1 and save.first_depth < 8]
+    assert sorted(fence) == sorted(past) != []
+    assert planner.plan(step_of()) == ([], []), "once"
+
+
+def test_blocks_that_are_none_are_never_stored() -> None:
+    state = Group(0, BLOCK, ("mamba",), window_blocks=1)
+    planner, request = planner_of(state), request_of(6 * BLOCK)
+    planner.admit(request, 0)
+    saves, _ = planner.plan(step_of(request, [[0, 0, 7, 0, 0, 9]], 6 * BLOCK))
+    assert [(save.ids, save.hashes, save.parent) for save in saves] == [
+        ((7,), (NAMES[2],), NAMES[1]),
+        ((9,), (NAMES[5],), NAMES[4]),
+    ]
+
+
+def test_what_is_planned_of_a_request_is_fenced_when_it_is_preempted() -> None:
+    window = Group(1, BLOCK, ("sliding",), window_blocks=2, window_tokens=9)
+    planner, request = planner_of(FULL, window), request_of(41)
+    planner.admit(request, 0)
+    saves, _ = planner.plan(step_of(request, [list(range(1, 12)), list(range(21, 32))], 41))
+    gone = step_of()
+    gone.preempted_req_ids = {"r"}
+    _, fence = planner.plan(gone)
+    assert sorted(fence) == sorted(save.number for save in saves)
+    assert not planner.finished(request), "nothing of it is read any more"
