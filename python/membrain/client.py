@@ -30,6 +30,7 @@ class Client:
         self.sync = SyncClient(core)
         self._futures: dict[int, asyncio.Future[Any]] = {}
         self._loops: set[asyncio.AbstractEventLoop] = set()
+        core.on_close = self._closed
 
     @classmethod
     async def open(cls, server: str = "127.0.0.1:9201", **options: Any) -> Client:
@@ -38,10 +39,11 @@ class Client:
 
     async def close(self) -> None:
         """Ends what is under way, and closes. Idempotent."""
-        native = await asyncio.to_thread(self._core.close)
-        if native is None:
-            return
-        for loop in self._loops:
+        await asyncio.to_thread(self._core.close)
+
+    def _closed(self, native: Any) -> None:
+        """By whoever has closed: this, though it was cancelled meanwhile, or `sync`."""
+        for loop in list(self._loops):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_stop_watching, loop, native)
         self._loops.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from membrain import _native
@@ -53,6 +53,8 @@ class Core:
         self._native = native
         self._numbers = itertools.count(1)
         self._forked = False
+        # Told of the last completions by whoever closes, in that thread.
+        self.on_close: Callable[[Any], None] | None = None
         _clients.add(self)
 
     @property
@@ -77,6 +79,8 @@ class Core:
         native, self._native = self._native, None
         if native is not None:
             native.close()
+            if self.on_close is not None:
+                self.on_close(native)
         return native
 
     def number(self) -> int:

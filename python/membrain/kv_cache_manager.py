@@ -8,7 +8,9 @@ Else the engine's blocks are managed by Membrain's own pool (C++: membrain/kv_ca
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
@@ -16,7 +18,7 @@ from typing import Any, Protocol
 from membrain import _native
 from membrain.client import Client
 from membrain.core import value_of
-from membrain.errors import InvalidArgument, MembrainError, OutOfCapacity
+from membrain.errors import InvalidArgument, MembrainError, NotFound, OutOfCapacity, Stale
 from membrain.layout import Layout
 from membrain.values import Match, Namespace
 
@@ -114,9 +116,12 @@ class MembrainKVCacheManager:
         client: Client | None = None,
         space: Namespace | None = None,
         layout: Layout | None = None,
+        fields: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """`blocks`: of the own pool; all else is vLLM's KVCacheManager's."""
+        """`blocks`: of the own pool; `fields`: with which `space` was opened, so that it is opened
+        again when somebody has cleared it, or the server is new; all else is vLLM's
+        KVCacheManager's."""
         if blocks is None:
             if not args and not kwargs:
                 raise InvalidArgument("say how many blocks, or give vLLM's arguments")
@@ -127,20 +132,44 @@ class MembrainKVCacheManager:
         else:
             self.inner = OwnPool(blocks, block_tokens)
         self._client, self._layout = client, layout
-        self.space = space  # one that was cleared, or of a server that is new, is opened again
+        self.space = space
+        self._fields = fields
         self._block_tokens = block_tokens
         self._matches: dict[str, Match] = {}
         self._saved: dict[str, int] = {}
+        self._busy: Counter[str] = Counter()  # calls under way, which use a request's blocks
+        self._freed: dict[str, Callable[[], Any]] = {}  # meanwhile: how they are freed
+        self._alive: set[str] = set()  # requests that have blocks
+        self._old: set[str] = set()  # of these, with blocks of before a reset
 
     def get_computed_blocks(self, *args: Any, **kwargs: Any) -> Any:
         return self.inner.get_computed_blocks(*args, **kwargs)
 
-    def allocate_slots(self, *args: Any, **kwargs: Any) -> Any:
-        return self.inner.allocate_slots(*args, **kwargs)
+    def allocate_slots(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        blocks = self.inner.allocate_slots(request, *args, **kwargs)
+        if blocks is not None:
+            self._alive.add(request.request_id)
+        return blocks
 
     def free(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        self._drop(request.request_id)
+        """While `fetch` or `save` of it is under way, its blocks are given back when that ends:
+        nobody else gets them before."""
+        name = request.request_id
+        self._drop(name)
+        self._alive.discard(name)
+        self._old.discard(name)
+        if self._busy[name] > 0:
+            self._freed[name] = lambda: self.inner.free(request, *args, **kwargs)
+            return None
         return self.inner.free(request, *args, **kwargs)
+
+    def reset_prefix_cache(self, *args: Any, **kwargs: Any) -> Any:
+        """What is in blocks now is of other weights, say: requests that have some go on with them,
+        and nothing of theirs is stored any more."""
+        self._old |= self._alive
+        for name in list(self._matches):
+            self._matches.pop(name).release()
+        return self.inner.reset_prefix_cache(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -154,10 +183,16 @@ class MembrainKVCacheManager:
         self._drop(request.request_id)
         if self._client is None or self.space is None or not names:
             return 0
-        try:
-            match = await self._client.lookup(self.space, names)
-        except MembrainError:
-            return 0
+        with self._using(request.request_id) as freed:
+            try:
+                match = await self._client.lookup(self.space, names)
+            except MembrainError as error:
+                await self._failed(error)
+                return 0
+            if freed():
+                match.release()
+                return 0
+        self._drop(request.request_id)
         self._matches[request.request_id] = match
         return match.prefix * self._block_tokens
 
@@ -173,12 +208,15 @@ class MembrainKVCacheManager:
             blocks = list(range(first, min(match.prefix, len(ids))))
             if not blocks:
                 return first_token
-            try:
-                report = await self._client.fetch_blocks(
-                    match, self._layout, ids[first : first + len(blocks)], blocks=blocks
-                )
-            except MembrainError:
-                return first_token
+            with self._using(request.request_id) as freed:
+                try:
+                    report = await self._client.fetch_blocks(
+                        match, self._layout, ids[first : first + len(blocks)], blocks=blocks
+                    )
+                except MembrainError:
+                    return first_token
+                if freed():
+                    return first_token
         good = next((i for i, item in enumerate(report.items) if not item.ok), len(blocks))
         tokens = (first + good) * self._block_tokens
         self._saved[request.request_id] = first + good
@@ -194,20 +232,52 @@ class MembrainKVCacheManager:
         first = self._saved.get(request.request_id, 0)
         if self._client is None or self.space is None or self._layout is None or first >= end:
             return first
-        (ids,) = self.inner.get_block_ids(request.request_id)
-        try:
-            report = await self._client.store_blocks(
-                self.space,
-                self._layout,
-                ids[first:end],
-                request.block_hashes[first:end],
-                parent=request.block_hashes[first - 1] if first else b"",
-                first_depth=first,
-            )
-        except MembrainError:
+        if request.request_id in self._old:
             return first
-        self._saved[request.request_id] = end
+        (ids,) = self.inner.get_block_ids(request.request_id)
+        with self._using(request.request_id) as freed:
+            try:
+                report = await self._client.store_blocks(
+                    self.space,
+                    self._layout,
+                    ids[first:end],
+                    request.block_hashes[first:end],
+                    parent=request.block_hashes[first - 1] if first else b"",
+                    first_depth=first,
+                )
+            except MembrainError as error:
+                await self._failed(error)
+                return first
+            if any(item.why == "stale" for item in report.items):
+                await self._reopen()
+                return first
+            if not freed():
+                self._saved[request.request_id] = end
         return first + report.ok
+
+    @contextmanager
+    def _using(self, request_id: str) -> Iterator[Callable[[], bool]]:
+        """Its blocks are not given back meanwhile. Yields what says that they would have been."""
+        self._busy[request_id] += 1
+        try:
+            yield lambda: request_id in self._freed
+        finally:
+            self._busy[request_id] -= 1
+            if self._busy[request_id] == 0:
+                del self._busy[request_id]
+                free = self._freed.pop(request_id, None)
+                if free is not None:
+                    free()
+
+    async def _failed(self, error: MembrainError) -> None:
+        """A miss. After a clear by others, or with a new server, the next call is not."""
+        if isinstance(error, Stale | NotFound):
+            await self._reopen()
+
+    async def _reopen(self) -> None:
+        if self._fields is not None and self._client is not None:
+            with suppress(MembrainError):
+                self.space = await self._client.open_namespace(**self._fields)
 
     def _drop(self, request_id: str) -> None:
         self._saved.pop(request_id, None)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from membrain.errors import MembrainError
+from membrain.errors import MembrainError, NotFound, Stale
 from membrain.polled_client import Completion, PolledClient
 from membrain.values import Block, Match, Namespace
 
@@ -36,9 +36,14 @@ class MembrainNativeClient:
     Threads: any; LMCache submits from its controllers' and drains in another. None waits for the
     cluster with the lock."""
 
-    def __init__(self, client: PolledClient, space: Namespace) -> None:
+    def __init__(
+        self, client: PolledClient, space: Namespace, fields: Mapping[str, Any] | None = None
+    ) -> None:
+        """`fields`: with which `space` was opened, and is again when somebody has cleared it."""
         self._client = client
         self._space = space
+        self._fields = fields
+        self._reopening = False
         self._calls: dict[int, _Call] = {}  # by the client's number
         self._last = 0
         self._lock = threading.Lock()  # what has begun may have ended before its number is kept
@@ -95,18 +100,38 @@ class MembrainNativeClient:
 
     def _answer(self, call: _Call, one: Completion) -> Done | None:
         if one.error is not None:
+            if isinstance(one.error, Stale | NotFound):
+                self._reopen()
             return call.number, False, str(one.error), None
         if call.exists:
             return call.number, True, "", [one.value.has(index) for index in range(call.keys)]
         if call.into is not None:
             return self._fetch(call, one.value)
         items = [item.ok for item in one.value.items]
+        if any(item.why == "stale" for item in one.value.items):
+            self._reopen()
         if call.found is not None:
             placed = [False] * call.keys
             for index, ok in zip(call.found, items, strict=True):
                 placed[index] = ok
             items = placed
         return call.number, True, "", items
+
+    def _reopen(self) -> None:
+        """In a thread of its own, as it waits for the server. The lock is held."""
+        if self._fields is not None and not self._reopening:
+            self._reopening = True
+            threading.Thread(target=self._open_again, daemon=True).start()
+
+    def _open_again(self) -> None:
+        assert self._fields is not None
+        try:
+            space = self._client.sync.open_namespace(**self._fields)
+        except MembrainError:
+            space = None
+        with self._lock:
+            self._space = space or self._space
+            self._reopening = False
 
     def _fetch(self, call: _Call, match: Match) -> Done | None:
         """Of what was found; a value of another size than its view is none."""
@@ -137,8 +162,9 @@ def open_client(
     """`options` are those of membrain's client."""
     client = PolledClient.open(server, **options)
     try:
-        space = client.sync.open_namespace(model=namespace, layout="lmcache", block_tokens=1)
+        fields = {"model": namespace, "layout": "lmcache", "block_tokens": 1}
+        space = client.sync.open_namespace(**fields)
     except BaseException:
         client.close()
         raise
-    return MembrainNativeClient(client, space)
+    return MembrainNativeClient(client, space, fields)

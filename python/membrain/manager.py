@@ -244,6 +244,6 @@ class MembrainManager:
 
     async def clear(self) -> None:
         """Forgets every block that nobody retains here, and all in the cluster."""
-        self.evict(self._used)
-        self._negatives.clear()
         await self.store.clear()
+        self.evict(self._used)  # also what came meanwhile
+        self._negatives.clear()

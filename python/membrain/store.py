@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from membrain.client import Client
-from membrain.errors import InvalidArgument, MembrainError
+from membrain.errors import InvalidArgument, MembrainError, NotFound, Stale
 from membrain.tensors import BlockShape
 from membrain.values import Block, Match, Namespace, Report
 
@@ -82,9 +82,18 @@ class MembrainStore:
 
     MAX_RECORDS = 65536
 
-    def __init__(self, client: Client, space: Namespace, block: BlockShape) -> None:
+    def __init__(
+        self,
+        client: Client,
+        space: Namespace,
+        block: BlockShape,
+        fields: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`fields`: with which `space` was opened. It is opened again then when somebody else has
+        cleared it, or the server does not know it; without them every call is a miss from there."""
         self.client = client
         self.space = space
+        self._fields = fields
         self.block = block
         self.metrics = StoreMetrics()
         self.refcounts: Counter[bytes] = Counter()  # of what this store holds
@@ -100,7 +109,7 @@ class MembrainStore:
         shape = "x".join(map(str, block.shape))
         named = {"kv_dtype": block.dtype, "layout": shape, **fields}
         try:
-            return cls(client, await client.open_namespace(**named), block)
+            return cls(client, await client.open_namespace(**named), block, named)
         except BaseException:
             await client.close()
             raise
@@ -122,7 +131,12 @@ class MembrainStore:
     async def hold(self, hashes: Sequence[bytes], timeout: float | None = None) -> Held:
         """The longest prefix of `hashes` that is there, held."""
         with _Counted(self.metrics):
-            match = await self.client.lookup(self.space, hashes, timeout=timeout)
+            try:
+                match = await self.client.lookup(self.space, hashes, timeout=timeout)
+            except (Stale, NotFound):
+                if not await self._reopen():
+                    raise
+                match = await self.client.lookup(self.space, hashes, timeout=timeout)
         self.metrics.looked_up += len(hashes)
         self.metrics.hits += match.prefix
         return Held(self, match, hashes)
@@ -177,8 +191,17 @@ class MembrainStore:
         ]
         with _Counted(self.metrics):
             report = await self.client.store(self.space, blocks, timeout=timeout)
+            stale = any(item.why == "stale" for item in report.items)
+            if stale and await self._reopen():
+                report = await self.client.store(self.space, blocks, timeout=timeout)
         self._stored(hashes, report)
         return [item.ok for item in report.items]
+
+    async def _reopen(self) -> bool:
+        if self._fields is None:
+            return False
+        self.space = await self.client.open_namespace(**self._fields)
+        return True
 
     async def clear(self) -> None:
         """Forgets every block, for everyone."""

@@ -14,6 +14,7 @@ import pytest
 from conftest import Server
 
 import membrain
+from membrain import SyncClient
 from membrain.lmcache import Done, MembrainNativeClient, open_client
 from membrain.polled_client import Completion
 from membrain.sglang import MembrainHiCache
@@ -171,6 +172,18 @@ def test_lmcaches_calls_end_on_one_descriptor(server: Server) -> None:
     numbers = {client.submit_batch_get(names, views(4)) for _ in range(5)}
     assert {done[0] for done in client.drain_completions() + client.close()} == numbers
     assert client.close() == []
+
+
+def test_lmcache_opens_again_what_others_have_cleared(server: Server) -> None:
+    client = open_client(server.address)
+    with SyncClient.open(server.address) as other:
+        fields = {"model": "lmcache", "layout": "lmcache", "block_tokens": 1}
+        other.clear(other.open_namespace(**fields))
+    until = time.monotonic() + 20
+    while wait_for(client, client.submit_batch_set(["a"], views(1)))[3] != [True]:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    client.close()
 
 
 SPACE: Any = "a namespace"

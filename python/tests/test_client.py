@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import threading
 import time
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from conftest import Server, hash_of
 
 import membrain
-from membrain import Block, Client, SyncClient
+from membrain import Block, Client, PolledClient, SyncClient
 
 SIZE = 64 * 1024
 FIELDS = {"model": "a model", "kv_dtype": "bfloat16", "block_tokens": 16, "layout": "tests"}
@@ -285,6 +287,40 @@ def test_closing_ends_what_waits(server: Server) -> None:
         await client.close()
 
     run(work())
+
+
+def test_whoever_closes_ends_what_waits(server: Server) -> None:
+    async def work() -> None:
+        for how in ("blocking", "cancelled"):
+            client = await Client.open(server.address)
+            space = await client.open_namespace(**FIELDS)
+            waiting = [asyncio.create_task(client.lookup(space, hashes(8))) for _ in range(50)]
+            await asyncio.sleep(0)
+            if how == "blocking":
+                client.sync.close()
+            else:
+                closing = asyncio.create_task(client.close())
+                await asyncio.sleep(0)
+                closing.cancel()
+            assert len(await asyncio.gather(*waiting, return_exceptions=True)) == 50
+
+    run(work())
+
+
+def test_waiting_takes_descriptors_of_any_number(server: Server) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        pytest.skip("no process may have so many files here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with ExitStack() as files:
+        for _ in range(1100):
+            files.enter_context(open(os.devnull))
+        client = PolledClient.open(server.address)
+        assert client.descriptor >= 1024
+        assert not client.wait(0.01)
+        client.lookup(client.sync.open_namespace(**FIELDS), hashes(1))
+        assert client.wait(30)
+        client.close()
 
 
 def test_closing_under_calls_of_other_threads_harms_nobody(server: Server) -> None:

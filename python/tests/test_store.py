@@ -211,6 +211,27 @@ def test_what_nobody_has_answered_for_is_asked_for_again(
     run(work())
 
 
+def test_what_others_have_cleared_is_opened_again(server: Server) -> None:
+    async def work() -> None:
+        async with await store_on(server) as one, await store_on(server) as two:
+            manager = MembrainManager(two)
+            assert await one.store(hashes(2), tensors(2)) == [True, True]
+            await one.clear()
+            assert await two.load(hashes(2), empty(2)) == [False, False], "there is nothing"
+            await one.clear()
+            assert await two.store(hashes(2, 4), tensors(2)) == [True, True]
+            assert await one.load(hashes(2, 4), empty(2)) == [True, True]
+            await one.clear()
+            assert await manager.save(hashes(1, 9), tensors(1)) == [True]
+            assert (await one.hold(hashes(1, 9))).hashes == hashes(1, 9)
+            lone = MembrainStore(two.client, two.space, BLOCK)
+            await one.clear()
+            with pytest.raises(membrain.Stale):
+                await lone.hold(hashes(1))
+
+    run(work())
+
+
 # ---- an engine's blocks
 
 
@@ -327,5 +348,125 @@ def test_a_store_knows_when_blocks_were_stored(server: Server) -> None:
             assert record is not None and before - 1 <= record.stored_at <= time.time() + 1
             await store.clear()
             assert await store.load(hashes(1), empty(1)) == [False]
+
+    run(work())
+
+
+# ---- an engine's blocks that are given back while they are used
+
+
+class SlowClient:
+    """Whose calls end when the test says so."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.called = asyncio.Event()
+        self.match = SimpleNamespace(prefix=4, released=0)
+        self.match.release = lambda: setattr(self.match, "released", self.match.released + 1)
+        self.stored = 0
+
+    async def _answer(self, answer: Any) -> Any:
+        self.called.set()
+        await self.go_on.wait()
+        return answer
+
+    async def lookup(self, *_: Any) -> Any:
+        return await self._answer(SlowMatch(self.match))
+
+    async def fetch_blocks(self, *_: Any, blocks: list[int]) -> Any:
+        items = [SimpleNamespace(ok=True, why="ok") for _ in blocks]
+        return await self._answer(SimpleNamespace(items=items, ok=len(items)))
+
+    async def store_blocks(self, *_: Any, **__: Any) -> Any:
+        self.stored += 1
+        return await self._answer(SimpleNamespace(items=[], ok=4))
+
+
+class SlowMatch:
+    def __init__(self, of: SimpleNamespace) -> None:
+        self.prefix = of.prefix
+        self.release = of.release
+
+    def __enter__(self) -> SlowMatch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class SlowEngine:
+    def __init__(self) -> None:
+        self.client = SlowClient()
+        slow: Any = self.client
+        space: Any = "a namespace"
+        layout: Any = "a layout"
+        self.manager = MembrainKVCacheManager(blocks=8, client=slow, space=space, layout=layout)
+        self.request = SimpleNamespace(
+            request_id="a", block_hashes=hashes(4), num_tokens=69, num_computed_tokens=0
+        )
+
+    async def amid(self, call: Coroutine[Any, Any, int]) -> asyncio.Task[int]:
+        self.client.called.clear()
+        self.client.go_on.clear()
+        task = asyncio.create_task(call)
+        await self.client.called.wait()
+        return task
+
+    async def ended(self, task: asyncio.Task[int]) -> int:
+        self.client.go_on.set()
+        return await task
+
+
+def test_a_request_that_goes_amid_its_lookup_holds_nothing() -> None:
+    async def work() -> None:
+        engine = SlowEngine()
+        asking = await engine.amid(engine.manager.remote_tokens(engine.request))
+        engine.manager.free(engine.request)
+        assert await engine.ended(asking) == 0
+        assert engine.client.match.released == 1
+
+    run(work())
+
+
+def test_blocks_that_are_used_are_given_back_when_that_ends() -> None:
+    async def work() -> None:
+        engine = SlowEngine()
+        manager, request = engine.manager, engine.request
+        asking = await engine.amid(manager.remote_tokens(request))
+        assert await engine.ended(asking) == 64
+        assert manager.allocate_slots(request, 69) is not None
+        fetching = await engine.amid(manager.fetch(request, 0))
+        manager.free(request)
+        assert manager.usage > 0, "bytes may still land in them"
+        assert await engine.ended(fetching) == 0, "it is over: nothing of it is published"
+        assert manager.usage == 0
+
+        assert manager.allocate_slots(request, 69) is not None
+        saving = await engine.amid(manager.save(request, 64))
+        manager.free(request)
+        assert manager.usage > 0, "they are still read"
+        await engine.ended(saving)
+        assert manager.usage == 0
+        assert manager.get_computed_blocks(request)[1] == 64, "what was published is kept"
+
+    run(work())
+
+
+def test_after_a_reset_nothing_old_is_stored_or_found() -> None:
+    async def work() -> None:
+        engine = SlowEngine()
+        manager, request = engine.manager, engine.request
+        asking = await engine.amid(manager.remote_tokens(request))
+        await engine.ended(asking)
+        assert manager.allocate_slots(request, 69) is not None
+        manager.reset_prefix_cache()
+        assert engine.client.match.released == 1
+        assert await manager.fetch(request, 0) == 0
+        assert await manager.save(request, 64) == 0
+        assert engine.client.stored == 0
+        manager.free(request)
+        assert manager.allocate_slots(request, 69) is not None, "computed anew"
+        saving = await engine.amid(manager.save(request, 64))
+        assert await engine.ended(saving) == 4
 
     run(work())

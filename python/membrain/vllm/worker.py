@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from membrain.buffers import HOST
-from membrain.errors import MembrainError, OutOfCapacity, Stale
+from membrain.errors import Closed, MembrainError, OutOfCapacity, Stale
 from membrain.layout import Layout
 from membrain.values import Report
 from membrain.vllm.geometry import GroupCache, cross_layer_cache, group_cache, tensors_of
@@ -231,10 +231,13 @@ class WorkerSide:
     def _adopted(self, operation: Operation, match: Any, error: MembrainError | None) -> None:
         loading, group = operation.loading, operation.group
         assert loading is not None and group is not None
+        client = self.link.client
         try:
             if error is not None:
                 raise error
-            number = self.link.client.fetch_blocks(
+            if client is None:
+                raise Closed("the engine is closing")
+            number = client.fetch_blocks(
                 match,
                 self._layouts[group.group],
                 group.ids,
