@@ -15,10 +15,13 @@ void Condemned::add(const wire::SlotRef& at, std::uint32_t slot_bytes) {
 void Condemned::note_gone(const wire::SlotRef& at) {
   if (!at.generation) return;
   Generation& last = gone_[at.slot];
-  if (!last) gone_order_.push_back(at.slot);  // new: its generation is none yet
-  last = std::max(last, at.generation);
+  if (last >= at.generation) return;
+  last = at.generation;
+  gone_order_.push_back(at);
   if (gone_order_.size() > kMaxGone) {
-    gone_.erase(gone_order_.front());
+    const auto oldest = gone_.find(gone_order_.front().slot);
+    const bool counts = oldest->second == gone_order_.front().generation;
+    if (counts) gone_.erase(oldest);
     gone_order_.pop_front();
   }
 }

@@ -50,7 +50,7 @@ class Condemned {
   std::deque<wire::SlotRef> untold_;
   std::deque<wire::SlotRef> told_;  ///< oldest first; those freed meanwhile are skipped
   std::unordered_map<SlotId, Generation> gone_;
-  std::deque<SlotId> gone_order_;
+  std::deque<wire::SlotRef> gone_order_;  ///< oldest word first; a slot's earlier ones do not count
 };
 
 }  // namespace membrain

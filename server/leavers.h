@@ -27,7 +27,7 @@ struct Kept {
 /// Bounds   kEntries a tick. Time: a parameter. Threads: one.
 class Leavers {
  public:
-  static constexpr std::size_t kEntries = 16384;                      ///< looked at in one tick
+  static constexpr std::size_t kEntries = 4096;                       ///< looked at in one tick
   static constexpr Duration kPause = std::chrono::milliseconds(100);  ///< between two walks
   static constexpr std::uint64_t kNotCounted = UINT64_MAX;
 
@@ -38,6 +38,8 @@ class Leavers {
   void changed();
   [[nodiscard]] bool any() const noexcept { return any_; }
   void tick(TimePoint now);
+  /// A walk is under way: tick again soon, please.
+  [[nodiscard]] bool walking() const noexcept { return any_ && next_ > 0; }
   /// Block parts of the node that only nodes which leave keep, by the last whole walk; kNotCounted
   /// before the first one.
   [[nodiscard]] std::uint64_t alone(NodeIndex node) const noexcept {

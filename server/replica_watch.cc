@@ -146,7 +146,7 @@ void ReplicaWatch::tick(TimePoint now) {
     next_sweep_ = now + kSweepPause;
     recount();
   }
-  if (sweeping()) sweep();
+  if (recounting()) sweep();
   leavers_.tick(now);
 }
 

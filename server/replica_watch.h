@@ -95,7 +95,7 @@ class ReplicaWatch {
 
   void tick(TimePoint now);
   /// `tick` has more to look at: soon again, please.
-  [[nodiscard]] bool sweeping() const noexcept { return sweeping_ && !crowded(); }
+  [[nodiscard]] bool sweeping() const noexcept { return recounting() || leavers_.walking(); }
   /// New orders, and those that were not answered in time; without proof and epoch.
   [[nodiscard]] std::vector<wire::CopyBlocks> orders(TimePoint now);
 
@@ -136,6 +136,7 @@ class ReplicaWatch {
   }
   [[nodiscard]] bool is_degraded(const Entry& entry) const noexcept;
   [[nodiscard]] std::size_t wanted(const Waiting& block, TimePoint now) const noexcept;
+  [[nodiscard]] bool recounting() const noexcept { return sweeping_ && !crowded(); }
   [[nodiscard]] bool crowded() const noexcept { return queue_.size() >= kMostQueued / 2; }
   [[nodiscard]] bool all_reported(TimePoint now) const noexcept;
   void enqueue(Waiting block);

@@ -213,9 +213,11 @@ void Shard::adopt(Ref ref, NodeIndex node, const wire::SlotEntry& item) {
   Entry& entry = records_.entries[ref];
   if (entry.replicas == kNoRef) {
     entry.priority = item.meta.priority;
+    entry.thin = false;  // nothing of it was left
     const bool loose = entry.parent == kNoRef && entry.children == 0;
     if (loose) entry.depth = item.meta.depth;
-    catalog_.link(ref, item.meta.parent);
+    // Of another shard's block nothing ever comes here: a ghost for as long as this one lives.
+    if (params_.term.range.has(item.meta.parent)) catalog_.link(ref, item.meta.parent);
   }
   Catalog::NewReplica made;
   made.node = node;

@@ -39,6 +39,7 @@ Election::Election(Membership& membership, ShardId shard, ElectionListener& list
 
 Election::~Election() {
   check(!running_ && !watching_, "an Election was destroyed while it ran");
+  membership_.remove(*this);
 }
 
 void Election::start(const std::string& address) {
@@ -73,7 +74,10 @@ void Election::tell_hold() {
 Task<> Election::run() {
   while (!stopping_) {
     if (!membership_.valid(loop_.clock().now())) {
-      co_await wake_;
+      // It may be told of no change: a renewal that was answered late, after a pause of this
+      // process, makes the same lease good again.
+      Task<> pausing = wait_for_news(UINT64_MAX, jitter_.draw(kRetry));
+      co_await pausing;
       continue;
     }
     Task<Result<Revision>> stepping = step();

@@ -49,6 +49,8 @@ class Membership {
   Membership& operator=(const Membership&) = delete;
 
   void add(LeaseListener& listener) { listeners_.push_back(&listener); }
+  /// Not from within a call of a listener.
+  void remove(LeaseListener& listener) { std::erase(listeners_, &listener); }
   /// Runs until `stop`. The server listens there.
   void start(const std::string& listens);
   /// Revokes the lease, so that others need not wait for its end.

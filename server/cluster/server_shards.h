@@ -23,7 +23,7 @@ class ShardHost {
     Fabric* fabric = nullptr;  ///< of this shard alone; its loop does not run yet, or is the host's
     Address listen;
   };
-  /// Called once for each shard. The fabric outlives the shards.
+  /// Called for each shard, again if it could not listen. The last fabric outlives the shards.
   virtual Result<Place> make_place(ShardId shard) = 0;
   /// The shard listens at `address`: its loop may run now. Where others reach it.
   virtual Address open_place(ShardId shard, const Address& address) = 0;

@@ -414,5 +414,20 @@ TEST_F(ElectionTest, ClustersOfTheSameNameHaveOneId) {
   EXPECT_NE(*first, *other);
 }
 
+/// Of a shard whose port was taken, say: it is made anew, again and again.
+TEST_F(ElectionTest, AnElectionThatIsGoneHearsOfNoRenewal) {
+  struct Listener final : ElectionListener {
+    void on_lead(Term) override {}
+    void on_follow(const std::string&, LeaseId) override {}
+    void on_hold(TimePoint) override { ++told; }
+    int told = 0;
+  } listener;
+  Candidate& one = candidate("a");
+  { const Election gone(one.membership, ShardId{1}, listener); }
+  pass(seconds(3));
+  EXPECT_TRUE(one.leads());
+  EXPECT_EQ(listener.told, 0);
+}
+
 }  // namespace
 }  // namespace membrain

@@ -64,5 +64,16 @@ TEST(Condemned, RemembersABoundedNumberOfFreedSlots) {
   EXPECT_TRUE(condemned.knows(at(1, 1)));
 }
 
+TEST(Condemned, ForgetsASlotByTheLastWordAboutIt) {
+  Condemned condemned;
+  condemned.note_gone(at(0, 1));
+  for (std::uint32_t slot = 1; slot < Condemned::kMaxGone; ++slot) condemned.note_gone(at(slot, 1));
+  condemned.note_gone(at(0, 7));  // the first word is the oldest, this one the youngest
+  condemned.note_gone(at(Condemned::kMaxGone, 1));
+  EXPECT_TRUE(condemned.knows(at(0, 7)));
+  for (std::uint32_t slot = 1; slot < Condemned::kMaxGone; ++slot) condemned.note_gone(at(slot, 2));
+  EXPECT_FALSE(condemned.knows(at(0, 7))) << "it is forgotten like others";
+}
+
 }  // namespace
 }  // namespace membrain

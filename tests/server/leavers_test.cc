@@ -133,8 +133,14 @@ TEST_F(LeaversTest, WithoutRoomElsewhereItIsSaidHowMuchIsLeft) {
 TEST_F(LeaversTest, AWholeCatalogIsCountedInBoundedParts) {
   const std::uint64_t many = 2 * Leavers::kEntries + 10;
   for (std::uint64_t i = 1; i <= many; ++i) publish(entry(i), 1);
-  for (int part = 0; part < 3; ++part) EXPECT_EQ(leave(1), kNotCounted);
+  EXPECT_FALSE(shard_->sweeping());
+  EXPECT_EQ(leave(1), kNotCounted);
+  for (int part = 0; part < 2; ++part) {
+    EXPECT_EQ(leave(1), kNotCounted);
+    EXPECT_TRUE(shard_->sweeping()) << "the next part at once: a large catalog has thousands";
+  }
   EXPECT_EQ(leave(1), many);
+  EXPECT_FALSE(shard_->sweeping()) << "a pause between two walks";
 }
 
 }  // namespace

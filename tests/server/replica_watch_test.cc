@@ -141,6 +141,30 @@ TEST_F(ReplicaWatchTest, WhatThePolicyLetsGoIsNotCopiedAgain) {
   EXPECT_EQ(nodes_of(1).size(), 1u);
 }
 
+TEST_F(ReplicaWatchTest, WhatThePolicyLetGoAltogetherIsNewWhenItIsStoredAgain) {
+  publish(entry(1), 1);
+  publish(entry(2, 1, 1), 1);
+  settle();
+  const std::set<std::uint32_t> holders = nodes_of(1);
+  ASSERT_EQ(holders.size(), 2u);
+  for (const std::uint32_t node : holders) {
+    const auto found = look(session_, next_lookup_, {1});
+    unpin(session_, next_lookup_++);
+    for (const auto& location : found.locations) {
+      if (location.at.node == NodeId{node}) {
+        need(1, node, {{location.at.slot, location.at.generation}});
+      }
+    }
+  }
+  ASSERT_TRUE(nodes_of(1).empty()) << "a ghost, for what hangs on it";
+  auto again = entry(1);
+  again.slot = SlotId{500};
+  again.generation = Generation{700};
+  ASSERT_EQ(publish(again, 1), ItemStatus::ok);
+  EXPECT_EQ(degraded(), 1u);
+  EXPECT_EQ(settle(), 1u);
+}
+
 TEST_F(ReplicaWatchTest, AFailedCopyIsTriedAgainLaterAndAtLastNotAnyMore) {
   publish(entry(1), 1);
   std::size_t tries = 0;

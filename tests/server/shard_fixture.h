@@ -37,6 +37,7 @@ class ShardTest : public testing::Test {
   void start() {
     ShardParams params;
     params.term = tenure_.next_term();
+    params.term.range = range_;
     params.session_ttl = seconds(10);
     params.node_ttl = seconds(4);
     params.expected_blocks = 8;
@@ -198,6 +199,7 @@ class ShardTest : public testing::Test {
   [[nodiscard]] std::size_t blocks() const { return shard_->catalog().counts().blocks; }
 
   TimePoint now_{std::chrono::hours(1)};
+  KeyRange range_;  ///< of the next start
   LoneTenure tenure_;
   SessionLimits limits_;
   ReplicaRule replicas_;

@@ -14,6 +14,23 @@ class ShardPublishTest : public ShardTest {
 
 // ---- publishing
 
+TEST_F(ShardPublishTest, AParentThatIsAnotherShardsCostsNothing) {
+  const auto records = [&] { return shard_->catalog().records().entries.end(); };
+  publish(entry(2, 1, 1));
+  EXPECT_EQ(records(), 2u) << "its parent may come yet";
+  range_ = {key(2).high, UINT64_MAX};
+  start();
+  session_ = open();
+  register_node();
+  pass(seconds(20), {session_});
+  publish(entry(2, 1, 1));
+  publish(entry(3, 2, 2));
+  EXPECT_EQ(records(), 2u);
+  EXPECT_EQ(blocks(), 2u);
+  EXPECT_EQ(need(1).size(), 1u);
+  EXPECT_EQ(look(session_, 9, {2, 3}).prefix_blocks, 1u) << "the leaf goes first";
+}
+
 TEST_F(ShardPublishTest, APublicationThatComesAgainIsStored) {
   EXPECT_EQ(publish(entry(1)), ItemStatus::ok);
   EXPECT_EQ(publish(entry(1)), ItemStatus::ok);
