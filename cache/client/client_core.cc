@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "cache/client/deadline.h"
 #include "cache/client/grant.h"
 #include "cache/client/lookup.h"
 #include "transport/deliver.h"
@@ -69,7 +70,8 @@ ClientCore::~ClientCore() {
 }
 
 TimePoint ClientCore::deadline_of(Loop& loop, std::chrono::milliseconds timeout) const {
-  return loop.now() + (timeout > timeout.zero() ? timeout : config_.default_timeout);
+  const bool named = timeout > timeout.zero();
+  return deadline_after(loop.now(), named ? timeout : config_.default_timeout);
 }
 
 Task<Result<>> ClientCore::start() {

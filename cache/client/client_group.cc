@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "cache/client/client_runtime.h"
+#include "cache/client/deadline.h"
 #include "cache/client/nccl_collective.h"
 #include "cache/client/replicate_list.h"
 #include "cache/group/replicating.h"
@@ -172,7 +173,7 @@ Operation<TransferReport> Client::replicate_to_async(const Group& group,
   job.names = list->names;
   const auto timeout =
       options.timeout.count() > 0 ? options.timeout : runtime_->core->config().default_timeout;
-  job.deadline = runtime_->clock.now() + timeout;
+  job.deadline = deadline_after(runtime_->clock.now(), timeout);
   auto cancel = std::make_shared<CancelToken>();
   return Operation<TransferReport>(
       runtime_->run_transfer(replicate(*group.state().line, std::move(job), cancel), cancel));

@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "base/log.h"
+#include "cache/client/deadline.h"
 #include "cache/client/door_opener.h"
 #include "cache/client/store.h"
 #include "cache/memory/bell.h"
@@ -115,6 +116,8 @@ std::jthread run_thread(Loop& loop, const char* name) {
 
 Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig config) {
   if (const Result<> fine = check_config(config); !fine) return fail(fine.error());
+  config.connect_timeout = std::min(config.connect_timeout, kLongestTimeout);
+  config.default_timeout = std::min(config.default_timeout, kLongestTimeout);
   auto runtime = std::make_unique<Runtime>();
   runtime->caller_drives = config.threads == ClientConfig::Threads::caller;
   UcxContextConfig ucx;

@@ -23,7 +23,7 @@ void Fetching::Round::on_target(const FetchTarget& target, const Result<>& outco
   course.why = outcome.error().code;
   if (course.why == Errc::cancelled) return fetching_.end(target.item, {.why = course.why});
   if (course.staged) return fetching_.deliver(target.item);
-  if (course.why == Errc::timed_out) return fetching_.end(target.item, {.why = course.why});
+  if (fetching_.is_over(course.why)) return fetching_.end(target.item, {.why = course.why});
   if (course.hedge == nullptr) again_.push_back(target.item);  // else the hedge decides
 }
 
@@ -59,8 +59,7 @@ void Fetching::HedgeRound::on_target(const FetchTarget& target, const Result<>& 
     fetching_.staged(target.item, exchange_->lane());
   } else if (course.asked == nullptr) {  // the first one has failed too
     course.why = outcome.error().code;
-    const bool over = course.why == Errc::timed_out || course.why == Errc::cancelled;
-    if (over) return fetching_.end(target.item, {.why = course.why});
+    if (fetching_.is_over(course.why)) return fetching_.end(target.item, {.why = course.why});
     again_.push_back(target.item);
   }
 }

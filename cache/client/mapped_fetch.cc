@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "cache/client/deadline.h"
+
 namespace membrain {
 
 namespace {
@@ -58,7 +60,7 @@ bool copy_item(const MappedItem& mapped, const WantedRange& item, bool verify) n
 }
 
 MixedFetch::MixedFetch(Job job)
-    : job_(std::move(job)), deadline_(job_.clock->now() + job_.options.timeout) {
+    : job_(std::move(job)), deadline_(deadline_after(job_.clock->now(), job_.options.timeout)) {
   report_.items.resize(job_.items.size());
 }
 

@@ -45,6 +45,7 @@ void OperationState::announce() {
 }
 
 void OperationState::await() {
+  if (is_done()) return;  // the client, and with it the loop, may be gone
   if (driven == nullptr) {
     std::unique_lock lock(mutex);
     ended.wait(lock, [this] { return done; });

@@ -115,7 +115,7 @@ BlockKey Storing::key_of(std::size_t item) const {
 Task<> Storing::hash_batch(const Batch& batch) {
   co_await hashing_.take(1);
   for (const std::size_t item : batch) {
-    if (sums_[item] || cancelled_) continue;
+    if (sums_[item] || cancelled_ || late()) continue;
     Task<> hashed = hash(item);
     co_await hashed;
   }
@@ -260,8 +260,9 @@ wire::Store Storing::message_of(const Batch& batch) const {
 Task<> Storing::store_batch(NodeId node, Batch batch) {
   Task<> hashed = hash_batch(batch);
   co_await hashed;
-  if (cancelled_) {
-    for (const std::size_t item : batch) end(item, {.why = Errc::cancelled});
+  if (cancelled_ || late()) {
+    const Errc why = cancelled_ ? Errc::cancelled : Errc::timed_out;
+    for (const std::size_t item : batch) end(item, {.why = why});
     co_return;
   }
   SegmentList payload;

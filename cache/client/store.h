@@ -91,6 +91,7 @@ class Storing {
     wire::SlotRef at;
   };
 
+  [[nodiscard]] bool late() const noexcept { return links_.loop().now() >= job_.deadline; }
   Result<> plan();
   /// Asks, and ends what is there; nothing if that does not pay.
   Task<> skip_known();

@@ -94,6 +94,10 @@ const Region* DeviceLane::region_of(const cuda::StagingSlot* slot) const noexcep
 // ---- slots
 
 Task<Result<DeviceLane::Slot>> DeviceLane::take(TimePoint deadline, Stopped stopped) {
+  const auto too_late = [&] {
+    return fail(stopped() ? Errc::cancelled : Errc::timed_out, "no staging slot in time");
+  };
+  if (stopped() || loop_.now() >= deadline) co_return too_late();
   if (staging_->free_slots() == 0 || !waiting_.empty()) {
     Signal freed(loop_.ready());
     Timer late(loop_, [&freed] { freed.raise(); });
@@ -107,7 +111,7 @@ Task<Result<DeviceLane::Slot>> DeviceLane::take(TimePoint deadline, Stopped stop
     waiting_.erase(self);
     if (!got) {
       wake_next();
-      co_return fail(stopped() ? Errc::cancelled : Errc::timed_out, "no staging slot in time");
+      co_return too_late();
     }
   }
   cuda::StagingSlot* const slot = staging_->take();

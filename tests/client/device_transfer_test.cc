@@ -222,6 +222,25 @@ TEST_F(DeviceTransfers, ACopyThatIsUnderWayIsWaitedFor) {
   EXPECT_EQ(end_->error().code, Errc::cancelled);
 }
 
+TEST_F(DeviceTransfers, AfterTheDeadlineNoFurtherPartIsBegun) {
+  constexpr unsigned kBlocks = 6;
+  constexpr std::size_t kBytes = 600'000;  // one to a slot
+  const Match match = published(kBlocks, kBytes);
+  std::vector<FetchItem> pages;
+  for (unsigned block = 0; block < kBlocks; ++block) pages.push_back(paged(block, kBytes, 2));
+  fake::pause(true);
+  launch(match, pages, on_gpu(milliseconds(100)));
+  run_for(milliseconds(150));
+  EXPECT_FALSE(end_) << "copies are under way";
+  const std::size_t asked = node1_.fetches.size() + node2_.fetches.size();
+  fake::pause(false);
+  settle();
+  ASSERT_TRUE(*end_);
+  EXPECT_EQ((*end_)->ok_count(), kSlots);
+  EXPECT_EQ((*end_)->items[kBlocks - 1].why, Errc::timed_out);
+  EXPECT_EQ(node1_.fetches.size() + node2_.fetches.size(), asked);
+}
+
 TEST_F(DeviceTransfers, WaitForASlotNoLongerThanTheirDeadline) {
   const Match match = published(1, 4096);
   std::list<std::optional<Result<TransferReport>>> ends;

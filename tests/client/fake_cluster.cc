@@ -161,6 +161,7 @@ void FakeNode::take_from_writer(PeerId peer, const wire::Frame& frame) {
 
 wire::ItemStatus FakeNode::look(const wire::FetchItem& item) const {
   if (mood == Mood::stale) return wire::ItemStatus::stale;
+  if (mood == Mood::stop) return wire::ItemStatus::cancelled;
   const auto slot = slots_.find(item.slot);
   if (slot == slots_.end() || slot->second.key != item.key || slot->second.part != item.part) {
     return wire::ItemStatus::not_found;

@@ -96,7 +96,7 @@ class FakeProcess : public Receiver {
 /// Keeps blocks, and does with a request what its mood says.
 class FakeNode final : public FakeProcess {
  public:
-  enum class Mood { serve, stale, refuse, corrupt, hang, vanish };
+  enum class Mood { serve, stale, refuse, corrupt, hang, vanish, stop };
 
   FakeNode(SimNetwork& network, ManualClock& clock, std::uint32_t id);
 

@@ -190,6 +190,14 @@ TEST_F(FetchRetry, ARefusalSendsItToTheNextOne) {
   EXPECT_EQ(into_, bytes_);
 }
 
+TEST_F(FetchRetry, ANodeThatStopsSendsItToTheNextOne) {
+  prepare(Mood::stop);
+  ASSERT_EQ(fetch(match_, {whole(0, into_)})->ok_count(), 1U);
+  EXPECT_EQ(into_, bytes_);
+  node2_.mood = Mood::stop;
+  EXPECT_EQ(fetch(match_, {whole(0, into_)})->items[0].why, Errc::timed_out);
+}
+
 TEST_F(FetchRetry, ALostNodeSendsItToTheNextOneAndIsAvoidedFromThenOn) {
   prepare(Mood::vanish);
   ASSERT_EQ(fetch(match_, {whole(0, into_)})->ok_count(), 1U);

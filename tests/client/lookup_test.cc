@@ -155,6 +155,14 @@ TEST_F(Lookups, ALongLookupTravelsInMessagesAndAPrefixStopsWhereItBreaks) {
   step_until([&] { return shard_.pins.size() == 7U; });
 }
 
+TEST_F(Lookups, NoLimitIsAVeryLongOne) {
+  begin();
+  publish(1, 100, {&node1_});
+  LookupOptions options;
+  options.timeout = milliseconds::max();
+  EXPECT_EQ(lookup({1}, options)->prefix_blocks(), 1U);
+}
+
 TEST_F(Lookups, RefusesLookupsThatMakeNoSense) {
   begin();
   LookupOptions options;

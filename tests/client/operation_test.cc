@@ -7,6 +7,9 @@
 #include <memory>
 #include <thread>
 
+#include "base/clock.h"
+#include "transport/loop.h"
+
 namespace membrain {
 namespace {
 
@@ -46,6 +49,16 @@ TEST(AnOperation, TellsTheLastOneWhoAsked) {
   outcome->finish(fail(Errc::timed_out, "too late"));
   EXPECT_EQ(first, 0);
   EXPECT_EQ(last, 1);
+}
+
+TEST(AnOperation, ThatIsOverIsWaitedForWithoutTheClientsLoop) {
+  const SteadyClock clock;
+  auto loop = std::make_unique<Loop>(clock);
+  const auto outcome = std::make_shared<Transfer>();
+  outcome->driven = loop.get();
+  outcome->finish(TransferReport{});
+  loop.reset();  // its client is gone
+  EXPECT_TRUE(Operation<TransferReport>(outcome).wait());
 }
 
 TEST(AnOperation, TellsThatALookupWasTakenBack) {
