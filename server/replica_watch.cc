@@ -243,7 +243,8 @@ std::vector<wire::CopyBlocks> ReplicaWatch::untold(TimePoint now) {
 
 Choice ReplicaWatch::begin(const Waiting& block, TimePoint now) {
   const Entry& entry = catalog_.entry(block.entry);
-  const bool full = catalog_.replica_count(block.entry) >= wire::kMaxReplicas;
+  // What engines lend, and nodes that leave have, is none too few for those that must stay.
+  const bool full = block.hot && catalog_.replica_count(block.entry) >= wire::kMaxReplicas;
   if (entry.copying || over(entry) || full) return Choice::none;
   if (staying(entry) >= wanted(block, now)) return Choice::none;
   std::array<NodeIndex, wire::kMaxReplicas> holders{};

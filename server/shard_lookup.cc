@@ -256,7 +256,8 @@ void Shard::add_locations(const Probed& section, std::uint16_t parts, std::size_
     if (section.pinned[block] == 0) continue;
     for (std::uint16_t part = 0; part < parts; ++part) {
       const Ref entry = section.refs[std::size_t{block} * parts + part];
-      std::array<Ref, wire::kMaxReplicas> found{};
+      // Beside what is lent or about to go there may be as many that stay.
+      std::array<Ref, 2 * wire::kMaxReplicas> found{};
       std::size_t count = 0;
       for (Ref at = catalog_.sound(records_.entries[entry].replicas);
            at != kNoRef && count < found.size(); at = catalog_.sound(records_.replicas[at].next)) {

@@ -200,13 +200,15 @@ ItemStatus Shard::take(NodeIndex node, const wire::SlotEntry& item, Source sourc
 /// a place in the answers is left.
 bool Shard::enough_without(NodeIndex node, Ref entry, Source source,
                            wire::StoreIntent intent) const noexcept {
-  const std::size_t replicas = catalog_.replica_count(entry);
-  if (nodes_[node].tier == Tier::device) return replicas >= wire::kMaxReplicas - 1;
+  if (nodes_[node].tier == Tier::device) {
+    return catalog_.replica_count(entry) >= wire::kMaxReplicas - 1;
+  }
   if (!catalog_.has_kept(entry)) return false;
   if (catalog_.has_sound_on(entry, node)) return true;
   // A reported copy may be in a reader's hand: it is kept, however many others there are.
   if (source == Source::report) return false;
-  return intent != wire::StoreIntent::replica || replicas >= wire::kMaxReplicas;
+  return intent != wire::StoreIntent::replica ||
+         kept(catalog_, nodes_, records_.entries[entry]).staying >= wire::kMaxReplicas;
 }
 
 void Shard::adopt(Ref ref, NodeIndex node, const wire::SlotEntry& item) {

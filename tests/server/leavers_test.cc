@@ -130,6 +130,22 @@ TEST_F(LeaversTest, WithoutRoomElsewhereItIsSaidHowMuchIsLeft) {
   EXPECT_EQ(leave(1), 5u);
 }
 
+TEST_F(LeaversTest, WhatEnginesLendTakesNoPlaceOfACopyThatStays) {
+  for (const std::uint32_t lender : {11U, 12U, 13U}) {
+    register_lender(lender);
+    ASSERT_EQ(publish(entry(1), lender), ItemStatus::ok);
+  }
+  ASSERT_EQ(publish(entry(1), 1), ItemStatus::ok);
+  leave(1);
+  EXPECT_EQ(leave(1), 1u);
+  EXPECT_EQ(settle(), 1u);
+  EXPECT_EQ(leave(1), 0u);
+  const Nodes named = nodes_of(1);
+  EXPECT_EQ(named.size(), 4u) << "as many as an answer names";
+  EXPECT_FALSE(named.contains(1)) << "it leaves";
+  EXPECT_TRUE(named.contains(2) || named.contains(3));
+}
+
 TEST_F(LeaversTest, AWholeCatalogIsCountedInBoundedParts) {
   const std::uint64_t many = 2 * Leavers::kEntries + 10;
   for (std::uint64_t i = 1; i <= many; ++i) publish(entry(i), 1);
