@@ -35,22 +35,12 @@ def early(right: Callable[..., Any]) -> Callable[..., Any]:
     return adopted
 
 
-def unfenced_at_the_end(right: Callable[..., bool]) -> Callable[..., bool]:
-    def finished(self: SavePlanner, request: Any) -> bool:
-        before = list(self._fence)
-        kept = right(self, request)
-        self._fence = before
-        return kept
-
-    return finished
-
-
 MUTANTS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "saves are not fenced": (WorkerSide, "fence", lambda _: nothing),
     "windows move on unfenced": (SavePlanner, "_left_behind", lambda _: lambda *_: []),
     "blocks of finished requests are freed": (SavePlanner, "finished", lambda _: nothing),
     "what windows moved past at the end is unfenced": (
-        SavePlanner, "finished", unfenced_at_the_end
+        SavePlanner, "_given", lambda _: lambda *_: []
     ),
     "failed blocks are not reported": (WorkerSide, "errors", lambda _: lambda _: set()),
     "pins of loads are kept": (Lookups, "loaded", lambda _: nothing),

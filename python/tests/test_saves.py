@@ -40,7 +40,7 @@ def step_of(request: Any = None, ids: Sequence[Sequence[int]] = (), scheduled: i
     )
 
 
-def test_blocks_before_the_window_of_a_finished_request_are_fenced() -> None:
+def test_blocks_before_the_window_of_a_finished_request_are_fenced_when_others_get_them() -> None:
     window = Group(1, BLOCK, ("sliding",), window_blocks=2, window_tokens=9)
     planner, request = planner_of(FULL, window), request_of(41)
     planner.admit(request, 0)
@@ -48,10 +48,36 @@ def test_blocks_before_the_window_of_a_finished_request_are_fenced() -> None:
     saves, fence = planner.plan(step_of(request, blocks, 41))
     assert fence == []
     assert planner.finished(request), "what is in the window, and all of the full group, is kept"
-    _, fence = planner.plan(step_of())
-    past = [save.number for save in saves if save.group == 1 and save.first_depth < 8]
-    assert sorted(fence) == sorted(past) != []
-    assert planner.plan(step_of()) == ([], []), "once"
+    assert planner.plan(step_of()) == ([], []), "nobody has got them"
+    kept = [save for save in saves if save.group == 1 and save.first_depth >= 8]
+    (past,) = [save for save in saves if save.group == 1 and save.first_depth < 8]
+
+    def given(*ids: int) -> list[int]:
+        """The fence when another request gets these, of which it finds the first one here."""
+        other = request_of(2 * BLOCK)
+        other.request_id = "other"
+        new = step_of(other, [[60, 61], list(ids)], BLOCK)
+        new.scheduled_new_reqs[0].req_id = "other"
+        new.scheduled_new_reqs[0].num_computed_tokens = BLOCK
+        return planner.plan(new)[1]
+
+    assert given(past.ids[0], kept[0].ids[0]) == [], "it reads the first, and the other is kept"
+    assert given(60, past.ids[3]) == [past.number]
+    assert given(60, past.ids[3]) == [], "once"
+
+
+def test_a_load_into_blocks_that_are_still_read_waits_until_they_are_sent() -> None:
+    window = Group(0, BLOCK, ("sliding",), window_blocks=2, window_tokens=9)
+    for sent in (False, True):
+        planner, request = planner_of(window), request_of(41)
+        planner.admit(request, 0)
+        saves, _ = planner.plan(step_of(request, [list(range(1, 12))], 41))
+        assert planner.finished(request)
+        if sent:
+            planner.sent({"r"})
+            assert len(planner) == 0
+        _, fence = planner.plan(step_of(), saves[0].ids[:1])
+        assert fence == ([] if sent else [saves[0].number])
 
 
 def test_blocks_that_are_none_are_never_stored() -> None:

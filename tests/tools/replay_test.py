@@ -37,7 +37,9 @@ class Replay(ProcessTest):
         for instances in ("1", "3"):
             words = self.words(trace.write(self.folder), "--instances", instances, "--in-order")
             status, out, err = run(*words)
-            self.assertEqual((status, err), (0, ""))
+            # On a slow machine it tells how far it is.
+            told = [line for line in err.splitlines() if " of 300 requests, " not in line]
+            self.assertEqual((status, told), (0, []))
             figures = self.figures(out)
             self.assertEqual(figures["requests"], 300)
             self.assertEqual(figures["blocks_looked_up"], trace.looked_up)

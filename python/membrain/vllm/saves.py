@@ -35,6 +35,7 @@ class Leaving:
     number: int
     group: Group
     first: int  # block
+    ids: tuple[int, ...]  # the engine's, of it and those behind it
 
 
 class SavePlanner:
@@ -42,17 +43,18 @@ class SavePlanner:
 
     A save reads its blocks for some time after its step. They are not overwritten meanwhile: blocks
     of a request that runs are full, those of one that finishes are kept (`finished`), and those
-    that vLLM takes back otherwise (preemption, windows that move on, also when a request finishes)
-    come with a fence."""
+    that vLLM takes back otherwise come with a fence: at once in a preemption and when a window
+    moves on; those before the windows of a request that finishes when they are given to somebody,
+    which is long after."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._tracked: dict[str, Tracked] = {}
         self._numbers = itertools.count(1)
-        self._fence: list[int] = []  # for the next step
+        self._loose: dict[str, list[Leaving]] = {}  # of finished requests, perhaps still read
 
     def __len__(self) -> int:
-        return len(self._tracked)
+        return len(self._tracked) + len(self._loose)
 
     def admit(self, request: Any, stored_tokens: int) -> None:
         """It has got blocks; the cluster has those of its first `stored_tokens`."""
@@ -71,10 +73,13 @@ class SavePlanner:
         if tracked is not None:
             tracked.saved = [0] * len(tracked.saved)
 
-    def plan(self, output: Any) -> tuple[list[Save], list[int]]:
-        """Saves of the blocks that this step fills, and numbers of those that end before it."""
-        fence, self._fence = self._fence, []
-        fence += self._preempted(output.preempted_req_ids or ())
+    def plan(
+        self, output: Any, loaded: Iterable[int] = ()
+    ) -> tuple[list[Save], list[int]]:
+        """Saves of the blocks that this step fills, and numbers of those that end before it.
+        `loaded`: ids of blocks into which it loads."""
+        fence = self._preempted(output.preempted_req_ids or ())
+        fence += self._given(output, loaded)
         saves: list[Save] = []
         for new in output.scheduled_new_reqs:
             tracked = self._tracked.get(new.req_id)
@@ -93,14 +98,44 @@ class SavePlanner:
         return saves, fence
 
     def finished(self, request: Any) -> bool:
-        """Whether its blocks must be kept until its saves are done. Those before its windows are
-        not: vLLM gives them back first."""
-        tracked = self._tracked.pop(request.request_id, None)
-        if tracked is None:
+        """Whether its blocks must be kept until its saves are done (`sent`). Those before its
+        windows are not: vLLM gives them back first."""
+        name = request.request_id
+        tracked = self._tracked.pop(name, None)
+        if tracked is None or not tracked.numbers():
             return False
-        kept = bool(tracked.numbers())
-        self._fence += self._left_behind(tracked, request.num_tokens)
-        return kept
+        loose = [one for one in tracked.leaving if _is_past(one, request.num_tokens)]
+        if loose:
+            self._loose[name] = loose
+        return True
+
+    def sent(self, request_ids: Iterable[str]) -> None:
+        """All saves of these, which have finished, have ended."""
+        for name in request_ids:
+            self._loose.pop(name, None)
+
+    def _given(self, output: Any, loaded: Iterable[int]) -> list[int]:
+        """Saves whose blocks somebody else has got, who will write to them."""
+        if not self._loose:
+            return []
+        given = set(loaded)
+        cached = output.scheduled_cached_reqs
+        tables = [(new.block_ids, new.num_computed_tokens) for new in output.scheduled_new_reqs]
+        for index, name in enumerate(cached.req_ids):
+            ids = cached.new_block_ids[index] or ()
+            computed = cached.num_computed_tokens[index] if name in cached.resumed_req_ids else 0
+            tables.append((ids, computed))
+        for table, computed in tables:
+            for group, ids in zip(self._settings.groups, table, strict=False):
+                given.update(ids[computed // group.block_tokens :])
+        fence = []
+        for name, loose in list(self._loose.items()):
+            kept = [one for one in loose if given.isdisjoint(one.ids)]
+            fence += [one.number for one in loose if one not in kept]
+            self._loose[name] = kept
+            if not kept:
+                del self._loose[name]
+        return fence
 
     # ---- one request
 
@@ -130,7 +165,7 @@ class SavePlanner:
         fence: list[int] = []
         kept: list[Leaving] = []
         for one in tracked.leaving:
-            if one.first * one.group.block_tokens < _live_from(one.group, computed):
+            if _is_past(one, computed):
                 fence.append(one.number)
             else:
                 kept.append(one)
@@ -167,11 +202,15 @@ class SavePlanner:
                     first_depth=start,
                 )
                 if group.window_blocks:
-                    tracked.leaving.append(Leaving(save.number, group, start))
+                    tracked.leaving.append(Leaving(save.number, group, start, save.ids))
                 else:
                     tracked.planned.append(save.number)
                 saves.append(save)
         return saves
+
+
+def _is_past(save: Leaving, computed: int) -> bool:
+    return save.first * save.group.block_tokens < _live_from(save.group, computed)
 
 
 def _live_from(group: Group, computed: int) -> int:

@@ -13,7 +13,7 @@ from membrain.errors import MembrainError
 from membrain.vllm.events import stored_event
 from membrain.vllm.link import Link
 from membrain.vllm.lookups import Ask, Lookups
-from membrain.vllm.plan import GroupLoad, Handshake, Load, Step
+from membrain.vllm.plan import GroupLoad, Handshake, Load, Save, Step
 from membrain.vllm.report import WorkerReport
 from membrain.vllm.rooms import Rooms
 from membrain.vllm.saves import NULL_ID, SavePlanner
@@ -192,8 +192,12 @@ class SchedulerSide:
 
     def step(self, output: Any) -> Step:
         self._lookups.poll()
-        saves, fence = self._saves.plan(output) if self.settings.saves else ([], [])
         loads, self._loads = self._loads, []
+        saves: list[Save] = []
+        fence: list[int] = []
+        if self.settings.saves:
+            loaded = (id for load in loads for group in load.groups for id in group.ids)
+            saves, fence = self._saves.plan(output, loaded)
         finished, self._finished = self._finished, []
         cleared, self._cleared = self._cleared, False
         return Step(tuple(loads), tuple(saves), tuple(fence), tuple(finished), cleared)
@@ -204,6 +208,7 @@ class SchedulerSide:
         for name, ids in self._loading.items():
             if not ids.isdisjoint(invalid):
                 self._failed.add(name)
+        self._saves.sent(output.finished_sending or ())
         for name in output.finished_recving or ():
             self._loading.pop(name, None)
             self._lookups.loaded(name)
