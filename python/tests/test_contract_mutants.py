@@ -37,11 +37,10 @@ def early(right: Callable[..., Any]) -> Callable[..., Any]:
 
 MUTANTS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "saves are not fenced": (WorkerSide, "fence", lambda _: nothing),
-    "windows move on unfenced": (SavePlanner, "_left_behind", lambda _: lambda *_: []),
+    "windows move on unfenced": (SavePlanner, "_move_on", lambda _: nothing),
+    "preempted blocks are unfenced": (SavePlanner, "_loosen", lambda _: nothing),
     "blocks of finished requests are freed": (SavePlanner, "finished", lambda _: nothing),
-    "what windows moved past at the end is unfenced": (
-        SavePlanner, "_given", lambda _: lambda *_: []
-    ),
+    "blocks that others get are unfenced": (SavePlanner, "_given", lambda _: lambda *_: []),
     "failed blocks are not reported": (WorkerSide, "errors", lambda _: lambda _: set()),
     "pins of loads are kept": (Lookups, "loaded", lambda _: nothing),
     "pins of aborted requests are kept": (Lookups, "drop", lambda _: nothing),

@@ -66,18 +66,13 @@ def test_blocks_before_the_window_of_a_finished_request_are_fenced_when_others_g
     assert given(60, past.ids[3]) == [], "once"
 
 
-def test_a_load_into_blocks_that_are_still_read_waits_until_they_are_sent() -> None:
+def test_a_load_into_blocks_that_may_still_be_read_is_fenced() -> None:
     window = Group(0, BLOCK, ("sliding",), window_blocks=2, window_tokens=9)
-    for sent in (False, True):
-        planner, request = planner_of(window), request_of(41)
-        planner.admit(request, 0)
-        saves, _ = planner.plan(step_of(request, [list(range(1, 12))], 41))
-        assert planner.finished(request)
-        if sent:
-            planner.sent({"r"})
-            assert len(planner) == 0
-        _, fence = planner.plan(step_of(), saves[0].ids[:1])
-        assert fence == ([] if sent else [saves[0].number])
+    planner, request = planner_of(window), request_of(41)
+    planner.admit(request, 0)
+    saves, _ = planner.plan(step_of(request, [list(range(1, 12))], 41))
+    assert planner.finished(request)
+    assert planner.plan(step_of(), saves[0].ids[:1]) == ([], [saves[0].number])
 
 
 def test_blocks_that_are_none_are_never_stored() -> None:
@@ -91,13 +86,31 @@ def test_blocks_that_are_none_are_never_stored() -> None:
     ]
 
 
-def test_what_is_planned_of_a_request_is_fenced_when_it_is_preempted() -> None:
+def test_blocks_of_a_preempted_request_are_fenced_when_others_get_them() -> None:
     window = Group(1, BLOCK, ("sliding",), window_blocks=2, window_tokens=9)
     planner, request = planner_of(FULL, window), request_of(41)
     planner.admit(request, 0)
     saves, _ = planner.plan(step_of(request, [list(range(1, 12)), list(range(21, 32))], 41))
     gone = step_of()
     gone.preempted_req_ids = {"r"}
-    _, fence = planner.plan(gone)
-    assert sorted(fence) == sorted(save.number for save in saves)
-    assert not planner.finished(request), "nothing of it is read any more"
+    assert planner.plan(gone) == ([], []), "nobody has got them"
+    assert not planner.finished(request), "nothing of it is kept"
+    _, fence = planner.plan(step_of(), [i for save in saves for i in save.ids])
+    assert fence == [save.number for save in saves]
+
+
+def test_blocks_that_a_window_has_moved_past_are_fenced_in_the_step_that_gives_them() -> None:
+    window = Group(0, BLOCK, ("sliding",), window_blocks=2, window_tokens=9)
+    planner, request = planner_of(window), request_of(41)
+    planner.admit(request, 0)
+    saves, _ = planner.plan(step_of(request, [[1, 2, 3, 4]], 16))
+    on = step_of()
+    on.scheduled_cached_reqs = SimpleNamespace(
+        req_ids=["r"],
+        resumed_req_ids=set(),
+        new_block_ids=[([1, 5],)],  # it gets its own first block again
+        num_computed_tokens=[16],
+    )
+    on.num_scheduled_tokens = {"r": 8}
+    first = next(save for save in saves if 1 in save.ids)
+    assert planner.plan(on)[1] == [first.number]

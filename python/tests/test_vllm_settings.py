@@ -149,10 +149,7 @@ def test_workers_that_say_it_later_are_not_believed_more(caplog: pytest.LogCaptu
     told = first.aggregate(second)
     connector.update_connector_output(
         SimpleNamespace(
-            invalid_block_ids=None,
-            finished_sending=None,
-            finished_recving=None,
-            kv_connector_worker_meta=told,
+            invalid_block_ids=None, finished_recving=None, kv_connector_worker_meta=told
         )
     )
     assert "The engine runs on without the cache" in caplog.text

@@ -21,40 +21,28 @@ class Tracked:
     request: Any
     ids: list[list[int]]  # of its blocks, by group
     saved: list[int]  # blocks that are stored, or planned to be, by group
-    planned: list[int] = field(default_factory=list)  # numbers
-    leaving: list[Leaving] = field(default_factory=list)  # of these, what windows move past
-
-    def numbers(self) -> list[int]:
-        return self.planned + [one.number for one in self.leaving]
-
-
-@dataclass(frozen=True)
-class Leaving:
-    """A save of blocks that a window moves past."""
-
-    number: int
-    group: Group
-    first: int  # block
-    ids: tuple[int, ...]  # the engine's, of it and those behind it
+    planned: list[Save] = field(default_factory=list)
+    leaving: list[Save] = field(default_factory=list)  # of blocks that a window moves past
 
 
 class SavePlanner:
     """Follows the blocks of every request from step to step.
 
-    A save reads its blocks for some time after its step. They are not overwritten meanwhile: blocks
-    of a request that runs are full, those of one that finishes are kept (`finished`), and those
-    that vLLM takes back otherwise come with a fence: at once in a preemption and when a window
-    moves on; those before the windows of a request that finishes when they are given to somebody,
-    which is long after."""
+    A save reads its blocks for some time after its step, and they must not be overwritten
+    meanwhile. Blocks of a request that runs are full, and those of one that finishes are kept
+    (`finished`). Others vLLM takes back as it likes: of preempted requests, and those that windows
+    have moved past. Such a block is loose; who gets it next gets it with a fence. That is long
+    after, as a rule: vLLM hands out first what has been free for longest."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._tracked: dict[str, Tracked] = {}
         self._numbers = itertools.count(1)
-        self._loose: dict[str, list[Leaving]] = {}  # of finished requests, perhaps still read
+        # By id, the saves that may still read a block that is loose. No more ids than blocks.
+        self._loose: dict[int, set[int]] = {}
 
     def __len__(self) -> int:
-        return len(self._tracked) + len(self._loose)
+        return len(self._tracked)
 
     def admit(self, request: Any, stored_tokens: int) -> None:
         """It has got blocks; the cluster has those of its first `stored_tokens`."""
@@ -78,78 +66,70 @@ class SavePlanner:
     ) -> tuple[list[Save], list[int]]:
         """Saves of the blocks that this step fills, and numbers of those that end before it.
         `loaded`: ids of blocks into which it loads."""
-        fence = self._preempted(output.preempted_req_ids or ())
-        fence += self._given(output, loaded)
+        self._preempted(output.preempted_req_ids or ())
+        cached = output.scheduled_cached_reqs
+        for index, request_id in enumerate(cached.req_ids):
+            if request_id in self._tracked:
+                self._move_on(self._tracked[request_id], cached.num_computed_tokens[index])
+        fence = self._given(output, loaded)
         saves: list[Save] = []
         for new in output.scheduled_new_reqs:
             tracked = self._tracked.get(new.req_id)
             if tracked is not None:
                 tracked.ids = [list(ids) for ids in new.block_ids]
                 saves += self._full(tracked, new.num_computed_tokens, output)
-        cached = output.scheduled_cached_reqs
         for index, request_id in enumerate(cached.req_ids):
             tracked = self._tracked.get(request_id)
-            if tracked is None:
-                continue
-            computed = cached.num_computed_tokens[index]
-            self._grow(tracked, cached.new_block_ids[index], request_id in cached.resumed_req_ids)
-            fence += self._left_behind(tracked, computed)
-            saves += self._full(tracked, computed, output)
+            if tracked is not None:
+                new_ids = cached.new_block_ids[index]
+                self._grow(tracked, new_ids, request_id in cached.resumed_req_ids)
+                saves += self._full(tracked, cached.num_computed_tokens[index], output)
         return saves, fence
 
     def finished(self, request: Any) -> bool:
-        """Whether its blocks must be kept until its saves are done (`sent`). Those before its
-        windows are not: vLLM gives them back first."""
-        name = request.request_id
-        tracked = self._tracked.pop(name, None)
-        if tracked is None or not tracked.numbers():
+        """Whether its blocks must be kept until its saves are done. Those before its windows are
+        not: vLLM gives them back first."""
+        tracked = self._tracked.pop(request.request_id, None)
+        if tracked is None or not (tracked.planned or tracked.leaving):
             return False
-        loose = [one for one in tracked.leaving if _is_past(one, request.num_tokens)]
-        if loose:
-            self._loose[name] = loose
+        self._move_on(tracked, request.num_tokens)
         return True
 
-    def sent(self, request_ids: Iterable[str]) -> None:
-        """All saves of these, which have finished, have ended."""
-        for name in request_ids:
-            self._loose.pop(name, None)
+    # ---- blocks that vLLM has taken back
+
+    def _loosen(self, saves: Iterable[Save]) -> None:
+        for save in saves:
+            for block in save.ids:
+                self._loose.setdefault(block, set()).add(save.number)
 
     def _given(self, output: Any, loaded: Iterable[int]) -> list[int]:
-        """Saves whose blocks somebody else has got, who will write to them."""
+        """Saves whose blocks somebody has got who will write to them."""
         if not self._loose:
             return []
-        given = set(loaded)
+        tables: list[tuple[Sequence[Sequence[int]], int]] = [([list(loaded)], 0)]
+        tables += [(new.block_ids, new.num_computed_tokens) for new in output.scheduled_new_reqs]
         cached = output.scheduled_cached_reqs
-        tables = [(new.block_ids, new.num_computed_tokens) for new in output.scheduled_new_reqs]
         for index, name in enumerate(cached.req_ids):
-            ids = cached.new_block_ids[index] or ()
             computed = cached.num_computed_tokens[index] if name in cached.resumed_req_ids else 0
-            tables.append((ids, computed))
+            tables.append((cached.new_block_ids[index] or (), computed))
+        fence: set[int] = set()
         for table, computed in tables:
             for group, ids in zip(self._settings.groups, table, strict=False):
-                given.update(ids[computed // group.block_tokens :])
-        fence = []
-        for name, loose in list(self._loose.items()):
-            kept = [one for one in loose if given.isdisjoint(one.ids)]
-            fence += [one.number for one in loose if one not in kept]
-            self._loose[name] = kept
-            if not kept:
-                del self._loose[name]
-        return fence
+                for block in ids[computed // group.block_tokens :]:
+                    fence |= self._loose.pop(block, set())
+        return sorted(fence)
 
     # ---- one request
 
-    def _preempted(self, requests: Iterable[str]) -> list[int]:
+    def _preempted(self, requests: Iterable[str]) -> None:
         """vLLM has taken their blocks. What was not stored yet may be lost: it is planned again."""
-        fence: list[int] = []
         for request_id in requests:
             tracked = self._tracked.get(request_id)
             if tracked is not None:
-                fence += tracked.numbers()
+                self._loosen(tracked.planned + tracked.leaving)
                 tracked.planned, tracked.leaving = [], []
                 tracked.ids = [[] for _ in tracked.ids]
                 tracked.saved = [0] * len(tracked.saved)
-        return fence
 
     def _grow(
         self, tracked: Tracked, new: Sequence[Sequence[int]] | None, resumed: bool
@@ -160,17 +140,16 @@ class SavePlanner:
             else:
                 tracked.ids[group] += ids
 
-    def _left_behind(self, tracked: Tracked, computed: int) -> list[int]:
-        """Saves of blocks that a window has moved past, and vLLM may give to others."""
-        fence: list[int] = []
-        kept: list[Leaving] = []
-        for one in tracked.leaving:
-            if _is_past(one, computed):
-                fence.append(one.number)
-            else:
-                kept.append(one)
+    def _move_on(self, tracked: Tracked, computed: int) -> None:
+        """Its windows are where so many tokens are computed."""
+        past: list[Save] = []
+        kept: list[Save] = []
+        for save in tracked.leaving:
+            group = self._settings.groups[save.group]
+            is_past = save.first_depth * group.block_tokens < _live_from(group, computed)
+            (past if is_past else kept).append(save)
         tracked.leaving = kept
-        return fence
+        self._loosen(past)
 
     def _full(self, tracked: Tracked, computed: int, output: Any) -> list[Save]:
         request = tracked.request
@@ -201,16 +180,9 @@ class SavePlanner:
                     parent=names[start - 1 - known] if start else b"",
                     first_depth=start,
                 )
-                if group.window_blocks:
-                    tracked.leaving.append(Leaving(save.number, group, start, save.ids))
-                else:
-                    tracked.planned.append(save.number)
+                (tracked.leaving if group.window_blocks else tracked.planned).append(save)
                 saves.append(save)
         return saves
-
-
-def _is_past(save: Leaving, computed: int) -> bool:
-    return save.first * save.group.block_tokens < _live_from(save.group, computed)
 
 
 def _live_from(group: Group, computed: int) -> int:

@@ -208,7 +208,6 @@ class SchedulerSide:
         for name, ids in self._loading.items():
             if not ids.isdisjoint(invalid):
                 self._failed.add(name)
-        self._saves.sent(output.finished_sending or ())
         for name in output.finished_recving or ():
             self._loading.pop(name, None)
             self._lookups.loaded(name)
