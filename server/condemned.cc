@@ -1,7 +1,5 @@
 #include "server/condemned.h"
 
-#include <algorithm>
-
 namespace membrain {
 
 void Condemned::add(const wire::SlotRef& at, std::uint32_t slot_bytes) {
@@ -14,15 +12,15 @@ void Condemned::add(const wire::SlotRef& at, std::uint32_t slot_bytes) {
 
 void Condemned::note_gone(const wire::SlotRef& at) {
   if (!at.generation) return;
-  Generation& last = gone_[at.slot];
-  if (last >= at.generation) return;
-  last = at.generation;
-  gone_order_.push_back(at);
-  if (gone_order_.size() > kMaxGone) {
-    const auto oldest = gone_.find(gone_order_.front().slot);
-    const bool counts = oldest->second == gone_order_.front().generation;
-    if (counts) gone_.erase(oldest);
-    gone_order_.pop_front();
+  Gone& gone = gone_[at.slot];
+  if (gone.generation >= at.generation) return;
+  gone_by_word_.erase(gone.word);
+  gone = {at.generation, ++last_word_};
+  gone_by_word_.emplace(gone.word, at.slot);
+  if (gone_.size() > kMaxGone) {
+    const auto oldest = gone_by_word_.begin();
+    gone_.erase(oldest->second);
+    gone_by_word_.erase(oldest);
   }
 }
 
@@ -44,7 +42,7 @@ bool Condemned::knows(const wire::SlotRef& at) const noexcept {
   const auto waiting = slots_.find(at.slot);
   if (waiting != slots_.end() && at.generation <= waiting->second.generation) return true;
   const auto gone = gone_.find(at.slot);
-  return gone != gone_.end() && at.generation <= gone->second;
+  return gone != gone_.end() && at.generation <= gone->second.generation;
 }
 
 std::size_t Condemned::waiting(std::uint32_t slot_bytes) const noexcept {

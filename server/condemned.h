@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <unordered_map>
 #include <vector>
 
@@ -49,8 +50,13 @@ class Condemned {
   std::unordered_map<std::uint32_t, std::size_t> by_size_;
   std::deque<wire::SlotRef> untold_;
   std::deque<wire::SlotRef> told_;  ///< oldest first; those freed meanwhile are skipped
-  std::unordered_map<SlotId, Generation> gone_;
-  std::deque<wire::SlotRef> gone_order_;  ///< oldest word first; a slot's earlier ones do not count
+  struct Gone {
+    Generation generation;
+    std::uint64_t word = 0;  ///< the number of the last word about it
+  };
+  std::unordered_map<SlotId, Gone> gone_;
+  std::map<std::uint64_t, SlotId> gone_by_word_;  ///< whose last word is oldest is forgotten first
+  std::uint64_t last_word_ = 0;
 };
 
 }  // namespace membrain

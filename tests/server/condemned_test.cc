@@ -75,5 +75,12 @@ TEST(Condemned, ForgetsASlotByTheLastWordAboutIt) {
   EXPECT_FALSE(condemned.knows(at(0, 7))) << "it is forgotten like others";
 }
 
+TEST(Condemned, OneSlotThatIsUsedAgainAndAgainPushesNoOtherOut) {
+  Condemned condemned;
+  condemned.note_gone(at(1, 1));
+  for (std::uint32_t use = 1; use <= 2 * Condemned::kMaxGone; ++use) condemned.note_gone(at(0, use));
+  EXPECT_TRUE(condemned.knows(at(1, 1)));
+}
+
 }  // namespace
 }  // namespace membrain
