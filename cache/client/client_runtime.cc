@@ -9,7 +9,7 @@
 #include <system_error>
 
 #include "base/log.h"
-#include "cache/client/deadline.h"
+#include "cache/client/client_config.h"
 #include "cache/client/door_opener.h"
 #include "cache/client/store.h"
 #include "cache/memory/bell.h"
@@ -27,42 +27,6 @@ namespace membrain {
 namespace {
 
 using detail::Outcome;
-
-constexpr std::uint32_t kMaxCopyThreads = 64;
-constexpr std::uint32_t kMaxStagingSlots = 64;
-constexpr std::uint64_t kMinStagingBytes = 64 * 1024;
-
-Result<> check_config(const ClientConfig& config) {
-  const auto bad = [](const char* why) { return fail(Errc::invalid_argument, why); };
-  if (config.server.empty()) return bad("ClientConfig::server is empty");
-  if (config.tenant.empty() || config.tenant.size() > wire::kMaxTextBytes) {
-    return bad("ClientConfig::tenant has 1 to 256 bytes");
-  }
-  if (config.label.size() > wire::kMaxTextBytes) return bad("ClientConfig::label is too long");
-  if (config.connect_timeout.count() <= 0 || config.default_timeout.count() <= 0) {
-    return bad("ClientConfig: a time-out must be positive");
-  }
-  if (config.fetch_window_blocks == 0) return bad("ClientConfig::fetch_window_blocks is 0");
-  if (config.copy_threads > kMaxCopyThreads) return bad("ClientConfig::copy_threads is above 64");
-  if (config.devices.empty() && !config.share_listen.empty()) {
-    return bad("ClientConfig::share_listen without devices: only a GPU's blocks are shared");
-  }
-  if (config.devices.empty() && config.pin_arenas) {
-    return bad("ClientConfig::pin_arenas without devices: arenas are page-locked for GPUs");
-  }
-  if (!config.devices.empty()) {
-    if (config.staging_slots == 0 || config.staging_slots > kMaxStagingSlots) {
-      return bad("ClientConfig::staging_slots is 1 to 64");
-    }
-    if (config.share_slots == 0 || config.share_slots > kMaxStagingSlots) {
-      return bad("ClientConfig::share_slots is 1 to 64");
-    }
-    if (config.staging_slot_bytes < kMinStagingBytes) {
-      return bad("ClientConfig::staging_slot_bytes is below 64 KiB");
-    }
-  }
-  return {};
-}
 
 /// A GPU's context on the thread that turns the loop, while UCX works there.
 class GpuContext final : public UcxSurroundings {
@@ -116,8 +80,6 @@ std::jthread run_thread(Loop& loop, const char* name) {
 
 Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig config) {
   if (const Result<> fine = check_config(config); !fine) return fail(fine.error());
-  config.connect_timeout = std::min(config.connect_timeout, kLongestTimeout);
-  config.default_timeout = std::min(config.default_timeout, kLongestTimeout);
   auto runtime = std::make_unique<Runtime>();
   runtime->caller_drives = config.threads == ClientConfig::Threads::caller;
   UcxContextConfig ucx;

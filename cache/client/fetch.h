@@ -130,17 +130,17 @@ class Fetching : public std::enable_shared_from_this<Fetching> {
   [[nodiscard]] FetchTarget target_of(std::uint32_t item, const FoundReplica& source) const;
   [[nodiscard]] FetchTerms terms_of(NodeId node, std::size_t claim) const;
   void cancel();
-  void end(std::uint32_t item, const ItemOutcome& outcome);
-
-  // Hedging: fetch_hedge.cc.
-  void hedge(const FetchExchange& exchange);
-  [[nodiscard]] std::optional<std::size_t> other_source(std::uint32_t item) const;
   /// Nothing else is to be tried for an item that failed so. A node that stops, or gives a fetch
   /// less time than its client does, says `timed_out` before the deadline: a failure like others.
   [[nodiscard]] bool is_over(Errc why) const noexcept {
     return why == Errc::cancelled ||
            (why == Errc::timed_out && links_.loop().now() >= job_.deadline);
   }
+  void end(std::uint32_t item, const ItemOutcome& outcome);
+
+  // Hedging: fetch_hedge.cc.
+  void hedge(const FetchExchange& exchange);
+  [[nodiscard]] std::optional<std::size_t> other_source(std::uint32_t item) const;
   [[nodiscard]] bool could_move(const FetchExchange& exchange) const;
   Task<> serve_hedge(std::shared_ptr<Fetching> self, Group group, HedgeRound& round);
   void staged(std::uint32_t item, std::string_view lane);
