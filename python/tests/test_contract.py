@@ -13,8 +13,8 @@ from contract.engine import Engine, Shape
 from contract.fake_cluster import FakeCluster, Faults
 from contract.model import GroupSpec, align_of
 from contract.requests import Status
-from contract.scheduler import SchedulerOutput
 from contract.simulated import connector_on
+from contract.step import SchedulerOutput
 from contract.tensors import Tensor
 
 PROMPT = list(range(100, 141))  # ten blocks and one token

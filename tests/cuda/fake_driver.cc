@@ -11,7 +11,7 @@
 
 #include "bench/gpu_ipc_api.h"
 #include "tests/cuda/fake_gpu.h"
-#include "transport/cuda/kernels.h"
+#include "tests/cuda/fake_kernels.h"
 
 using namespace membrain::cuda;
 using fake::Gpu;
@@ -20,11 +20,6 @@ namespace membrain::cuda {
 struct Ctx {};
 struct Mod {
   std::string image;
-};
-struct Func {
-  std::uint32_t arguments;
-  void (*run)(const Address* arguments, std::uint32_t blocks, std::uint32_t rows,
-              std::uint32_t threads);
 };
 }  // namespace membrain::cuda
 
@@ -49,50 +44,6 @@ template <class T>
 T* at(Address address) {
   return reinterpret_cast<T*>(address);
 }
-
-// ---- the kernels, thread by thread
-
-void run_copy(const Address* arguments, std::uint32_t blocks, std::uint32_t,
-              std::uint32_t threads) {
-  const auto* const chunks = at<const kernel::Chunk>(arguments[0]);
-  for (std::uint32_t block = 0; block < blocks; ++block) {
-    for (std::uint32_t thread = 0; thread < threads; ++thread) {
-      kernel::copy_chunk(chunks[block], thread);
-    }
-  }
-}
-
-void run_hash_chunks(const Address* arguments, std::uint32_t blocks, std::uint32_t rows,
-                     std::uint32_t threads) {
-  const auto* const inputs = at<const kernel::HashInput>(arguments[0]);
-  const auto* const secret = at<const kernel::U64>(arguments[1]);
-  for (std::uint32_t row = 0; row < rows; ++row) {
-    for (std::uint64_t thread = 0; thread < std::uint64_t{blocks} * threads; ++thread) {
-      const std::uint64_t block = thread / kernel::kPairs;
-      if (block > kernel::whole_blocks(inputs[row].bytes)) continue;
-      kernel::hash_chunk(inputs[row], block, static_cast<kernel::U32>(thread % kernel::kPairs),
-                         secret);
-    }
-  }
-}
-
-void run_hash_chains(const Address* arguments, std::uint32_t blocks, std::uint32_t,
-                     std::uint32_t threads) {
-  const auto* const inputs = at<const kernel::HashInput>(arguments[0]);
-  const auto* const start = at<const kernel::U64>(arguments[1]);
-  const auto* const secret = at<const kernel::U64>(arguments[2]);
-  auto* const results = at<kernel::U64>(arguments[3]);
-  for (std::uint32_t block = 0; block < blocks; ++block) {
-    for (std::uint32_t lane = 0; lane < threads; ++lane) {
-      results[std::uint64_t{block} * kernel::kLanes + lane] =
-          kernel::hash_lane(inputs[block], lane, start[lane], secret);
-    }
-  }
-}
-
-Func copy_chunks{1, run_copy};
-Func hash_chunks{2, run_hash_chunks};
-Func hash_chains{4, run_hash_chains};
 
 }  // namespace
 
@@ -233,10 +184,7 @@ Status cuModuleGetFunction(Function* function, Module module, const char* name) 
   if (module->image.find(".entry " + std::string(name) + "(") == std::string::npos) {
     return kNotFound;
   }
-  const std::string_view wanted = name;
-  *function = wanted == "membrain_copy_chunks"   ? &copy_chunks
-              : wanted == "membrain_hash_chunks" ? &hash_chunks
-                                                 : &hash_chains;
+  *function = fake::kernel_named(name);
   return kSuccess;
 }
 

@@ -12,7 +12,8 @@ from contract.config import kv_cache_config, vllm_config
 from contract.model import GroupSpec, RankCache, hash_tokens_of
 from contract.pool import NULL_ID
 from contract.requests import Request
-from contract.scheduler import ConnectorOutput, Scheduler, SchedulerOutput
+from contract.scheduler import Scheduler
+from contract.step import ConnectorOutput, SchedulerOutput
 from membrain.vllm import MembrainConnector
 from membrain.vllm.interface import KVConnectorRole
 

@@ -3,57 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Any
 
 from contract.model import GroupSpec, align_of, hash_tokens_of
 from contract.pool import NULL_ID, BlockPool
 from contract.requests import Request, Status
-
-
-@dataclass
-class NewRequest:
-    req_id: str
-    block_ids: tuple[list[int], ...]
-    num_computed_tokens: int
-
-
-@dataclass
-class CachedRequests:
-    req_ids: list[str] = field(default_factory=list)
-    resumed_req_ids: set[str] = field(default_factory=set)
-    new_block_ids: list[tuple[list[int], ...] | None] = field(default_factory=list)
-    num_computed_tokens: list[int] = field(default_factory=list)
-
-
-@dataclass
-class SchedulerOutput:
-    scheduled_new_reqs: list[NewRequest] = field(default_factory=list)
-    scheduled_cached_reqs: CachedRequests = field(default_factory=CachedRequests)
-    num_scheduled_tokens: dict[str, int] = field(default_factory=dict)
-    finished_req_ids: set[str] = field(default_factory=set)
-    preempted_req_ids: set[str] = field(default_factory=set)
-    kv_connector_metadata: Any = None
-
-
-@dataclass
-class ConnectorOutput:
-    """Of all workers."""
-
-    finished_sending: set[str] | None = None
-    finished_recving: set[str] | None = None
-    invalid_block_ids: set[int] = field(default_factory=set)
-    kv_connector_worker_meta: Any = None
-
-
-class Blocks:
-    """vLLM's KVCacheBlocks, as far as a connector looks."""
-
-    def __init__(self, ids: list[list[int]]) -> None:
-        self._ids = tuple(list(one) for one in ids)
-
-    def get_block_ids(self) -> tuple[list[int], ...]:
-        return self._ids
+from contract.step import Blocks, ConnectorOutput, NewRequest, SchedulerOutput
 
 
 class Scheduler:
