@@ -78,7 +78,8 @@ TEST(Condemned, ForgetsASlotByTheLastWordAboutIt) {
 TEST(Condemned, OneSlotThatIsUsedAgainAndAgainPushesNoOtherOut) {
   Condemned condemned;
   condemned.note_gone(at(1, 1));
-  for (std::uint32_t use = 1; use <= 2 * Condemned::kMaxGone; ++use) condemned.note_gone(at(0, use));
+  for (std::uint32_t use = 1; use <= 2 * Condemned::kMaxGone; ++use)
+    condemned.note_gone(at(0, use));
   EXPECT_TRUE(condemned.knows(at(1, 1)));
 }
 
