@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <utility>
 
 namespace membrain::local {
 
@@ -110,23 +111,25 @@ Received receive(const Descriptor& socket, std::span<std::byte> into) noexcept {
   message.msg_iovlen = 1;
   Control control{};
   message.msg_control = control.bytes;
-  message.msg_controllen = sizeof control.bytes;
+  message.msg_controllen = CMSG_LEN(sizeof(int));  // the padding has room for a second
   const ssize_t got = ::recvmsg(socket.fd(), &message, MSG_CMSG_CLOEXEC);
   Received received;
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
     received.state = Received::State::nothing;
     return received;
   }
-  const cmsghdr* const rights = got > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
+  Descriptor file;  // an empty packet may bring one too
+  const cmsghdr* const rights = got >= 0 ? CMSG_FIRSTHDR(&message) : nullptr;
   if (rights != nullptr && rights->cmsg_level == SOL_SOCKET && rights->cmsg_type == SCM_RIGHTS &&
       rights->cmsg_len == CMSG_LEN(sizeof(int))) {
     int fd = -1;
     std::memcpy(&fd, CMSG_DATA(rights), sizeof fd);
-    received.file = Descriptor(fd);
+    file = Descriptor(fd);
   }
   if (got <= 0 || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return received;
   received.state = Received::State::packet;
   received.size = static_cast<std::size_t>(got);
+  received.file = std::move(file);
   return received;
 }
 

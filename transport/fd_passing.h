@@ -38,7 +38,8 @@ struct Received {
   std::size_t size = 0;  ///< of the packet
   Descriptor file;       ///< if one came with it
 };
-/// Takes one packet into `into`; a longer one, or one with more than one file, counts as `ended`.
+/// Takes one packet into `into`; a longer one, an empty one, or one with more than one file, counts
+/// as `ended`: what came with it is closed.
 [[nodiscard]] Received receive(const Descriptor& socket, std::span<std::byte> into) noexcept;
 
 }  // namespace local

@@ -7,8 +7,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <memory>
+#include <vector>
 
 #include "tests/ucx/party.h"
 #include "transport/ucx/contact.h"
@@ -204,6 +207,20 @@ class SlowContacts : public testing::Test, protected Contacts::Owner {
     return false;
   }
 
+  using Strangers = std::vector<std::unique_ptr<Stranger>>;
+  /// More of them than may be half open, while their host's loop turns.
+  static Strangers flood(const Address& address, Loop& loop) {
+    Strangers strangers;
+    for (std::size_t i = 0; i < Contacts::kMaxHalfOpen + 44; ++i) {
+      strangers.push_back(std::make_unique<Stranger>(address));
+      loop.turn();
+    }
+    return strangers;
+  }
+  /// Where calls are taken, and never answered.
+  [[nodiscard]] Address nobody() const { return with_port("127.0.0.1:0", port_of(silent_)); }
+
+  const Descriptor silent_ = open_listener(resolve("127.0.0.1:0").value()).value();
   ManualClock clock_;
   Loop answerer_loop_{clock_};
   Loop caller_loop_{clock_};
@@ -230,6 +247,41 @@ TEST_F(SlowContacts, AreGivenUpWhenTheyNeverOpenIt) {
   clock_.advance(Contacts::kProvenPatience);
   answerer_loop_.turn();
   EXPECT_EQ(ended_, std::vector{Errc::timed_out});
+}
+
+TEST_F(SlowContacts, EndByTheirOwnDeadlineWhateverStrangersDo) {
+  ASSERT_TRUE(caller_.call(nobody(), clock_.now() + seconds(1)).has_value());
+  const Strangers strangers = flood(caller_.listen("127.0.0.1:0").value(), caller_loop_);
+  for (int i = 0; i < 1000 && !strangers.front()->hung_up(); ++i) caller_loop_.turn();
+  EXPECT_TRUE(strangers.front()->hung_up());  // the oldest of them gave way
+  clock_.advance(seconds(1) - milliseconds(1));
+  caller_loop_.turn();
+  EXPECT_EQ(std::ranges::count(ended_, Errc::timed_out), 0);
+  clock_.advance(milliseconds(1));
+  caller_loop_.turn();
+  EXPECT_EQ(std::ranges::count(ended_, Errc::timed_out), 1);
+}
+
+TEST_F(SlowContacts, AreNotEndedByStrangersOnceTheyAreProven) {
+  const Address address = answerer_.listen("127.0.0.1:0").value();
+  ASSERT_TRUE(caller_.call(address, TimePoint::max()).has_value());
+  ASSERT_TRUE(turn_until([&] { return heard_; }));
+  const Strangers strangers = flood(address, answerer_loop_);
+  for (int i = 0; i < 1000 && !strangers.front()->hung_up(); ++i) answerer_loop_.turn();
+  EXPECT_TRUE(strangers.front()->hung_up());
+  EXPECT_TRUE(turn_until([&] { return agreed_ == 2; }));
+}
+
+TEST_F(SlowContacts, AreTurnedAwayWhereNobodyGivesWay) {
+  const Address silent = nobody();
+  for (std::size_t i = 0; i < Contacts::kMaxHalfOpen; ++i) {
+    ASSERT_TRUE(caller_.call(silent, TimePoint::max()).has_value());
+  }
+  EXPECT_EQ(caller_.call(silent, TimePoint::max()).error().code, Errc::out_of_capacity);
+  Stranger stranger(caller_.listen("127.0.0.1:0").value());
+  for (int i = 0; i < 1000 && !stranger.hung_up(); ++i) caller_loop_.turn();
+  EXPECT_TRUE(stranger.hung_up());
+  EXPECT_TRUE(ended_.empty());
 }
 
 TEST(UcxContext, RefusesARendezvousThatTheSenderDrives) {

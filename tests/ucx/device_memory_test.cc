@@ -89,12 +89,14 @@ class Counted final : public UcxSurroundings {
 class Witness final : public Receiver {
  public:
   explicit Witness(const Counted& around) : around_(around) {}
-  void on_message(PeerId, std::span<const std::byte>, Payload) override {
+  void on_message(PeerId, std::span<const std::byte>, Payload payload) override {
     ++messages;
+    kept = std::move(payload);
     EXPECT_GT(around_.depth, 0) << "UCX works here, outside of its surroundings";
   }
   void on_lost(PeerId, const Error&) override {}
   int messages = 0;
+  Payload kept;
 
  private:
   const Counted& around_;
@@ -123,15 +125,26 @@ TEST(DeviceMemory, HasItsSurroundingsWheneverUcxWorks) {
   };
   turn_until([&] { return peer.has_value(); });
   ASSERT_TRUE(*peer);
+  int before = around->entered;
   ASSERT_TRUE(fabric->send(**peer, as_bytes("hello")));
+  EXPECT_EQ(around->entered, before + 1);
   turn_until([&] { return receiver.messages == 1; });
-  const int before = around->entered;
+  before = around->entered;
   std::vector<std::byte> bytes = pattern(100'000, 1);
   const Segment segment = all_of(bytes);
   Completion sent(loop.ready());
   fabric->send(**peer, as_bytes("block"), {&segment, 1}, sent);
   EXPECT_EQ(around->entered, before + 1);
-  turn_until([&] { return sent.done() && receiver.messages == 2; });
+  turn_until([&] { return receiver.messages == 2; });
+  before = around->entered;
+  receiver.kept = Payload();
+  EXPECT_EQ(around->entered, before + 1);
+  turn_until([&] { return sent.done(); });
+  while (loop.turn()) {
+  }
+  before = around->entered;
+  loop.wait(milliseconds(1));  // before it sleeps, UCX is asked
+  EXPECT_EQ(around->entered, before + 1);
   fabric.reset();
   EXPECT_EQ(around->depth, 0);
 }

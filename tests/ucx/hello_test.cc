@@ -4,14 +4,22 @@
 
 #include <array>
 #include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/lsan_interface.h>
 #endif
 
 #include "tests/ucx/party.h"
+#include "transport/ucx/contact.h"
 #include "transport/ucx/handshake.h"
 #include "transport/ucx/socket.h"
+#include "transport/ucx/worker.h"
 
 namespace membrain::ucx_test {
 namespace {
@@ -55,6 +63,34 @@ class LastWordLoser {
   Descriptor answerer_;
   Descriptor caller_;
   bool lost_ = false;
+};
+
+/// Answers on first contact, and over UCX neither speaks nor listens.
+class Mute final : private Contacts::Owner {
+ public:
+  explicit Mute(std::shared_ptr<UcxContext> context)
+      : worker_(UcxWorker::create(std::move(context)).value()) {}
+  [[nodiscard]] Address listen() { return contacts_.listen("127.0.0.1:0").value(); }
+  void turn() {
+    loop_.turn();
+    contacts_.sweep();
+  }
+
+ private:
+  bool on_heard(const Contact&) override { return true; }
+  bool on_agreed(const Contact&) override { return true; }
+  void on_ended(const Contact&, const Error&) override {}
+  [[nodiscard]] Card card() {
+    const std::span<const std::byte> address = worker_->address();
+    return {++token_, kFabric, {address.begin(), address.end()}};
+  }
+
+  static constexpr std::uint64_t kFabric = 7;
+  SteadyClock clock_;
+  Loop loop_{clock_};
+  std::unique_ptr<UcxWorker> worker_;
+  std::uint64_t token_ = 0;
+  Contacts contacts_{loop_, std::string(kSecret), [this] { return card(); }, *this};
 };
 
 /// UCX 1.13.1 loses a hundred bytes for each peer whose shared memory it finds gone. What is taken
@@ -181,6 +217,92 @@ TEST_P(UcxHello, IsHeardAgainAfterFirstContactsLastWordWasLost) {
   }
   expect_service(a, b, address);
   RecordProperty("failed", failed);
+}
+
+TEST(UcxMute, IsNotCalledWhileAFewCallsWaitForItsHello) {
+  const std::shared_ptr<UcxContext> context = make_context(shm_lane(), "");
+  Mute mute(context);
+  Party caller(context);
+  const Address address = mute.listen();
+  int given_up = 0;
+  Errc why = Errc::timed_out;
+  for (; why == Errc::timed_out && given_up < 20; ++given_up) {
+    std::optional<Result<PeerId>> got;
+    caller.loop().turn();
+    const TimePoint deadline = caller.clock().now() + milliseconds(200);
+    caller.loop().spawn(connect_into(caller.fabric(), address, deadline, got));
+    ASSERT_TRUE(drive({&caller}, [&] { return mute.turn(), got.has_value(); }));
+    ASSERT_FALSE(*got);
+    why = got->error().code;
+  }
+  EXPECT_EQ(why, Errc::unavailable);
+  EXPECT_GT(given_up, 4);
+}
+
+/// First contact's answer, up to its last word, which the test holds back.
+class HeldAnswer {
+ public:
+  explicit HeldAnswer(const UcxWorker& worker)
+      : handshake_(Handshake::Role::answerer, kSecret,
+                   {1, 2, {worker.address().begin(), worker.address().end()}}) {}
+  [[nodiscard]] Address address() const { return with_port("127.0.0.1:0", port_of(listener_)); }
+  [[nodiscard]] Handshake::Stage stage() const noexcept { return handshake_.stage(); }
+  void turn() {
+    if (!caller_) caller_ = Descriptor(::accept4(listener_.fd(), nullptr, nullptr, SOCK_NONBLOCK));
+    if (!caller_) return;
+    std::array<std::byte, Handshake::kMaxFrameBytes> bytes;
+    const ssize_t got = ::recv(caller_.fd(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+    if (got <= 0) return;
+    EXPECT_TRUE(handshake_.take(std::span(bytes).first(static_cast<std::size_t>(got)), held_));
+    if (stage() != Handshake::Stage::heard) go_on();
+  }
+  void go_on() {
+    const ssize_t sent = ::send(caller_.fd(), held_.data(), held_.size(), MSG_NOSIGNAL);
+    EXPECT_EQ(sent, static_cast<ssize_t>(held_.size()));
+    held_.clear();
+  }
+
+ private:
+  Descriptor listener_ = open_listener(resolve("127.0.0.1:0").value()).value();
+  Handshake handshake_;
+  Descriptor caller_;
+  std::vector<std::byte> held_;
+};
+
+TEST(UcxGivenUpCall, AgreesWithNobodyAfterItsDeadline) {
+  const std::shared_ptr<UcxContext> context = make_context(tcp_lane(), "");
+  const std::unique_ptr<UcxWorker> worker = UcxWorker::create(context).value();
+  HeldAnswer answer(*worker);
+  ManualClock clock;
+  Loop loop(clock);
+  auto fabric = make_ucx_fabric(context, loop, {std::string(kSecret), "test"}).value();
+  const TimePoint deadline = clock.now() + seconds(5);
+  std::optional<Result<PeerId>> given_up;
+  std::optional<Result<PeerId>> later;
+  // At the deadline the answer comes, and another call puts off when first contacts are ended.
+  Timer first(loop, [&] {
+    answer.go_on();
+    loop.spawn(connect_into(*fabric, answer.address(), deadline + seconds(5), later));
+  });
+  first.arm(deadline);
+  loop.spawn(connect_into(*fabric, answer.address(), deadline, given_up));
+  for (int i = 0; i < 10'000 && answer.stage() != Handshake::Stage::heard; ++i) {
+    loop.turn();
+    answer.turn();
+  }
+  ASSERT_EQ(answer.stage(), Handshake::Stage::heard);
+  clock.set(deadline);
+  for (int i = 0; i < 100; ++i) {
+    loop.turn();
+    answer.turn();
+  }
+  ASSERT_TRUE(given_up.has_value());
+  EXPECT_EQ(given_up->error().code, Errc::timed_out);
+  EXPECT_EQ(answer.stage(), Handshake::Stage::heard);
+  clock.set(deadline + seconds(5));
+  for (int i = 0; i < 100 && !later; ++i) loop.turn();
+  ASSERT_TRUE(later.has_value());
+  EXPECT_EQ(later->error().code, Errc::timed_out);
 }
 
 INSTANTIATE_TEST_SUITE_P(Lanes, UcxHello, testing::ValuesIn(every_lane()),

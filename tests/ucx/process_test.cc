@@ -215,6 +215,27 @@ TEST_P(UcxProcess, HasNoMoreDescriptorsAfterItHasLostPeers) {
       << open_descriptors() << " instead of " << before;
 }
 
+TEST_P(UcxProcess, DoubtsItsQueueAlsoWhenUcxIsTheFirstToTellOfALoss) {
+  // To receive from a process that is gone fails at once, and closes the connection, before the
+  // loop has looked at first contact's socket.
+  for (std::size_t i = 0; i < 4; ++i) ASSERT_TRUE(ask(i));
+  ASSERT_TRUE(drive({&party_}, [this] { return party_.messages.size() == 4; }));
+  const std::ptrdiff_t before = open_descriptors();
+  server_->signal(SIGKILL);
+  server_->end();
+  take_offers();
+  bool doubted = false;  // another worker speaks to ours, and has a score of descriptors
+  const auto look = [&doubted, before] { doubted |= open_descriptors() > before + 4; };
+  EXPECT_TRUE(drive({&party_}, [&] {
+    look();
+    return lost(peer_) && all_landed();
+  }));
+  const bool shared = GetParam().kind == "shm";
+  drive(
+      {&party_}, [&] { return look(), doubted; }, shared ? seconds(20) : milliseconds(100));
+  EXPECT_EQ(doubted, shared);
+}
+
 TEST_P(UcxProcess, BearsJunkOnUcxsOwnPorts) {
   const std::set<std::uint16_t> ports = server_->data_ports();
   EXPECT_TRUE(GetParam().kind != "tcp" || !ports.empty() || !agent_address().empty());

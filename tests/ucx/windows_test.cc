@@ -1,15 +1,21 @@
 // Remote reads: every byte, or an end; nothing outside the window; nothing after the end.
 #include <gtest/gtest.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "base/clock.h"
 #include "tests/ucx/lane.h"
+#include "transport/descriptor.h"
 #include "transport/loop.h"
 #include "transport/ucx/ucx_windows.h"
 
@@ -206,6 +212,39 @@ TEST_P(UcxWindowsTest, CloseBeforeTheFirstRead) {
   enter();
   std::vector<std::byte> into(10);
   EXPECT_TRUE(read(0, {{into.data(), into.size()}}));
+}
+
+/// How many descriptors the epoll set has that watches this one.
+std::size_t watched_beside(int fd) {
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fdinfo")) {
+    std::ifstream info(entry.path());
+    std::size_t watched = 0;
+    bool found = false;
+    for (std::string word; info >> word;) {
+      int one = -1;
+      if (word != "tfd:" || !(info >> one)) continue;
+      ++watched;
+      found |= one == fd;
+    }
+    if (found) return watched;
+  }
+  return 0;
+}
+
+class Deaf final : public FdHandler {
+ public:
+  void on_ready(std::uint32_t) override {}
+};
+
+TEST_P(UcxWindowsTest, WakeALoopThatHasWatchedSomethingBefore) {
+  Loop loop(clock_);
+  Deaf handler;
+  const Descriptor event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  ASSERT_TRUE(loop.watch(event.fd(), EPOLLIN, handler));
+  const std::size_t before = watched_beside(event.fd());
+  const std::unique_ptr<Windows> windows = make(loop, GetParam().devices);
+  EXPECT_EQ(watched_beside(event.fd()), before + 1);
+  loop.unwatch(event.fd());
 }
 
 /// Keys that are not good any more, where hardware looks at them: shared memory does not.

@@ -39,7 +39,16 @@ class Arrivals {
   /// From now on messages with the connection's token are noted, while it hears; others are
   /// dropped.
   void expect(Connection& connection) { by_token_[connection.own_token] = &connection; }
-  void forget(const Connection& connection) noexcept { by_token_.erase(connection.own_token); }
+  /// Calls `release(data)` for what was noted of it, and is not taken any more.
+  template <class Release>
+  void forget(const Connection& connection, Release release) {
+    by_token_.erase(connection.own_token);
+    std::erase_if(pending_.messages, [&](const Arrival& arrival) {
+      if (arrival.connection != &connection) return false;
+      release(arrival.data);
+      return true;
+    });
+  }
 
   [[nodiscard]] bool empty() const noexcept { return pending_.messages.empty(); }
   /// The batch stays valid until the next one is taken.

@@ -309,6 +309,7 @@ void Connection::on_flushed(void* request, ucs_status_t, void* connection) {
 void Connection::force(TimePoint now) {
   phase_ = Phase::closing;
   forced_at_ = now;
+  abandoned_ = broken_ || operations_ != 0 || endpoint_flushing_;
   if (endpoint_ == nullptr) return;
   ucp_request_param_t param{};
   param.op_attr_mask =

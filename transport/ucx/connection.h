@@ -174,6 +174,8 @@ class Connection {
   [[nodiscard]] bool broken() const noexcept { return broken_; }
   [[nodiscard]] bool may_post() const noexcept { return phase_ == Phase::open && !broken_; }
   [[nodiscard]] TimePoint forced_at() const noexcept { return forced_at_; }
+  /// Its endpoint was closed because it is broken, or its peer did not take what was under way.
+  [[nodiscard]] bool abandoned() const noexcept { return abandoned_; }
 
   const PeerId id;
   const std::uint64_t contact;
@@ -221,6 +223,7 @@ class Connection {
   bool endpoint_failed_ = false;  ///< UCX has said so
   bool endpoint_flushing_ = false;
   bool endpoint_closing_ = false;
+  bool abandoned_ = false;
   Error why_{Errc::peer_lost, 0, "closed"};
   std::uint32_t next_out_ = 0;
   std::size_t operations_ = 0;         ///< at UCX

@@ -172,6 +172,9 @@ Result<std::uint64_t> Contacts::call(const Address& address, TimePoint deadline)
   if (!resolved) return fail(resolved.error());
   Result<Descriptor> socket = start_connect(*resolved);
   if (!socket) return fail(socket.error());
+  if (!make_room()) {
+    return fail(Errc::out_of_capacity, "too many first contacts are under way: try again later");
+  }
   Handshake handshake(Handshake::Role::caller, secret_, make_card_());
   Contact& contact = add(std::move(*socket), std::move(handshake), deadline);
   if (contact.ended_) return fail(Errc::out_of_capacity, "the socket cannot be watched");
@@ -203,12 +206,12 @@ void Contacts::turn_away() {
 }
 
 void Contacts::answer(Descriptor socket) {
+  if (!make_room()) return;
   Handshake handshake(Handshake::Role::answerer, secret_, make_card_());
   add(std::move(socket), std::move(handshake), loop_.now() + kPatience);
 }
 
 Contact& Contacts::add(Descriptor socket, Handshake handshake, TimePoint deadline) {
-  make_room();
   const std::uint64_t id = next_id_++;
   auto made =
       std::make_unique<Contact>(*this, id, std::move(socket), std::move(handshake), deadline);
@@ -220,10 +223,18 @@ Contact& Contacts::add(Descriptor socket, Handshake handshake, TimePoint deadlin
   return contact;
 }
 
-void Contacts::make_room() {
-  if (half_open_.size() < kMaxHalfOpen) return;
-  const std::uint64_t oldest = half_open_.front();
-  contacts_.at(oldest)->end(Error{Errc::unavailable, 0, "too many half-open first contacts"});
+/// For one more. Only callers that have proved nothing give way: else strangers could end our own
+/// calls, and honest callers that open their endpoint.
+bool Contacts::make_room() {
+  if (half_open_.size() < kMaxHalfOpen) return true;
+  const auto oldest = std::ranges::find_if(half_open_, [this](std::uint64_t id) {
+    const Handshake& handshake = contacts_.at(id)->handshake();
+    return handshake.role() == Handshake::Role::answerer &&
+           handshake.stage() < Handshake::Stage::heard;
+  });
+  if (oldest == half_open_.end()) return false;
+  contacts_.at(*oldest)->end(Error{Errc::unavailable, 0, "too many half-open first contacts"});
+  return true;
 }
 
 void Contacts::drop(std::uint64_t id) noexcept {

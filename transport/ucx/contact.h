@@ -57,9 +57,10 @@ class Contact final : private FdHandler {
 /// Listens, answers and calls. Holds every contact of a fabric.
 ///
 /// Threads  The loop's.
-/// Bounds   kMaxHalfOpen contacts that have not agreed (the oldest is dropped for a newer one),
-///          kPatience for each, and kProvenPatience more for a proven one; none that would take one
-///          of the last kSpareDescriptors.
+/// Bounds   kMaxHalfOpen contacts that have not agreed: for a newer one the oldest caller that has
+///          proved nothing is dropped, and if there is none, the newer one is. kPatience for each
+///          caller, kProvenPatience more for a proven one; none that would take one of the last
+///          kSpareDescriptors.
 class Contacts final : private FdHandler {
  public:
   static constexpr std::size_t kMaxHalfOpen = 256;
@@ -92,7 +93,7 @@ class Contacts final : private FdHandler {
   Contacts& operator=(const Contacts&) = delete;
 
   Result<Address> listen(const Address& address);
-  /// Calls; the contact's id.
+  /// Calls; the contact's id. `out_of_capacity` if too many contacts are under way.
   Result<std::uint64_t> call(const Address& address, TimePoint deadline);
   /// Ends a contact without a word to its owner. Unknown ids are ignored.
   void drop(std::uint64_t id) noexcept;
@@ -105,7 +106,7 @@ class Contacts final : private FdHandler {
   void turn_away();
   void answer(Descriptor socket);
   Contact& add(Descriptor socket, Handshake handshake, TimePoint deadline);
-  void make_room();
+  [[nodiscard]] bool make_room();
   void retire(std::uint64_t id) noexcept;
   void expire();
   void set_alarm();

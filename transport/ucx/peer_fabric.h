@@ -71,6 +71,8 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
  private:
   /// Peers that go at once are one doubt.
   static constexpr Duration kDoubtPatience = std::chrono::milliseconds(50);
+  /// Calls to one peer that were given up and wait for its hello; with so many it is not called.
+  static constexpr std::size_t kMaxGivenUp = 4;
 
   /// A `connect` that waits until the peer is heard.
   struct Dial {
@@ -103,10 +105,13 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
   void open(Connection& connection);
   void settle_dial(std::uint64_t contact, const Result<>& outcome);
   void give_up(std::uint64_t contact);
+  [[nodiscard]] std::size_t given_up_to(std::uint64_t peer_fabric) const noexcept;
 
   /// A worker that hands to this fabric what it hears.
   Result<std::unique_ptr<UcxWorker>> make_worker();
-  /// Finds out whether our queue in shared memory is stuck, and takes a new worker if so.
+  /// A peer is lost, or not heard, that may have left our queue in shared memory stuck.
+  void doubt(const Connection& lost) noexcept;
+  /// Finds out whether it is, and takes a new worker if so.
   void settle_doubt();
   /// A connection breaks. If it was not heard, and it is the second one to that peer, takes a new
   /// worker (docs/adr/0038).
@@ -144,13 +149,14 @@ class UcxFabric final : public Fabric, private Source, private Contacts::Owner {
   std::unordered_map<std::uint64_t, Connection*> by_contact_;
   std::unordered_map<std::uint64_t, Dial*> dials_;  ///< by contact
   std::vector<Connection*> closing_;
-  std::vector<Connection*> broken_;  ///< noted in callbacks; their closing is due
-  std::vector<Connection*> met_;     ///< have their endpoint: early messages are due
+  std::vector<Connection*> broken_;    ///< noted in callbacks; their closing is due
+  std::vector<Connection*> met_;       ///< have their endpoint: early messages are due
+  std::vector<Connection*> given_up_;  ///< by their callers, and not heard yet
   QueueProbe probe_;
   std::vector<std::unique_ptr<UcxWorker>> retired_;  ///< replaced, until their connections end
   std::unique_ptr<UcxWorker> worker_;
   std::unordered_map<std::uint64_t, Unheard> unheard_;  ///< by peer's fabric
-  TimePoint doubted_at_ = TimePoint::max();             ///< when a peer on shared memory went
+  TimePoint doubted_at_ = TimePoint::max();             ///< since when our queue is in doubt
   Timer no_doubts_;                                     ///< armed after each of them
   Contacts contacts_;
   Receiver* receiver_ = nullptr;

@@ -3,6 +3,7 @@
 #include <ucp/api/ucp.h>
 #include <ucs/debug/log_def.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdarg>
 #include <cstdio>
@@ -43,8 +44,10 @@ Result<> configure(ucp_config_t* settings, const UcxContextConfig& config) {
   ucs_status_t status = set("RNDV_SCHEME", std::string(kScheme));
   // A zero-copy send over TCP that is half written when the peer's end goes is completed twice,
   // which ends the process, and no order of closing prevents it (docs/adr/0011). What shared memory
-  // and RDMA read by rendezvous stays zero-copy.
-  if (status == UCS_OK) status = set("ZCOPY_THRESH", "inf");
+  // and RDMA read by rendezvous stays zero-copy. Windows send nothing, and their reads would go
+  // through UCX's own buffers, piece by piece.
+  const bool messages = config.use == UcxContextConfig::Use::messages;
+  if (status == UCS_OK && messages) status = set("ZCOPY_THRESH", "inf");
   const std::string devices(devices_of(config));
   if (status == UCS_OK && !devices.empty()) status = set("NET_DEVICES", devices);
   if (status == UCS_OK && !config.transports.empty()) status = set("TLS", config.transports);
@@ -88,6 +91,14 @@ void log_settings(const UcxContextConfig& config) {
       environment("UCX_TCP_TX_SEG_SIZE"), environment("UCX_TCP_RX_SEG_SIZE"),
       environment("UCX_KEEPALIVE_INTERVAL"), environment("UCX_POSIX_ERROR_HANDLING"),
       in_use("UCX_RC_TIMEOUT", "none"), in_use("UCX_RC_RETRY_COUNT", "no"));
+}
+
+/// One of them brings messages to a queue in shared memory.
+bool has_shared_queues(const std::vector<std::string>& transports) {
+  return std::ranges::any_of(transports, [](std::string_view transport) {
+    constexpr std::array<std::string_view, 3> kQueues = {"posix/", "sysv/", "xpmem/"};
+    return std::ranges::any_of(kQueues, [&](auto queue) { return transport.starts_with(queue); });
+  });
 }
 
 DeviceSupport devices_of(ucp_context_h context) {
@@ -136,7 +147,9 @@ Result<std::shared_ptr<UcxContext>> UcxContext::create(UcxContextConfig config) 
   ucp_config_release(settings);
   if (status != UCS_OK) return fail(Errc::unavailable, "ucp_init", status);
   if (!windows) log_settings(config);
-  return std::shared_ptr<UcxContext>(new UcxContext(context, devices_of(context)));
+  std::shared_ptr<UcxContext> made(new UcxContext(context, devices_of(context)));
+  made->shares_memory_ = has_shared_queues(made->transports());
+  return made;
 }
 
 std::vector<std::string> UcxContext::transports() const {

@@ -55,6 +55,9 @@ class UcxContext {
   /// What it does with GPUs' memory. UCX_TLS=^cuda in the environment keeps it from any of that.
   [[nodiscard]] const DeviceSupport& devices() const noexcept { return devices_; }
 
+  /// Peers of this host may write into a queue that they share with it.
+  [[nodiscard]] bool shares_memory() const noexcept { return shares_memory_; }
+
   [[nodiscard]] ucp_context* handle() const noexcept { return context_; }
 
  private:
@@ -62,6 +65,7 @@ class UcxContext {
       : context_(context), devices_(devices) {}
   ucp_context* context_;
   DeviceSupport devices_;
+  bool shares_memory_ = false;
 };
 
 /// True if `address` ("host:port") is reached through the loopback interface alone: the contexts of

@@ -171,11 +171,17 @@ bool UcxFabric::on_heard(const Contact& contact) {
 }
 
 bool UcxFabric::on_agreed(const Contact& contact) {
+  const Inside inside(around_);
   const auto heard = by_contact_.find(contact.id());
   Connection& connection = heard == by_contact_.end() ? add_connection(contact) : *heard->second;
   // The peer knows a worker that is not ours any more: let it come again.
   const bool outdated = !std::ranges::equal(contact.handshake().own().address, worker_->address());
   if (connection.broken() || outdated) return false;
+  if (connection.called && given_up_to(connection.peer_fabric) >= kMaxGivenUp) {
+    settle_dial(contact.id(),
+                fail(Errc::unavailable, "earlier calls still wait for the other end's hello"));
+    return false;
+  }
   const Result<> met = connection.meet(contact.handshake().peer().address);
   if (!met) {
     log(LogLevel::warn, "fabric {}: no endpoint: {} {} (status {})", label_,
@@ -203,15 +209,26 @@ void UcxFabric::settle_dial(std::uint64_t contact, const Result<>& outcome) {
   dials_.erase(dialed);
 }
 
-/// Its deadline has passed. A contact that has not agreed ends by itself; a peer that was not heard
-/// yet may be stopped, and go on.
+/// Its deadline has passed. A contact that has not agreed would yet, and be nobody's; a peer that
+/// was not heard yet may be stopped, and go on. Or it is we who hear nobody.
 void UcxFabric::give_up(std::uint64_t contact) {
-  const auto met = by_contact_.find(contact);
-  if (met != by_contact_.end()) met->second->unwanted = true;
   settle_dial(contact, fail(Errc::timed_out, "the other end does not say hello"));
+  const auto met = by_contact_.find(contact);
+  if (met == by_contact_.end()) return contacts_.drop(contact);
+  Connection& connection = *met->second;
+  connection.unwanted = true;
+  if (connection.phase() != Connection::Phase::meeting) return;
+  given_up_.push_back(&connection);
+  doubt(connection);
+}
+
+std::size_t UcxFabric::given_up_to(std::uint64_t peer_fabric) const noexcept {
+  const auto count = std::ranges::count(given_up_, peer_fabric, &Connection::peer_fabric);
+  return static_cast<std::size_t>(count);
 }
 
 void UcxFabric::on_ended(const Contact& contact, const Error& why) {
+  const Inside inside(around_);
   settle_dial(contact.id(), fail(why));
   const auto found = by_contact_.find(contact.id());
   if (found == by_contact_.end()) return;
@@ -219,14 +236,17 @@ void UcxFabric::on_ended(const Contact& contact, const Error& why) {
   const ucp_worker_h worker = found->second->worker().handle();
   for (int i = 0; i < kProgressPerTurn && ucp_worker_progress(worker) != 0; ++i) {
   }
-  if (found->second->lane == "shm") doubted_at_ = std::min(doubted_at_, clock_.now());
+  doubt(*found->second);
   found->second->break_off(Error{Errc::peer_lost, why.native, why.context});
 }
 
 // --- The turn. ---
 
 bool UcxFabric::arm() noexcept {
-  return arrivals_.empty() && broken_.empty() && met_.empty() && retired_.empty() && worker_->arm();
+  const bool idle = arrivals_.empty() && broken_.empty() && met_.empty() && retired_.empty();
+  if (!idle) return false;
+  const Inside inside(around_);
+  return worker_->arm();
 }
 
 bool UcxFabric::progress_worker() noexcept {
@@ -280,6 +300,7 @@ void UcxFabric::begin_close(Connection& connection) {
   for (const auto& [sequence, message] : connection.early) release(&connection, message.data);
   connection.early.clear();
   std::erase(met_, &connection);
+  std::erase(given_up_, &connection);
   connection.begin_close(clock_.now());
   closing_.push_back(&connection);
 }
@@ -293,6 +314,7 @@ bool UcxFabric::begin_with_broken() {
     const bool known = connection->phase() == Connection::Phase::open;
     settle_dial(connection->contact, fail(connection->why()));
     note_unheard(*connection);
+    doubt(*connection);  // UCX may tell of a loss before first contact's socket does
     begin_close(*connection);
     if (known) connection->report_loss = true;
   }
@@ -308,11 +330,12 @@ bool UcxFabric::advance_closing() {
     Connection& connection = *closing_[i];
     worked |= connection.advance(now);
     if (connection.phase() < Connection::Phase::closing) continue;
-    // Only now is the peer told: it would stop listening.
+    // Only now is the peer told: it would stop listening. Nobody tells us any more how it ends.
     contacts_.drop(connection.contact);
-    by_contact_.erase(connection.contact);
+    const bool first = by_contact_.erase(connection.contact) != 0;
+    if (first && connection.abandoned()) doubt(connection);
     if (connection.phase() == Connection::Phase::gone) {
-      arrivals_.forget(connection);
+      arrivals_.forget(connection, [&](const HeldBytes& data) { release(&connection, data); });
       const auto found = connections_.find(connection.id.value);
       gone.push_back(std::move(found->second));
       connections_.erase(found);

@@ -32,6 +32,7 @@ Result<> UcxFabric::send(PeerId peer, std::span<const std::byte> frame) {
   if (frame.size() > kMaxFrameBytes) return fail(Errc::invalid_argument, "frame too long");
   Connection* connection = find(peer);
   if (connection == nullptr) return fail(Errc::peer_lost, "unknown peer");
+  const Inside inside(around_);
   return connection->send(frame);
 }
 
@@ -138,6 +139,7 @@ void UcxFabric::receive(Payload payload, std::span<const Segment> into, Completi
   if (entry.connection == nullptr) {
     return done.finish(fail(Errc::peer_lost, "the sender is gone"));
   }
+  const Inside inside(around_);
   const bool host = into.front().kind == MemoryKind::host;
   if (!entry.data.rendezvous) {
     check(host, "what has arrived is received into the host's memory");
@@ -151,11 +153,11 @@ void UcxFabric::receive(Payload payload, std::span<const Segment> into, Completi
   }
   check(host || entry.connection->devices != DevicePayloads::none,
         "device memory on a connection of the host's");
-  const Inside inside(around_);
   entry.connection->receive(entry.data, into, done);
 }
 
 void UcxFabric::discard(std::uint64_t payload_id) noexcept {
+  const Inside inside(around_);
   const Payloads::Entry entry = payloads_.take(payload_id);
   release(entry.connection, entry.data);
 }

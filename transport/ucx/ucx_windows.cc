@@ -205,7 +205,10 @@ class UcxWindows final : public Windows, private Source {
     while (!links_.empty() && clock.now() < until) progress();
     if (!links_.empty()) {
       log(LogLevel::warn, "a window that is still being connected is left behind");
-      static_cast<void>(new std::list<Link>(std::move(links_)));  // UCX still points to them
+      // UCX still points to the links, and the worker, which stays, to the context: whoever lets go
+      // of that last frees it.
+      static_cast<void>(new std::list<Link>(std::move(links_)));
+      static_cast<void>(new std::shared_ptr<UcxContext>(context_));
       return;
     }
     ucp_worker_destroy(worker_);
@@ -223,7 +226,6 @@ class UcxWindows final : public Windows, private Source {
       worker_ = nullptr;
       return fail(Errc::unavailable, "ucp_worker_create", status);
     }
-    loop_.add_source(*this);
     status = ucp_worker_get_efd(worker_, &event_fd_);
     if (status != UCS_OK) return fail(Errc::unavailable, "ucp_worker_get_efd", status);
     ucp_address_t* address = nullptr;
@@ -233,6 +235,7 @@ class UcxWindows final : public Windows, private Source {
     const auto* const raw = reinterpret_cast<const std::byte*>(address);
     address_.assign(raw, raw + bytes);
     ucp_worker_release_address(worker_, address);
+    loop_.add_source(*this);  // not before there is a descriptor: a loop asks for it once
     return {};
   }
 

@@ -28,6 +28,15 @@ Result<std::unique_ptr<UcxWorker>> UcxFabric::make_worker() {
   return worker;
 }
 
+/// A caller has its endpoint, whatever that goes over, before whoever answers it has one.
+void UcxFabric::doubt(const Connection& lost) noexcept {
+  if (&lost.worker() != worker_.get()) return;
+  const bool greeting = !lost.called && lost.phase() == Connection::Phase::greeting;
+  if (lost.lane == "shm" || (greeting && context_->shares_memory())) {
+    doubted_at_ = std::min(doubted_at_, clock_.now());
+  }
+}
+
 void UcxFabric::settle_doubt() {
   if (std::exchange(doubted_at_, TimePoint::max()) == TimePoint::max()) return;
   const Inside inside(around_);
