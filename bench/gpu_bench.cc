@@ -16,6 +16,7 @@
 //
 // Bandwidth counts each byte once. --driver=LIBRARY instead of libcuda.so.1; clients, and so
 // `peer`, `fetch` and `staged`, take no other, but look for it in LD_LIBRARY_PATH.
+// The exit status is 77 where there is no driver or no GPU, and 1 for a GPU that does not work.
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
@@ -48,6 +49,8 @@ constexpr std::size_t kOnGpuBytes = 64 << 20;
 std::string library = "libcuda.so.1";
 
 struct Bench {
+  static Result<std::unique_ptr<Bench>> open(std::shared_ptr<const cuda::Device> device);
+
   std::shared_ptr<const cuda::Device> device;
   std::unique_ptr<StagingSlot> slot;
   std::unique_ptr<PinnedBuffer> arena;  ///< a node's, so to say
@@ -56,24 +59,32 @@ struct Bench {
   std::unique_ptr<Stream> stream;
 };
 
-Bench& bench() {
-  static Bench made = [] {
-    Bench bench;
-    const auto driver = cuda::Driver::load(library);
-    bench.device = cuda::Device::open(driver.value(), 0).value();
-    bench.slot = StagingSlot::create(bench.device, kBlockBytes).value();
-    bench.arena =
-        std::make_unique<PinnedBuffer>(PinnedBuffer::allocate(bench.device, kBlockBytes).value());
-    const auto room = [&] {
-      return std::make_unique<DeviceBuffer>(
-          DeviceBuffer::allocate(bench.device, 2 * kOnGpuBytes).value());
-    };
-    bench.from = room();
-    bench.to = room();
-    bench.stream = std::make_unique<Stream>(Stream::create(bench.device).value());
-    return bench;
-  }();
+Result<std::unique_ptr<Bench>> Bench::open(std::shared_ptr<const cuda::Device> device) {
+  auto slot = StagingSlot::create(device, kBlockBytes);
+  if (!slot) return fail(slot.error());
+  auto arena = PinnedBuffer::allocate(device, kBlockBytes);
+  if (!arena) return fail(arena.error());
+  auto from = DeviceBuffer::allocate(device, 2 * kOnGpuBytes);
+  if (!from) return fail(from.error());
+  auto to = DeviceBuffer::allocate(device, 2 * kOnGpuBytes);
+  if (!to) return fail(to.error());
+  auto stream = Stream::create(device);
+  if (!stream) return fail(stream.error());
+  auto made = std::make_unique<Bench>();
+  made->device = std::move(device);
+  made->slot = std::move(*slot);
+  made->arena = std::make_unique<PinnedBuffer>(std::move(*arena));
+  made->from = std::make_unique<DeviceBuffer>(std::move(*from));
+  made->to = std::make_unique<DeviceBuffer>(std::move(*to));
+  made->stream = std::make_unique<Stream>(std::move(*stream));
   return made;
+}
+
+/// While `main` runs rows.
+std::unique_ptr<Bench> opened;
+
+Bench& bench() {
+  return *opened;
 }
 
 void count_bytes(benchmark::State& state, std::size_t each) {
@@ -159,14 +170,15 @@ void copy_on_gpu(benchmark::State& state) {
 
 void move_chunks(benchmark::State& state, std::size_t piece) {
   Bench& on = bench();
-  ChunkTable table = ChunkTable::create(on.device).value();
+  Result<ChunkTable> table = ChunkTable::create(on.device);
+  if (!table) return state.SkipWithError("no table of pieces");
   for (std::size_t at = 0; at < kOnGpuBytes; at += piece) {
-    if (!table.add(on.to->address() + 2 * at, on.from->address() + at, piece)) {
+    if (!table->add(on.to->address() + 2 * at, on.from->address() + at, piece)) {
       return state.SkipWithError("too many pieces for one table");
     }
   }
   for (auto _ : state) {
-    Result<> done = table.launch(*on.stream);
+    Result<> done = table->launch(*on.stream);
     if (done) done = on.stream->synchronize();
     if (!went_well(state, done)) break;
   }
@@ -175,16 +187,17 @@ void move_chunks(benchmark::State& state, std::size_t piece) {
 
 void hash_blocks(benchmark::State& state, std::size_t block) {
   Bench& on = bench();
-  DeviceHasher hasher = DeviceHasher::create(on.device, kOnGpuBytes).value();
+  Result<DeviceHasher> hasher = DeviceHasher::create(on.device, kOnGpuBytes);
+  if (!hasher) return state.SkipWithError("no hasher");
   std::vector<DeviceBytes> blocks;
   for (std::size_t at = 0; at < kOnGpuBytes; at += block) {
     blocks.push_back({on.from->address() + at, block});
   }
   for (auto _ : state) {
-    Result<> done = hasher.start(*on.stream, blocks);
+    Result<> done = hasher->start(*on.stream, blocks);
     if (done) done = on.stream->synchronize();
     if (!went_well(state, done)) break;
-    benchmark::DoNotOptimize(hasher.finish());
+    benchmark::DoNotOptimize(hasher->finish());
   }
   count_bytes(state, kOnGpuBytes);
 }
@@ -230,6 +243,35 @@ void take_driver(int& count, char** arguments) {
   count = kept;
 }
 
+/// What `tools/gpu_check.sh` tells apart.
+constexpr int kNoGpu = 77;
+constexpr int kBroken = 1;
+
+int end(int status, const std::string& why) {
+  std::fprintf(stderr, "gpu_bench: %s\n", why.c_str());
+  return status;
+}
+
+/// 0, or the exit status.
+int open_bench() {
+  const auto driver = cuda::Driver::load(library);
+  if (!driver) {
+    const Error& why = driver.error();
+    return end(cuda::no_gpu(why) ? kNoGpu : kBroken, std::string(why.context));
+  }
+  const auto broken = [&](const Error& why) {
+    std::string text(why.context);
+    if (why.native != 0) text += ": " + std::string((*driver)->name(why.native));
+    return end(kBroken, text);
+  };
+  auto device = cuda::Device::open(*driver, 0);
+  if (!device) return broken(device.error());
+  auto made = Bench::open(*device);
+  if (!made) return broken(made.error());
+  opened = std::move(*made);
+  return 0;
+}
+
 }  // namespace
 }  // namespace membrain
 
@@ -239,17 +281,12 @@ int main(int count, char** arguments) {
   membrain::gpu_bench::GpuNeighbour neighbour(membrain::library);
   benchmark::Initialize(&count, arguments);
   if (benchmark::ReportUnrecognizedArguments(count, arguments)) return 2;
-  const auto driver = membrain::cuda::Driver::load(membrain::library);
-  const auto device =
-      driver ? membrain::cuda::Device::open(*driver, 0) : membrain::fail(driver.error());
-  if (!device) {
-    std::fprintf(stderr, "gpu_bench: %s\n", std::string(device.error().context).c_str());
-    return 1;
-  }
-  benchmark::AddCustomContext("gpu", (*device)->facts().name);
+  if (const int status = membrain::open_bench(); status != 0) return status;
+  benchmark::AddCustomContext("gpu", membrain::bench().device->facts().name);
   membrain::add_rows();
   membrain::gpu_bench::add_between_rows(neighbour, membrain::library);
   benchmark::RunSpecifiedBenchmarks();
   membrain::gpu_bench::end_between_rows();
+  membrain::opened.reset();
   return 0;
 }

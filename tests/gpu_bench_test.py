@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""gpu_bench on the fake driver and the fake NCCL: every row moves the right bytes."""
+"""gpu_bench on the fake driver and the fake NCCL: every row moves the right bytes, and the exit
+status tells no GPU from one that does not work; and what tools/gpu_check.sh makes of that."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,8 +20,11 @@ BENCH = os.environ["MEMBRAIN_TEST_BENCH"]
 FAKES = os.environ["MEMBRAIN_TEST_FAKES"]
 
 
-def run(*arguments: str, libraries: str = "") -> subprocess.CompletedProcess[str]:
-    environment = dict(os.environ, LD_LIBRARY_PATH=libraries)
+CHECK = Path(__file__).parent.parent / "tools" / "gpu_check.sh"
+
+
+def run(*arguments: str, libraries: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+    environment = dict(os.environ, LD_LIBRARY_PATH=libraries, **more)
     return subprocess.run([BENCH, *arguments], env=environment, capture_output=True, text=True,
                           timeout=200)
 
@@ -56,7 +61,80 @@ class GpuBench(unittest.TestCase):
         ran = run()
         if ran.returncode == 0:
             self.skipTest("this machine has a GPU")
+        self.assertEqual(ran.returncode, 77)
         self.assertIn("gpu_bench: no NVIDIA driver on this machine", ran.stderr)
+
+    def test_a_gpu_that_does_not_work_is_a_failure(self) -> None:
+        broken = {
+            "cuInit=802": "CUDA_ERROR_SYSTEM_NOT_READY",
+            "cuModuleLoadData=222": "cuModuleLoadData",
+            "cuMemAlloc_v2=2": "cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY",
+        }
+        for call, why in broken.items():
+            ran = run("--benchmark_list_tests", libraries=FAKES, MEMBRAIN_FAKE_CUDA_FAILS=call)
+            self.assertEqual(ran.returncode, 1, call)
+            self.assertIn(why, ran.stderr)
+
+    def test_a_gpu_that_is_not_there_is_none(self) -> None:
+        ran = run(libraries=FAKES, MEMBRAIN_FAKE_CUDA_FAILS="cuInit=100")
+        self.assertEqual(ran.returncode, 77, ran.stderr)
+
+
+class GpuCheck(unittest.TestCase):
+    """The script, with programs that say what a test wants."""
+
+    def setUp(self) -> None:
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = Path(temporary.name)
+        for name in ("bin/cmake", "build/release/bench/gpu_bench", *self.tests()):
+            self.program(name, "exit 0")
+        self.program("bin/compute-sanitizer", f'echo "$@" >>{self.folder}/sanitized')
+        self.program("tools/gpu_table.py", "")
+        shutil.copy(CHECK, self.folder / "tools/gpu_check.sh")
+
+    def tests(self) -> list[str]:
+        names = ("cuda/gpu_test", "client/client_gpu_test", "nccl/nccl_gpu_test")
+        return [f"build/release/tests/{name}" for name in names]
+
+    def program(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+
+    def check(self) -> subprocess.CompletedProcess[str]:
+        environment = dict(os.environ, PATH=f"{self.folder}/bin:{os.environ['PATH']}")
+        script = self.folder / "tools/gpu_check.sh"
+        return subprocess.run([str(script), "--no-setup"], env=environment, capture_output=True,
+                              text=True, timeout=60)
+
+    def test_is_skipped_where_there_is_no_gpu(self) -> None:
+        self.program("build/release/bench/gpu_bench", "echo 'gpu_bench: no GPU' >&2; exit 77")
+        ran = self.check()
+        self.assertEqual(ran.returncode, 77)
+        self.assertIn("SKIPPED: no GPU", ran.stdout)
+
+    def test_fails_where_the_gpu_does_not_work(self) -> None:
+        self.program("build/release/bench/gpu_bench", "echo 'gpu_bench: cuInit' >&2; exit 1")
+        ran = self.check()
+        self.assertEqual(ran.returncode, 1)
+        self.assertIn("FAILED: the GPU cannot be used: cuInit", ran.stderr)
+        self.assertNotIn("SKIPPED", ran.stdout)
+
+    def test_calls_that_fail_on_purpose_are_no_errors_of_the_kernels(self) -> None:
+        ran = self.check()
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        lines = (self.folder / "sanitized").read_text().splitlines()
+        self.assertEqual(len(lines), 2)
+        for line in lines:
+            self.assertIn("--report-api-errors no", line)
+
+    def test_a_test_that_fails_is_a_failure(self) -> None:
+        for name in self.tests():
+            self.program(name, "exit 1")
+            self.assertEqual(self.check().returncode, 1, name)
+            self.program(name, "exit 0")
 
 
 def driver_alone(folder: str) -> str:

@@ -47,6 +47,7 @@ work=$prefix.work
 mkdir -p "$work/lists/partial" "$prefix"
 log=$work/log
 : >"$log"
+# Runs a function of below: `set -e` is off in it, so each of its lines says when it has failed.
 step() {
   local what=$1
   shift
@@ -68,14 +69,14 @@ sources() {
 apt_source() {
   local options=(-o "Dir::Etc::sourcelist=$from" -o Dir::Etc::sourceparts=-
     -o "Dir::State::lists=$work/lists" -o APT::Sandbox::User=root)
-  apt-get "${options[@]}" update
+  apt-get "${options[@]}" update || return 1
   (cd "$work" && apt-get "${options[@]}" source ucx)
 }
 
 # CUDA 13 images have no NVML to compile against. UCX counts NVLinks with it, and the driver brings
 # it: what UCX uses is declared here, after NVIDIA's documentation of it.
 nvml_stub() {
-  mkdir -p "$work/nvml"
+  mkdir -p "$work/nvml" || return 1
   [[ -f $cuda/include/nvml.h ]] && return 0
   cat >"$work/nvml/nvml.h" <<'C'
 #pragma once
@@ -119,9 +120,37 @@ C
   cc -shared -fPIC -Wl,-soname,libnvidia-ml.so.1 -o "$work/nvml/libnvidia-ml.so" "$work/nvml/stub.c"
 }
 
+body_of() { sed -n "/$1,/,/^}/p" "$2"; }
+registration_is_guarded() {
+  [[ $(body_of uct_cuda_copy_mem_reg "$1") =~ (context|ctx_is)_active ]]
+}
+# UCX 1.13 page-locks host memory for CUDA wherever it registers some. In a process that uses no
+# GPU, as a node is, that makes a GPU's context and locks the whole arena, or fails. Later ones do
+# that only where a context is current; memory that is not locked has this handle in 1.13.
+guard_registration() {
+  local file
+  file=$(echo "$work"/ucx-*/src/uct/cuda/cuda_copy/cuda_copy_md.c)
+  if registration_is_guarded "$file"; then return 0; fi
+  if [[ $(body_of uct_cuda_copy_mem_dereg "$file") == *0xdeadbeef* ]]; then
+    sed -i '/uct_cuda_copy_mem_reg,/,/^}/ {
+      /result = cuPointerGetAttribute(/i\
+    if (!uct_cuda_base_is_context_active()) {\
+        *memh_p = (void *)0xdeadbeef;\
+        return UCS_OK;\
+    }\
+
+    }' "$file" || return 1
+  fi
+  if ! registration_is_guarded "$file"; then
+    say "uct_cuda_copy_mem_reg in $file is not as in UCX 1.13.1, and would page-lock nodes' arenas:"
+    say "make it leave memory alone where no CUDA context is current, and run this again"
+    return 1
+  fi
+}
+
 configure() {
-  cd "$work"/ucx-*/
-  [[ -x configure ]] || ./autogen.sh
+  cd "$work"/ucx-*/ || return 1
+  [[ -x configure ]] || ./autogen.sh || return 1
   local options=(--prefix="$prefix" --enable-mt --with-verbs --with-rdmacm --disable-numa
     --without-java --without-go --disable-doxygen-doc --disable-static)
   if [[ -n $cuda ]]; then
@@ -131,12 +160,17 @@ configure() {
   contrib/configure-release "${options[@]}"
 }
 build() {
-  cd "$work"/ucx-*/
+  cd "$work"/ucx-*/ || return 1
   local folder
   # Not test/: one of its CUDA tests does not compile with CUDA 13.
-  for folder in src/ucm src/ucs src/uct src/ucp; do make -C "$folder" -j"$(nproc)" install; done
-  make install-pkgconfigDATA
-  [[ -f $prefix/lib/pkgconfig/ucx.pc ]]
+  for folder in src/ucm src/ucs src/uct src/ucp; do
+    make -C "$folder" -j"$(nproc)" install || return 1
+  done
+  make install-pkgconfigDATA || return 1
+  local file
+  for file in lib/libucp.so lib/pkgconfig/ucx.pc; do
+    [[ -e $prefix/$file ]] || { say "make has installed no $prefix/$file" && return 1; }
+  done
 }
 
 lacking=()
@@ -145,17 +179,25 @@ for package in autoconf automake libtool libibverbs-dev librdmacm-dev dpkg-dev; 
     lacking+=("$package")
 done
 if ((${#lacking[@]})); then
+  compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null ||
+    step "fetching the lists of packages" apt-get update
   step "installing ${lacking[*]}" apt-get install -y --no-install-recommends "${lacking[@]}"
 fi
-sources
-[[ -d $(echo "$work"/ucx-*/) ]] || step "fetching Debian's source of UCX" apt_source
-if [[ -n $cuda ]]; then step "looking for NVML" nvml_stub; fi
+if [[ ! -d $(echo "$work"/ucx-*/) ]]; then
+  sources
+  step "fetching Debian's source of UCX" apt_source
+fi
+if [[ -n $cuda ]]; then
+  step "keeping it from page-locking what no GPU uses" guard_registration
+  step "looking for NVML" nvml_stub
+fi
 step "configuring" configure
 step "building (two minutes on two cores)" build
 if [[ -n $cuda ]]; then
   [[ -n $(find "$prefix/lib/ucx" -name 'libuct_cuda*' 2>/dev/null) ]] ||
     die "it was built without its CUDA module; see $log"
-  cp -L "$cuda"/lib64/libcudart.so.?? "$prefix/lib/" 2>/dev/null || true
+  # By the name that programs ask for: 11.0 for every CUDA 11, the version alone since.
+  cp -L "$cuda"/lib64/libcudart.so.{??,11.0} "$prefix/lib/" 2>/dev/null || true
 fi
 touch "$prefix/built-$kind"
 [[ $keep == yes ]] || rm -rf "$work"

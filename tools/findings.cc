@@ -170,6 +170,9 @@ void examine_gpus(const MachineFacts& facts, Findings& say) {
   if (facts.cuda_reason.empty() && facts.cuda_version != 0) {
     say.ok("cuda", fmt::format("NVIDIA's driver speaks CUDA {}.{}", facts.cuda_version / 1000,
                                facts.cuda_version % 1000 / 10));
+  } else if (facts.cuda_status != cuda::kSuccess) {
+    say.warn("cuda", fmt::format("NVIDIA's driver does not start: {}", facts.cuda_reason),
+             std::string(cuda::cure_of(facts.cuda_status)));
   } else if (!facts.hardware.gpus.empty()) {
     say.warn("cuda",
              fmt::format("{} GPU(s) on the bus, but no driver to use them: {}",

@@ -9,7 +9,8 @@ usage: tools/gpu_check.sh [--driver LIBRARY] [--no-setup]
   --driver LIBRARY  another library than libcuda.so.1
   --no-setup        does not look for missing packages
 Ends with a table: what was measured, the plain copy beside it, and whether the target holds.
-The status is 0 if the tests passed, 1 if one failed, and 77 where there is no GPU.
+The status is 0 if the tests passed, 1 if one failed or the GPU does not work, and 77 where there
+is none.
 TEXT
 }
 
@@ -38,9 +39,14 @@ cmake --build --preset release --target gpu_test client_gpu_test nccl_gpu_test g
 
 export MEMBRAIN_TEST_CUDA=$driver
 bench=(build/release/bench/gpu_bench "--driver=$driver")
-if ! reason=$("${bench[@]}" --benchmark_list_tests 2>&1 >/dev/null); then
+code=0
+reason=$("${bench[@]}" --benchmark_list_tests 2>&1 >/dev/null) || code=$?
+if ((code == 77)); then
   echo "gpu_check: SKIPPED: ${reason#gpu_bench: }"
   exit 77
+elif ((code)); then
+  echo "gpu_check: FAILED: the GPU cannot be used: ${reason#gpu_bench: }" >&2
+  exit 1
 fi
 
 status=0
@@ -52,9 +58,11 @@ fi
 if [[ $driver != libcuda.so.1 ]]; then
   echo "gpu_check: compute-sanitizer looks at NVIDIA's driver alone"
 elif command -v compute-sanitizer >/dev/null; then
-  # The kernels alone, and as clients use them: on pages, in slots, at every size.
+  # The kernels alone, and as clients use them: on pages, in slots, at every size. Calls that fail
+  # are no errors of theirs: a test asks for a GPU that is not there.
   for program in cuda/gpu_test client/client_gpu_test; do
-    compute-sanitizer --error-exitcode 1 "build/release/tests/$program" --gtest_brief=1 || status=1
+    compute-sanitizer --error-exitcode 1 --report-api-errors no "build/release/tests/$program" \
+      --gtest_brief=1 || status=1
   done
 else
   echo "gpu_check: no compute-sanitizer here: memory accesses of the kernels are not checked"

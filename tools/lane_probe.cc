@@ -13,6 +13,7 @@
 #include "base/copy.h"
 #include "tools/child.h"
 #include "tools/loop_thread.h"
+#include "tools/outcome.h"
 #include "transport/cuda/staging.h"
 #include "transport/ucx/ucx_fabric.h"
 #include "transport/verbs/topology.h"
@@ -33,20 +34,46 @@ constexpr int kRounds =
 constexpr Duration kPatience = std::chrono::seconds(10);
 constexpr const char* kGpuLane = "gpu";
 
+/// What both sides of a probe stand on.
+struct Ground {
+  std::unique_ptr<Fabric> fabric;
+  std::unique_ptr<Region> region;
+};
+
+/// RDMA locks what it reaches, and the limit of that is small unless somebody has raised it.
+Outcome<Ground> open_ground(const std::shared_ptr<UcxContext>& context, Loop& loop,
+                            std::span<std::byte> memory) {
+  Result<std::unique_ptr<Fabric>> fabric = make_ucx_fabric(context, loop, {"", "probe"});
+  if (!fabric) return complain("UCX cannot open it: {}", fabric.error().context);
+  Result<std::unique_ptr<Region>> region = (*fabric)->register_memory(memory);
+  if (!region) {
+    return complain(
+        "memory cannot be locked for it ({}): ulimit -l unlimited (systemd: LimitMEMLOCK=infinity; "
+        "containers: --ulimit memlock=-1)",
+        region.error().context);
+  }
+  return Ground{std::move(*fabric), std::move(*region)};
+}
+
 /// Answers a frame, whose bytes are a number, with as many bytes.
 class Answering final : public Receiver {
  public:
-  Answering(const std::shared_ptr<UcxContext>& context)
-      : thread_("probe"), memory_(kLarge * kSpread) {
-    fabric_ = make_ucx_fabric(context, thread_.loop(), {"", "probe"}).value();
-    region_ = fabric_->register_memory(memory_).value();
-    fabric_->set_receiver(*this);
-    address_ = fabric_->listen("127.0.0.1:0").value();
-    thread_.start();
-  }
+  Answering() : thread_("probe"), memory_(kLarge * kSpread) {}
   ~Answering() {
     thread_.stop();
     fabric_.reset();
+  }
+  Outcome<> open(const std::shared_ptr<UcxContext>& context) {
+    Outcome<Ground> ground = open_ground(context, thread_.loop(), memory_);
+    if (!ground) return tl::unexpected(ground.error());
+    fabric_ = std::move(ground->fabric);
+    region_ = std::move(ground->region);
+    fabric_->set_receiver(*this);
+    const Result<Address> address = fabric_->listen("127.0.0.1:0");
+    if (!address) return complain("it cannot listen: {}", address.error().context);
+    address_ = *address;
+    thread_.start();
+    return {};
   }
   [[nodiscard]] const Address& address() const noexcept { return address_; }
 
@@ -74,12 +101,16 @@ class Answering final : public Receiver {
 /// Asks, on the caller's thread.
 class Asking final : public Receiver {
  public:
-  explicit Asking(const std::shared_ptr<UcxContext>& context) : memory_(kLarge * kSpread) {
-    fabric_ = make_ucx_fabric(context, loop_, {"", "probe"}).value();
-    region_ = fabric_->register_memory(memory_).value();
-    fabric_->set_receiver(*this);
-  }
+  Asking() : memory_(kLarge * kSpread) {}
   ~Asking() { fabric_.reset(); }
+  Outcome<> open(const std::shared_ptr<UcxContext>& context) {
+    Outcome<Ground> ground = open_ground(context, loop_, memory_);
+    if (!ground) return tl::unexpected(ground.error());
+    fabric_ = std::move(ground->fabric);
+    region_ = std::move(ground->region);
+    fabric_->set_receiver(*this);
+    return {};
+  }
 
   void on_message(PeerId, std::span<const std::byte>, Payload payload) override {
     if (landings_.empty()) return;
@@ -197,8 +228,15 @@ LaneFigure measure_ucx(const std::string& lane) {
     figure.reason = "UCX cannot open it";
     return figure;
   }
-  Answering answering(*context);
-  figure = Asking(*context).measure(answering.address());
+  Answering answering;
+  Asking asking;
+  Outcome<> opened = answering.open(*context);
+  if (opened) opened = asking.open(*context);
+  if (!opened) {
+    figure.reason = opened.error().text;
+    return figure;
+  }
+  figure = asking.measure(answering.address());
   if (figure.reason.empty() && figure.lane != lane) {
     figure.reason = fmt::format("UCX took {} instead ({})", figure.lane, figure.route);
   }

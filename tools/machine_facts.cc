@@ -112,6 +112,7 @@ void observe_cuda(MachineFacts& facts) {
   const auto driver = cuda::Driver::load();
   if (!driver) {
     facts.cuda_reason = driver.error().context;
+    if (!cuda::no_gpu(driver.error())) facts.cuda_status = driver.error().native;
     return;
   }
   facts.cuda_version = (*driver)->version();

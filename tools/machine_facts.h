@@ -33,8 +33,9 @@ struct MachineFacts {
   verbs::Inventory hardware;
   bool may_open_rdma = false;  ///< some /dev/infiniband/uverbs* can be opened
 
-  std::string cuda_reason;  ///< why there is no driver; empty: there is
-  int cuda_version = 0;     ///< 12040 is CUDA 12.4
+  std::string cuda_reason;       ///< why there is no driver; empty: there is
+  cuda::Status cuda_status = 0;  ///< why the driver that there is does not start; 0: not that
+  int cuda_version = 0;          ///< 12040 is CUDA 12.4
   std::vector<cuda::DeviceFacts> gpus;
   int nccl_version = 0;     ///< 22203 is 2.22.3; looked for where there are GPUs
   std::string nccl_reason;  ///< why there is none

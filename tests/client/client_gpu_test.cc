@@ -1,5 +1,6 @@
 // Clients that keep their blocks on a GPU: a real server and node, over UCX and over the node's
 // door, on this machine's GPU or on the fake driver (which CMake puts in the library path).
+#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 
 #include "tests/client/mapped_house.h"
 #include "tools/free_port.h"
+#include "transport/cuda/binder.h"
 #include "transport/cuda/memory.h"
 #include "transport/cuda/stream.h"
 
@@ -28,6 +30,39 @@ constexpr std::size_t kPlanes = 4;
 constexpr std::size_t kPieceBytes = 48 * 1024;
 constexpr std::size_t kPlaneBytes = 2 * kBlocks * kPieceBytes;
 constexpr PieceMemory kOnGpu = {kGpu, nullptr};
+
+/// A graph that an engine captures in CUDA's default mode: a call that could be unsafe spoils it,
+/// on whichever thread it is made. Nothing is put into it.
+class Capture {
+ public:
+  explicit Capture(const std::shared_ptr<const cuda::Device>& device)
+      : device_(*device), stream_(cuda::Stream::create(device).value()) {
+    void* const driver = ::dlopen("libcuda.so.1", RTLD_NOW | RTLD_NODELETE);
+    cuda::Binder binder(driver);
+    binder.bind(begin_, "cuStreamBeginCapture_v2");
+    binder.bind(end_, "cuStreamEndCapture");
+    binder.bind(destroy_, "cuGraphDestroy");
+    ::dlclose(driver);
+    EXPECT_EQ(binder.missing(), nullptr);
+    const cuda::Device::Current current(device_);
+    EXPECT_EQ(begin_(stream_.raw(), cuda::CaptureMode::global), cuda::kSuccess);
+  }
+  /// True if nothing has spoiled it. Once, on the same thread.
+  [[nodiscard]] bool end() {
+    const cuda::Device::Current current(device_);
+    void* graph = nullptr;
+    const cuda::Status ended = end_(stream_.raw(), &graph);
+    if (graph != nullptr) destroy_(graph);
+    return ended == cuda::kSuccess;
+  }
+
+ private:
+  const cuda::Device& device_;
+  cuda::Stream stream_;
+  cuda::Status (*begin_)(cuda::RawStream stream, cuda::CaptureMode mode) = nullptr;
+  cuda::Status (*end_)(cuda::RawStream stream, void** graph) = nullptr;
+  cuda::Status (*destroy_)(void* graph) = nullptr;
+};
 
 class GpuClient : public MappedHouse {
  protected:
@@ -160,6 +195,15 @@ TEST_P(GpuClient, BlocksGoFromPagesToANodeAndBack) {
 
 TEST_P(GpuClient, BlocksGoFromPagesToAMappedNodeAndBack) {
   there_and_back(true);
+}
+
+/// A client is opened while the engine captures its graphs, stores, fetches, and is closed again.
+TEST_P(GpuClient, NoGraphThatTheEngineCapturesMeanwhileIsSpoiled) {
+  for (const bool mapped : {false, true}) {
+    Capture capture(device_);
+    there_and_back(mapped);
+    EXPECT_TRUE(capture.end()) << (mapped ? "mapped" : "over the network");
+  }
 }
 
 /// Once the arena is page-locked, which happens in the background, the GPU reads it by itself, if

@@ -48,6 +48,31 @@ TEST_F(DeviceTransfers, AFetchWritesNothingBeforeTheEnginesEvent) {
   EXPECT_EQ(bytes_of(page), expected_[0]);
 }
 
+/// Engines capture their graphs at any time, and whatever is asked of the GPU could spoil one.
+TEST_F(DeviceTransfers, SpoilNoGraphThatIsCapturedMeanwhile) {
+  const Match match = published(1, 4096);
+  auto computed = cuda::Event::create(gpu_).value();
+  const FetchItem page = paged(0, 4096, 2);
+  fake::begin_capture();
+  fake::pause(true);
+  ASSERT_TRUE(computed.record(*engine_));
+  launch(match, {page}, on_gpu({}, computed.raw()));
+  run_for(milliseconds(20));
+  EXPECT_FALSE(end_) << "the event is asked for";
+  fake::pause(false);
+  settle();
+  ASSERT_TRUE(*end_);
+  EXPECT_EQ(bytes_of(page), expected_[0]);
+  end_.reset();
+  launch_store({block(7, page)}, on_gpu({}, computed.raw()));
+  settle();
+  ASSERT_TRUE(*end_);
+  EXPECT_EQ((*end_)->ok_count(), 1U);
+  const auto other = DeviceLane::open(data_loop_, gpu_, 1, kSlotBytes);
+  EXPECT_TRUE(other) << "a lane of a client that is opened meanwhile";
+  EXPECT_TRUE(fake::end_capture());
+}
+
 TEST_F(DeviceTransfers, AnEventThatDoesNotComeIsWaitedForUntilTheDeadline) {
   auto computed = cuda::Event::create(gpu_).value();
   fake::pause(true);

@@ -18,12 +18,14 @@ TEST(CudaDriver, IsUnavailableWhereThereIsNone) {
   const auto driver = Driver::load("libno-such-driver.so.1");
   ASSERT_FALSE(driver);
   EXPECT_EQ(driver.error().code, Errc::unavailable);
+  EXPECT_TRUE(cuda::no_gpu(driver.error()));
 }
 
 TEST(CudaDriver, IsUnavailableIfItLacksAFunction) {
   const auto driver = Driver::load("libc.so.6");
   ASSERT_FALSE(driver);
   EXPECT_EQ(driver.error().code, Errc::unavailable);
+  EXPECT_FALSE(cuda::no_gpu(driver.error())) << "there is one, and it does not work";
 }
 
 TEST(CudaDriver, IsUnavailableWithoutADevice) {
@@ -32,16 +34,18 @@ TEST(CudaDriver, IsUnavailableWithoutADevice) {
   fake::set_devices(2);
   ASSERT_FALSE(driver);
   EXPECT_EQ(driver.error().code, Errc::unavailable);
+  EXPECT_TRUE(cuda::no_gpu(driver.error()));
 }
 
-TEST(CudaDriver, SaysThatItDoesNotStart) {
-  constexpr cuda::Status kSystemDriverMismatch = 803;
-  fake::fail_call(0, kSystemDriverMismatch);
+TEST(CudaDriver, SaysThatItDoesNotStartAndGivesItsOwnNameOfThat) {
+  fake::fail_call(0, cuda::kSystemDriverMismatch);
   const auto driver = Driver::load(FAKE_CUDA);
   fake::repair();
   ASSERT_FALSE(driver);
   EXPECT_EQ(driver.error().code, Errc::unavailable);
-  EXPECT_EQ(driver.error().native, kSystemDriverMismatch);
+  EXPECT_EQ(driver.error().native, cuda::kSystemDriverMismatch);
+  EXPECT_EQ(driver.error().context, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH");
+  EXPECT_FALSE(cuda::no_gpu(driver.error()));
 }
 
 TEST(CudaDriver, KnowsItsVersionAndDevices) {

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "bench/gpu_ipc_api.h"
+#include "tests/cuda/fake_capture.h"
 #include "tests/cuda/fake_gpu.h"
 #include "tests/cuda/fake_kernels.h"
 
@@ -40,6 +41,12 @@ Status in_context(const char* function) {
   return contexts == 0 ? kInvalidContext : gpu().verdict(function);
 }
 
+/// The same for a call that could be unsafe while another thread captures a graph.
+Status safe_in_context(const char* function) {
+  if (const Status refused = fake::capture_verdict()) return refused;
+  return in_context(function);
+}
+
 template <class T>
 T* at(Address address) {
   return reinterpret_cast<T*>(address);
@@ -68,6 +75,7 @@ void break_down() {
   gpu().break_down();
 }
 void repair() {
+  static_cast<void>(end_capture());
   gpu().repair();
 }
 bool is_device(const void* memory) {
@@ -91,7 +99,10 @@ Status cuDriverGetVersion(std::int32_t* version) {
 }
 
 Status cuGetErrorName(Status status, const char** text) {
-  *text = status == kOutOfMemory ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_OF_SOME_KIND";
+  *text = status == kOutOfMemory            ? "CUDA_ERROR_OUT_OF_MEMORY"
+          : status == kSystemNotReady       ? "CUDA_ERROR_SYSTEM_NOT_READY"
+          : status == kSystemDriverMismatch ? "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"
+                                            : "CUDA_ERROR_OF_SOME_KIND";
   return kSuccess;
 }
 
@@ -167,13 +178,14 @@ Status cuCtxPopCurrent_v2(Context*) {
 }
 
 Status cuModuleLoadData(Module* module, const void* image) {
-  if (const Status verdict = in_context("cuModuleLoadData")) return verdict;
+  if (const Status verdict = safe_in_context("cuModuleLoadData")) return verdict;
   *module = new Mod{static_cast<const char*>(image)};
   gpu().own(*module, 1, false);
   return kSuccess;
 }
 
 Status cuModuleUnload(Module module) {
+  if (const Status refused = fake::capture_verdict()) return refused;
   if (!gpu().disown(module)) return kInvalidValue;
   delete module;
   return in_context("cuModuleUnload");
@@ -204,7 +216,7 @@ Status cuLaunchKernel(Function function, std::uint32_t grid_x, std::uint32_t gri
 }
 
 Status cuMemAlloc_v2(Address* memory, std::size_t bytes) {
-  if (const Status verdict = in_context("cuMemAlloc_v2")) return verdict;
+  if (const Status verdict = safe_in_context("cuMemAlloc_v2")) return verdict;
   void* const got = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
   gpu().own(got, bytes, true);
   *memory = reinterpret_cast<Address>(got);
@@ -212,6 +224,7 @@ Status cuMemAlloc_v2(Address* memory, std::size_t bytes) {
 }
 
 Status cuMemFree_v2(Address memory) {
+  if (const Status refused = fake::capture_verdict()) return refused;
   gpu().synchronize_all();
   if (!gpu().disown(at<void>(memory))) return kInvalidValue;
   std::free(at<void>(memory));
@@ -246,13 +259,14 @@ Status cuIpcCloseMemHandle(Address memory) {
 }
 
 Status cuMemHostAlloc(void** memory, std::size_t bytes, std::uint32_t) {
-  if (const Status verdict = in_context("cuMemHostAlloc")) return verdict;
+  if (const Status verdict = safe_in_context("cuMemHostAlloc")) return verdict;
   *memory = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
   gpu().own(*memory, bytes, false);
   return kSuccess;
 }
 
 Status cuMemFreeHost(void* memory) {
+  if (const Status refused = fake::capture_verdict()) return refused;
   gpu().synchronize_all();
   if (!gpu().disown(memory)) return kInvalidValue;
   std::free(memory);
@@ -260,12 +274,13 @@ Status cuMemFreeHost(void* memory) {
 }
 
 Status cuMemHostRegister_v2(void* memory, std::size_t bytes, std::uint32_t) {
-  if (const Status verdict = in_context("cuMemHostRegister_v2")) return verdict;
+  if (const Status verdict = safe_in_context("cuMemHostRegister_v2")) return verdict;
   gpu().own(memory, bytes, false);
   return kSuccess;
 }
 
 Status cuMemHostUnregister(void* memory) {
+  if (const Status refused = fake::capture_verdict()) return refused;
   if (!gpu().disown(memory)) return kInvalidValue;
   return in_context("cuMemHostUnregister");
 }
@@ -314,6 +329,7 @@ Status cuStreamWaitEvent(RawStream stream, RawEvent event, std::uint32_t) {
 }
 
 Status cuStreamSynchronize(RawStream stream) {
+  if (const Status refused = fake::capture_verdict()) return refused;
   gpu().synchronize(stream);
   return in_context("cuStreamSynchronize");
 }
@@ -345,7 +361,7 @@ Status cuEventRecord(RawEvent event, RawStream stream) {
 }
 
 Status cuEventQuery(RawEvent event) {
-  if (const Status verdict = in_context("cuEventQuery")) return verdict;
+  if (const Status verdict = safe_in_context("cuEventQuery")) return verdict;
   return gpu().reached(event) ? kSuccess : kNotReady;
 }
 

@@ -20,6 +20,11 @@ void settle();
 /// The device fails, as after a wild access of a kernel: every call fails, and what was queued,
 /// host calls too, never happens.
 void break_down();
+/// Some thread captures a graph from now on, in the mode that is every thread's at first. Calls
+/// that could be unsafe amid that fail in threads of that mode, and spoil it.
+void begin_capture();
+/// True if nothing has spoiled it.
+[[nodiscard]] bool end_capture();
 /// A new driver in a new process, so to say.
 void repair();
 /// Whether it is in memory that the driver gave out on a device.

@@ -1,6 +1,8 @@
 #include "tests/cuda/fake_gpu.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <string_view>
 
 namespace membrain::cuda::fake {
 
@@ -15,6 +17,15 @@ bool runnable(const Strm& stream) {
   return front.event == nullptr || front.event->reached >= front.times;
 }
 
+/// "cuModuleLoadData=222" in MEMBRAIN_FAKE_CUDA_FAILS: for processes that no test is inside of.
+Failing failing_by_environment() {
+  const char* const text = std::getenv("MEMBRAIN_FAKE_CUDA_FAILS");
+  const std::string_view said = text == nullptr ? "" : text;
+  const std::size_t equals = said.find('=');
+  if (equals == std::string_view::npos) return {};
+  return {std::string(said.substr(0, equals)), std::atoi(text + equals + 1)};
+}
+
 }  // namespace
 
 Gpu& Gpu::instance() {
@@ -22,7 +33,7 @@ Gpu& Gpu::instance() {
   return gpu;
 }
 
-Gpu::Gpu() : thread_([this] { work(); }) {}
+Gpu::Gpu() : failing_(failing_by_environment()), thread_([this] { work(); }) {}
 
 Gpu::~Gpu() {
   {
@@ -33,8 +44,9 @@ Gpu::~Gpu() {
   thread_.join();
 }
 
-Status Gpu::verdict(const char*) {
+Status Gpu::verdict(const char* function) {
   const std::lock_guard lock(mutex_);
+  if (function == failing_.function) return failing_.status;
   const auto failure = failures_.find(calls_++);
   if (failure != failures_.end()) return failure->second;
   return broken_ ? kIllegalAddress : kSuccess;

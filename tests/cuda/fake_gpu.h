@@ -32,6 +32,12 @@ struct Strm {
 
 namespace membrain::cuda::fake {
 
+/// A function that always fails.
+struct Failing {
+  std::string function;
+  Status status = kSuccess;
+};
+
 class Gpu {
  public:
   static Gpu& instance();
@@ -78,6 +84,7 @@ class Gpu {
   void work();
   bool step(std::unique_lock<std::mutex>& lock);
 
+  const Failing failing_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Strm*> streams_;

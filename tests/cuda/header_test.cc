@@ -26,6 +26,7 @@ MEMBRAIN_SAME(context_retain, cuDevicePrimaryCtxRetain);
 MEMBRAIN_SAME(context_release, cuDevicePrimaryCtxRelease_v2);
 MEMBRAIN_SAME(context_push, cuCtxPushCurrent_v2);
 MEMBRAIN_SAME(context_pop, cuCtxPopCurrent_v2);
+MEMBRAIN_SAME(exchange_capture_mode, cuThreadExchangeStreamCaptureMode);
 MEMBRAIN_SAME(module_load, cuModuleLoadData);
 MEMBRAIN_SAME(module_unload, cuModuleUnload);
 MEMBRAIN_SAME(module_function, cuModuleGetFunction);
@@ -61,6 +62,10 @@ TEST(CudaHeader, NumbersAreNvidias) {
   EXPECT_EQ(kInvalidDevice, CUDA_ERROR_INVALID_DEVICE);
   EXPECT_EQ(kNotFound, CUDA_ERROR_NOT_FOUND);
   EXPECT_EQ(kNotReady, CUDA_ERROR_NOT_READY);
+  EXPECT_EQ(kSystemNotReady, CUDA_ERROR_SYSTEM_NOT_READY);
+  EXPECT_EQ(kSystemDriverMismatch, CUDA_ERROR_SYSTEM_DRIVER_MISMATCH);
+  EXPECT_EQ(static_cast<int>(CaptureMode::global), CU_STREAM_CAPTURE_MODE_GLOBAL);
+  EXPECT_EQ(static_cast<int>(CaptureMode::relaxed), CU_STREAM_CAPTURE_MODE_RELAXED);
   const auto is = [](DeviceAttribute ours, CUdevice_attribute theirs) {
     return static_cast<int>(ours) == static_cast<int>(theirs);
   };

@@ -1,6 +1,7 @@
 // A broadcast between two processes on this machine's GPU, by its own NCCL; on the fake ones, which
 // MEMBRAIN_TEST_CUDA and MEMBRAIN_TEST_NCCL name, between two threads.
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -48,26 +49,36 @@ std::vector<std::byte> noise(std::size_t bytes) {
   return made;
 }
 
-/// How members tell each other the id.
-class IdPipe {
+/// How one member tells the other something.
+template <class T>
+class Pipe {
  public:
-  IdPipe() { EXPECT_EQ(::pipe(ends_.data()), 0); }
-  ~IdPipe() { ::close(ends_[0]), ::close(ends_[1]); }
-  IdPipe(const IdPipe&) = delete;
-  IdPipe& operator=(const IdPipe&) = delete;
-  bool write(const UniqueId& id) const {
-    return ::write(ends_[1], &id, sizeof id) == static_cast<ssize_t>(sizeof id);
+  Pipe() { EXPECT_EQ(::pipe(ends_.data()), 0); }
+  ~Pipe() { ::close(ends_[0]), ::close(ends_[1]); }
+  Pipe(const Pipe&) = delete;
+  Pipe& operator=(const Pipe&) = delete;
+  bool write(const T& word) const {
+    return ::write(ends_[1], &word, sizeof word) == static_cast<ssize_t>(sizeof word);
   }
-  bool read(UniqueId& id) const {
-    return ::read(ends_[0], &id, sizeof id) == static_cast<ssize_t>(sizeof id);
+  /// False if nothing came in time: whoever should have written may have failed.
+  bool read(T& word) const {
+    constexpr auto kLongestMs = std::chrono::milliseconds(kLongest);
+    pollfd end{ends_[0], POLLIN, 0};
+    return ::poll(&end, 1, static_cast<int>(kLongestMs.count())) == 1 &&
+           ::read(ends_[0], &word, sizeof word) == static_cast<ssize_t>(sizeof word);
   }
 
  private:
   std::array<int, 2> ends_{};
 };
 
+struct Pipes {
+  Pipe<UniqueId> id;    ///< from the first member
+  Pipe<bool> all_came;  ///< to it: only then it may leave
+};
+
 /// One member's whole life. Why it failed; empty if it did not.
-std::string live(std::uint32_t rank, const IdPipe& ids) {
+std::string live(std::uint32_t rank, const Pipes& pipes) {
   const auto driver = cuda::Driver::load(driver_name());
   if (!driver) return std::string(driver.error().context);
   const auto device = cuda::Device::open(*driver, 0);
@@ -77,9 +88,9 @@ std::string live(std::uint32_t rank, const IdPipe& ids) {
   UniqueId id;
   if (rank == 0) {
     const auto made = (*library)->make_id();
-    if (!made || !ids.write(*made)) return "no id";
+    if (!made || !pipes.id.write(*made)) return "no id";
     id = *made;
-  } else if (!ids.read(id)) {
+  } else if (!pipes.id.read(id)) {
     return "no id came";
   }
   SteadyClock clock;
@@ -122,28 +133,31 @@ std::string live(std::uint32_t rank, const IdPipe& ids) {
       return "a wrong byte";
     }
   }
-  return {};
+  // A communicator that is destroyed drops what it still has to send.
+  bool all_came = rank != 0;
+  const bool told = rank == 0 ? pipes.all_came.read(all_came) : pipes.all_came.write(all_came);
+  return told && all_came ? "" : "the other member did not say that all came";
 }
 
 /// A process that is a member. CUDA must not have been started before it.
-pid_t fork_member(std::uint32_t rank, const IdPipe& ids) {
+pid_t fork_member(std::uint32_t rank, const Pipes& pipes) {
   const pid_t child = ::fork();
   if (child != 0) return child;
   // Else NCCL refuses two members on one GPU.
   ::setenv("NCCL_HOSTID", ("membrain-test-" + std::to_string(rank)).c_str(), 1);
-  const std::string why = live(rank, ids);
+  const std::string why = live(rank, pipes);
   if (!why.empty()) std::fprintf(stderr, "member %u: %s\n", rank, why.c_str());
   std::_Exit(why.empty() ? 0 : 1);
 }
 
 TEST(NcclGpu, TwoMembersOnOneGpu) {
-  IdPipe ids;
+  const Pipes pipes;
   if (std::getenv("MEMBRAIN_TEST_CUDA") != nullptr) {
     std::array<std::string, kMembers> why;
     {
       std::vector<std::jthread> threads;
       for (std::uint32_t rank = 0; rank < kMembers; ++rank) {
-        threads.emplace_back([&, rank] { why[rank] = live(rank, ids); });
+        threads.emplace_back([&, rank] { why[rank] = live(rank, pipes); });
       }
     }
     for (const std::string& one : why) EXPECT_EQ(one, "");
@@ -159,7 +173,7 @@ TEST(NcclGpu, TwoMembersOnOneGpu) {
   ASSERT_EQ(::waitpid(asking, &status, 0), asking);
   if (status != 0) GTEST_SKIP() << "no NVIDIA driver, or no NCCL, on this machine";
   std::array<pid_t, kMembers> members{};
-  for (std::uint32_t rank = 0; rank < kMembers; ++rank) members[rank] = fork_member(rank, ids);
+  for (std::uint32_t rank = 0; rank < kMembers; ++rank) members[rank] = fork_member(rank, pipes);
   for (const pid_t member : members) {
     ASSERT_EQ(::waitpid(member, &status, 0), member);
     EXPECT_EQ(status, 0);

@@ -100,6 +100,25 @@ TEST(Findings, SayHowGpuMemoryTravels) {
   EXPECT_FALSE(found(laptop(), "gpu-ucx", Health::warn)) << "there is no GPU";
 }
 
+TEST(Findings, ADriverThatDoesNotStartKeepsItsNameOfThatAndHasACureOfItsOwn) {
+  MachineFacts facts = gpu_host();
+  facts.cuda_version = 0;
+  facts.gpus.clear();
+  facts.cuda_status = cuda::kSystemNotReady;
+  facts.cuda_reason = "CUDA_ERROR_SYSTEM_NOT_READY";
+  auto finding = found(facts, "cuda", Health::warn);
+  ASSERT_TRUE(finding);
+  EXPECT_NE(finding->text.find("CUDA_ERROR_SYSTEM_NOT_READY"), std::string::npos);
+  EXPECT_NE(finding->cure.find("systemctl start nvidia-fabricmanager"), std::string::npos);
+  facts.cuda_status = cuda::kSystemDriverMismatch;
+  facts.hardware.gpus.clear();  // none is seen on the bus: in a container, say
+  finding = found(facts, "cuda", Health::warn);
+  ASSERT_TRUE(finding);
+  EXPECT_NE(finding->cure.find("reboot"), std::string::npos);
+  facts.cuda_status = 999;
+  EXPECT_NE(found(facts, "cuda", Health::warn)->cure, "");
+}
+
 TEST(Findings, WhatIsWrongHasACure) {
   struct Case {
     const char* id;

@@ -29,6 +29,8 @@ inline constexpr Status kNoDevice = 100;
 inline constexpr Status kInvalidDevice = 101;
 inline constexpr Status kNotFound = 500;
 inline constexpr Status kNotReady = 600;
+inline constexpr Status kSystemNotReady = 802;
+inline constexpr Status kSystemDriverMismatch = 803;
 
 /// CUdevice_attribute
 enum class DeviceAttribute : std::int32_t {
@@ -50,6 +52,12 @@ enum class PointerAttribute : std::int32_t {
 /// CUmemorytype
 inline constexpr std::uint32_t kMemoryHost = 1;
 inline constexpr std::uint32_t kMemoryDevice = 2;
+
+/// CUstreamCaptureMode: those that are told apart.
+enum class CaptureMode : std::int32_t {
+  global = 0,   ///< a thread's own at first, and that in which PyTorch captures
+  relaxed = 2,  ///< what a thread calls is its own affair
+};
 
 inline constexpr std::uint32_t kStreamNonBlocking = 1;     ///< CU_STREAM_NON_BLOCKING
 inline constexpr std::uint32_t kEventDisableTiming = 2;    ///< CU_EVENT_DISABLE_TIMING
@@ -73,6 +81,7 @@ struct Api {
   Status (*context_release)(Ordinal device);
   Status (*context_push)(Context context);
   Status (*context_pop)(Context* context);
+  Status (*exchange_capture_mode)(CaptureMode* mode);  ///< the thread's
 
   Status (*module_load)(Module* module, const void* image);
   Status (*module_unload)(Module module);

@@ -60,6 +60,7 @@ Result<std::shared_ptr<const Device>> Device::open(std::shared_ptr<const Driver>
 }
 
 Result<> Device::start() {
+  const Relaxed relaxed(api());
   Result<DeviceFacts> facts = describe(*driver_, ordinal_);
   if (!facts) return fail(facts.error());
   facts_ = std::move(*facts);
@@ -95,6 +96,7 @@ Result<> Device::load_kernels() {
 
 Device::~Device() {
   if (context_ == nullptr) return;
+  const Relaxed relaxed(api());
   if (module_ != nullptr) {
     const Current current(*this);
     api().module_unload(module_);

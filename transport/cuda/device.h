@@ -51,13 +51,14 @@ class Device {
   };
   [[nodiscard]] const Kernels& kernels() const noexcept { return kernels_; }
 
-  /// The device's context on this thread, while it lives. Everything that follows in this folder
-  /// makes it current by itself.
+  /// The device's context on this thread, while it lives, and calls that spoil no capture
+  /// (`Relaxed`). Everything that follows in this folder makes it current by itself.
   class Current {
    public:
-    explicit Current(const Device& device) noexcept : api_(device.api()) {
-      pushed_ = api_.context_push(device.context_) == kSuccess;
-    }
+    explicit Current(const Device& device) noexcept
+        : api_(device.api()),
+          relaxed_(api_),
+          pushed_(api_.context_push(device.context_) == kSuccess) {}
     ~Current() {
       Context popped = nullptr;
       if (pushed_) api_.context_pop(&popped);
@@ -67,7 +68,8 @@ class Device {
 
    private:
     const Api& api_;
-    bool pushed_;
+    const Relaxed relaxed_;  // goes last
+    const bool pushed_;
   };
 
  private:

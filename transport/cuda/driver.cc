@@ -25,6 +25,7 @@ const char* bind_all(void* library, Api& api) noexcept {
   binder.bind(api.context_release, "cuDevicePrimaryCtxRelease_v2");
   binder.bind(api.context_push, "cuCtxPushCurrent_v2");
   binder.bind(api.context_pop, "cuCtxPopCurrent_v2");
+  binder.bind(api.exchange_capture_mode, "cuThreadExchangeStreamCaptureMode");
   binder.bind(api.module_load, "cuModuleLoadData");
   binder.bind(api.module_unload, "cuModuleUnload");
   binder.bind(api.module_function, "cuModuleGetFunction");
@@ -53,7 +54,9 @@ const char* bind_all(void* library, Api& api) noexcept {
 
 Result<std::shared_ptr<const Driver>> Driver::load(const std::string& library) {
   void* const handle = ::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-  if (handle == nullptr) return fail(Errc::unavailable, "no NVIDIA driver on this machine");
+  if (handle == nullptr) {
+    return fail(Errc::unavailable, "no NVIDIA driver on this machine", kNoDevice);
+  }
   const std::shared_ptr<Driver> driver(new Driver);
   const char* const missing = bind_all(handle, driver->api_);
   ::dlclose(handle);  // it stays, and so do the functions
@@ -69,8 +72,9 @@ Result<> Driver::start() {
   const Status status = api_.init(0);
   if (status == kNoDevice) return fail(Errc::unavailable, "no GPU on this machine", status);
   if (status != kSuccess) {
-    log(LogLevel::warn, "no GPU is used: the NVIDIA driver does not start: {}", name(status));
-    return outcome_of(status, "cuInit");
+    log(LogLevel::warn, "no GPU is used: the NVIDIA driver does not start: {}; {}", name(status),
+        cure_of(status));
+    return outcome_of(status, name(status));
   }
   if (const Status got = api_.driver_version(&version_); got != kSuccess) {
     return outcome_of(got, "cuDriverGetVersion");
@@ -78,7 +82,7 @@ Result<> Driver::start() {
   if (const Status got = api_.device_count(&devices_); got != kSuccess) {
     return outcome_of(got, "cuDeviceGetCount");
   }
-  if (devices_ == 0) return fail(Errc::unavailable, "no GPU on this machine");
+  if (devices_ == 0) return fail(Errc::unavailable, "no GPU on this machine", kNoDevice);
   return {};
 }
 
@@ -86,6 +90,20 @@ std::string_view Driver::name(Status status) const noexcept {
   const char* text = nullptr;
   if (api_.error_name(status, &text) != kSuccess || text == nullptr) return "an unknown error";
   return text;
+}
+
+std::string_view cure_of(Status status) noexcept {
+  switch (status) {
+    case kSystemNotReady:
+      return "systemctl start nvidia-fabricmanager, without which GPUs behind an NVSwitch do not "
+             "start";
+    case kSystemDriverMismatch:
+      return "reboot, or reload the driver's module (modprobe -r nvidia_uvm nvidia_drm "
+             "nvidia_modeset nvidia, then modprobe nvidia): it is of another version than its "
+             "library";
+    default:
+      return "see what nvidia-smi and dmesg say of it";
+  }
 }
 
 Result<> outcome_of(Status status, std::string_view what) noexcept {

@@ -11,6 +11,7 @@ Result<Whereabouts> whereabouts(const Driver& driver, const void* memory) {
   std::array which{PointerAttribute::memory_type, PointerAttribute::is_managed,
                    PointerAttribute::device_ordinal};
   std::array<void*, 3> values{&type, &managed, &device};
+  const Relaxed relaxed(driver.api());
   const Status got = driver.api().pointer_attributes(which.size(), which.data(), values.data(),
                                                      reinterpret_cast<Address>(memory));
   if (const Result<> known = outcome_of(got, "cuPointerGetAttributes"); !known) {

@@ -54,7 +54,10 @@ class Communicator {
                                                       std::shared_ptr<const cuda::Device> device,
                                                       const UniqueId& id, std::uint32_t rank,
                                                       std::uint32_t size, Patience& patience);
-  /// Aborts. It waits for the GPU, and so perhaps for kernels of the engine's.
+  /// Aborts: what other members have not got yet of this one's broadcasts never comes to them.
+  /// Whoever sent something destroys it only after the others have said that they have all of it;
+  /// that its own stream has come to the end says nothing of them. It waits for the GPU, and so
+  /// perhaps for kernels of the engine's.
   ~Communicator();
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
