@@ -64,7 +64,8 @@ struct GroupBlocks {
   void decode(Reader& in);
 };
 
-/// Back up the tree: which blocks this member and all behind it have.
+/// Back up the tree: which blocks this member and all behind it have. At first, in answer to the
+/// offer, without a bitmap: it has come, and may be sent blocks.
 struct GroupDone {
   static constexpr Type kType = Type::group_done;
   std::uint64_t sequence = 0;

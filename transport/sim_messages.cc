@@ -39,6 +39,9 @@ void SimNetwork::send(SimEndName from, std::span<const std::byte> frame,
   if (link.ends[from.side].state != SimEnd::State::open) {
     return done.finish(fail(Errc::peer_lost, "the connection is gone"));
   }
+  if (bytes <= eager_bytes_ && payload.front().kind == MemoryKind::host) {
+    return send_along(from, frame, payload, bytes, done);
+  }
   const SimName name = transfers_.add();
   SimTransfer& transfer = transfers_[name.index];
   transfer.link = from.link;
@@ -56,6 +59,30 @@ void SimNetwork::send(SimEndName from, std::span<const std::byte> frame,
     const Duration there_and_back = 2 * delay(link.ends[0].process, link.ends[1].process);
     at(now() + there_and_back, Kind::payload_acknowledged, name);
   }
+}
+
+/// What is lost on the way is lost without a word: the sender has been told that it has gone.
+void SimNetwork::send_along(SimEndName from, std::span<const std::byte> frame,
+                            std::span<const Segment> payload, std::uint64_t bytes,
+                            Completion& done) {
+  if (passes(from)) {
+    const SimName name = transfers_.add();
+    SimTransfer& transfer = transfers_[name.index];
+    std::vector<std::byte>& along = along_[name.index];
+    along.resize(bytes);
+    transfer.link = from.link;
+    transfer.from = from.side;
+    transfer.taken = false;
+    transfer.bytes = bytes;
+    transfer.source.assign(payload.begin(), payload.end());
+    transfer.sink.assign(1, Segment{along.data(), along.size(), nullptr});
+    transfer.sent = transfer.received = nullptr;
+    copy_range(transfer.source, transfer.sink, 0, bytes);
+    transfer.source = transfer.sink;
+    links_[from.link].transfers.push_back(name.index);
+    put_on_wire({from.link, other(from.side)}, frame, &name, bytes, {});
+  }
+  done.finish({});
 }
 
 bool SimNetwork::passes(SimEndName from) {
@@ -130,8 +157,9 @@ void SimNetwork::hand_over(std::uint32_t index) {
 
 bool SimNetwork::arrives_with_its_message(SimName name) noexcept {
   const SimTransfer* const transfer = transfers_.find(name);
-  return transfer != nullptr && transfer->bytes <= devices_.arrive_bytes &&
-         transfer->source.front().kind == MemoryKind::host;
+  if (transfer == nullptr) return false;
+  return along_.contains(name.index) || (transfer->bytes <= devices_.arrive_bytes &&
+                                         transfer->source.front().kind == MemoryKind::host);
 }
 
 void SimNetwork::check_kinds(std::span<const Segment> segments) const {
@@ -158,6 +186,12 @@ void SimNetwork::receive(std::uint64_t payload_id, std::span<const Segment> into
   }
   transfer->taken = true;
   transfer->sink.assign(into.begin(), into.end());
+  if (along_.contains(name.index)) {
+    copy_range(transfer->source, transfer->sink, 0, transfer->bytes);
+    landed(*transfer);
+    end_transfer_if_done(name.index);
+    return done.finish({});
+  }
   transfer->received = &done;
   if (into.front().kind != MemoryKind::host) {
     ++stats_.received_into_devices;
@@ -179,6 +213,7 @@ void SimNetwork::discard(std::uint64_t payload_id) noexcept {
   SimTransfer* transfer = transfers_.find(name);
   if (transfer == nullptr || transfer->taken) return;
   transfer->taken = true;
+  if (along_.contains(name.index)) return end_transfer_if_done(name.index);
   const SimLink& link = links_[transfer->link];
   const Duration latency = delay(link.ends[0].process, link.ends[1].process);
   if (link.up) at(now() + latency, Kind::payload_acknowledged, name);
@@ -199,16 +234,20 @@ void SimNetwork::payload_moves(const SimEvent& event) {
     return at(now() + time_to_move(transfer->bytes) / 2, Kind::payload_landed, name);
   }
   copy_range(transfer->source, transfer->sink, half, transfer->bytes);
-  if (random_.chance(faults_.bit_flip)) {
-    ++stats_.flipped;
-    flip_bit(transfer->sink, random_.below(transfer->bytes * 8));
-  }
-  ++stats_.payloads;
-  stats_.payload_bytes += transfer->bytes;
+  landed(*transfer);
   std::exchange(transfer->received, nullptr)->finish({});
   const SimLink& link = links_[transfer->link];
   const Duration latency = delay(link.ends[0].process, link.ends[1].process);
   at(now() + latency, Kind::payload_acknowledged, name);
+}
+
+void SimNetwork::landed(const SimTransfer& transfer) noexcept {
+  if (random_.chance(faults_.bit_flip)) {
+    ++stats_.flipped;
+    flip_bit(transfer.sink, random_.below(transfer.bytes * 8));
+  }
+  ++stats_.payloads;
+  stats_.payload_bytes += transfer.bytes;
 }
 
 void SimNetwork::payload_acknowledged(const SimEvent& event) {
@@ -231,6 +270,7 @@ void SimNetwork::end_transfer_if_done(std::uint32_t index) {
   const auto place = std::find(open.begin(), open.end(), index);
   *place = open.back();
   open.pop_back();
+  along_.erase(index);
   transfers_.remove(index);
 }
 

@@ -188,7 +188,9 @@ void SimNetwork::connect_attempt(const SimEvent& event) {
   if (attempt->fabric->killed_) return settle(fail(Errc::unavailable, "the process is dead"));
   if (now() < attempt->answer_at) return settle(fail(Errc::timed_out, "connect"));
   const auto listener = listeners_.find(attempt->to);
-  if (listener == listeners_.end()) return settle(fail(Errc::unavailable, "nobody listens"));
+  if (listener == listeners_.end()) {
+    return settle(fail(Errc::unavailable, "nobody listens", ECONNREFUSED));
+  }
   SimFabric& to = *listener->second;
   const std::uint32_t from_process = attempt->fabric->process_;
   if (blocked(from_process, to.process_) || blocked(to.process_, from_process) ||
@@ -243,8 +245,11 @@ void SimNetwork::end_gone(std::uint32_t index, std::uint8_t side) {
     const std::uint32_t number = link.transfers[i];
     SimTransfer& transfer = transfers_[number];
     Completion*& mine = transfer.from == side ? transfer.sent : transfer.received;
-    if (mine == nullptr) continue;
-    std::exchange(mine, nullptr)->finish(fail(Errc::peer_lost, "the connection was lost"));
+    if (mine != nullptr) {
+      std::exchange(mine, nullptr)->finish(fail(Errc::peer_lost, "the connection was lost"));
+    } else if (transfer.from == side || !along_.contains(number)) {
+      continue;
+    }
     end_transfer_if_done(number);
   }
   for (Completion* closer : std::exchange(end.closers, {})) closer->finish({});

@@ -86,6 +86,7 @@ struct SimStats {
 /// - A partition holds messages and transfers, like TCP does: they go on when it ends, and are lost
 ///   with the connection if it lasts for `partition_notice`.
 /// - After `close`, and until that ends, bytes of receives already posted may still land.
+/// - Payloads that `set_eager` names travel with their message instead, as short ones do over UCX.
 ///
 /// Processes are names: the fabrics made under one name die, pause and part from others together.
 ///
@@ -127,6 +128,9 @@ class SimNetwork {
   void set_faults(const SimFaults& faults) noexcept { faults_ = faults; }
   [[nodiscard]] const SimFaults& faults() const noexcept { return faults_; }
   void set_devices(SimDevices devices) { devices_ = std::move(devices); }
+  /// Payloads of up to so many bytes of the host's memory travel with their message: whoever sends
+  /// one has its memory back at once and waits for nobody, and it is received in no time.
+  void set_eager(std::uint64_t bytes) noexcept { eager_bytes_ = bytes; }
   /// Parts two processes, or joins them again.
   void partition(std::string_view a, std::string_view b, bool on);
   /// Nothing of `from` reaches `to`; the other direction is untouched.
@@ -191,6 +195,8 @@ class SimNetwork {
   Result<> send(SimEndName from, std::span<const std::byte> frame);
   void send(SimEndName from, std::span<const std::byte> frame, std::span<const Segment> payload,
             std::uint64_t bytes, Completion& done);
+  void send_along(SimEndName from, std::span<const std::byte> frame,
+                  std::span<const Segment> payload, std::uint64_t bytes, Completion& done);
   void receive(std::uint64_t payload_id, std::span<const Segment> into, Completion& done);
   void discard(std::uint64_t payload_id) noexcept;
   /// Segments are of the kind that they say; in device memory, of one run, where that is taken.
@@ -227,6 +233,8 @@ class SimNetwork {
   [[nodiscard]] bool arrives_with_its_message(SimName name) noexcept;
   [[nodiscard]] Duration time_to_move(std::uint64_t bytes) const noexcept;
   [[nodiscard]] bool stands_still(const SimTransfer& transfer) noexcept;
+  /// Its last bytes are at the receiver.
+  void landed(const SimTransfer& transfer) noexcept;
   void end_transfer_if_done(std::uint32_t index);
 
   [[nodiscard]] TimePoint now() const noexcept { return clock_.now(); }
@@ -240,6 +248,7 @@ class SimNetwork {
   ManualClock& clock_;
   SimFaults faults_;
   SimDevices devices_;
+  std::uint64_t eager_bytes_ = 0;
   SimRandom random_;
   SimStats stats_;
   SimAgenda agenda_;
@@ -255,6 +264,8 @@ class SimNetwork {
   std::deque<SimLink> links_;
   SimSlab<SimMessage> messages_;
   SimSlab<SimTransfer> transfers_;
+  /// Bytes of those that travel with their message, by transfer.
+  std::unordered_map<std::uint32_t, std::vector<std::byte>> along_;
   SimSlab<SimConnect> connects_;
   std::vector<SimWindows*> windows_;
   std::map<std::uint64_t, OpenedWindow> opened_;

@@ -10,6 +10,7 @@
 #include "cache/client/replicate_list.h"
 #include "cache/group/replicating.h"
 #include "protocol/proofs.h"
+#include "transport/signal.h"
 
 namespace membrain {
 
@@ -104,12 +105,50 @@ Task<Result<>> close_line(std::unique_ptr<GroupLine>& line) {
   co_return Result<>{};
 }
 
+/// A call's place in the group's queue, which it keeps when the call has given up.
+struct Turn {
+  explicit Turn(ReadyQueue& ready) noexcept : news(ready) {}
+  Signal news;  ///< it has come, or the call need not wait for it any more
+  bool come = false;
+  bool given_up = false;
+};
+
+/// Members are in step by their turns: what others say of a call that gave up is let go in its own.
+Task<> await_turn(GroupLine& group, std::uint64_t sequence, std::shared_ptr<Turn> turn) {
+  const std::shared_ptr<Turn> mine = std::move(turn);
+  co_await group.turn.take(1);
+  mine->come = true;
+  mine->news.raise();
+  if (!mine->given_up) co_return;
+  group.links.detach(sequence);
+  group.turn.give(1);
+}
+
+/// True: it is this call's turn. False at its deadline, or when it is taken back.
+Task<bool> take_turn(GroupLine& group, const ReplicateJob& job, CancelToken& token) {
+  Loop& loop = group.links.loop();
+  const auto turn = std::make_shared<Turn>(loop.ready());
+  Timer at_deadline(loop, [turn] { turn->news.raise(); });
+  at_deadline.arm(job.deadline);
+  token.on_request([turn] { turn->news.raise(); });
+  loop.spawn(await_turn(group, job.sequence, turn));
+  while (!turn->come && !token.requested() && loop.now() < job.deadline) co_await turn->news;
+  token.on_request(nullptr);
+  turn->given_up = !turn->come;
+  co_return turn->come;
+}
+
 /// On the data loop. The group outlives it.
 Task<Result<TransferReport>> replicate(GroupLine& group, ReplicateJob job,
                                        std::shared_ptr<CancelToken> cancel) {
   ReplicateJob work = std::move(job);
   const std::shared_ptr<CancelToken> token = std::move(cancel);
-  co_await group.turn.take(1);
+  Task<bool> taking = take_turn(group, work, *token);
+  const bool turn = co_await taking;
+  if (!turn) {
+    if (token->requested()) co_return fail(Errc::cancelled, "the replication was taken back");
+    co_return fail(Errc::timed_out, "the group's earlier replications took all of the time");
+  }
   Replicating replicating(group.links, std::move(work));
   token->on_request([&replicating] { replicating.cancel(); });
   if (token->requested()) replicating.cancel();

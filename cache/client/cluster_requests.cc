@@ -42,8 +42,15 @@ Task<Result<wire::NamespaceOpened>> ClusterSession::open(wire::OpenNamespace req
       opened->other_seed = opened->other_seed || answer->other_seed;
     }
   }
-  for (std::size_t i = 0; i < sessions.size() && opened; ++i) {
+  if (!opened) co_return opened;
+  for (std::size_t i = 0; i < sessions.size(); ++i) {
     if (!answers[i]) sessions[i]->open_later(opened->id, request);
+  }
+  for (ShardSession* const session : places_) {  // those that came by a split meanwhile
+    const bool asked = std::ranges::find(sessions, session) != sessions.end();
+    if (!asked) session->open_later(opened->id, request);
+  }
+  for (std::size_t i = 0; i < sessions.size(); ++i) {
     if (!answers[i] || answers[i]->era == opened->era) continue;
     Task<Result<>> catching =
         catch_up(*sessions[i], opened->id, answers[i]->era, opened->era, deadline);

@@ -286,25 +286,23 @@ void ClusterSession::on_nodes(const ShardSession&) {
 std::vector<wire::NodeEntry> ClusterSession::all_nodes() const {
   if (places_.size() == 1) return places_.front()->nodes();
   struct Known {
-    wire::NodeEntry entry;
+    const wire::NodeEntry* entry = nullptr;  ///< where its session keeps it
     bool fresh = false;
+  };
+  const auto rank = [](const Known& one) {
+    return std::tuple(one.entry->incarnation, one.fresh, one.entry->alive);
   };
   std::map<NodeId, Known> known;
   for (const ShardSession* const session : places_) {
     for (const wire::NodeEntry& entry : session->nodes()) {
-      const auto [place, added] = known.try_emplace(entry.node, Known{entry, session->here()});
-      if (added) continue;
-      Known& other = place->second;
-      const auto rank = [](const wire::NodeEntry& one, bool fresh) {
-        return std::tuple(one.incarnation, fresh, one.alive);
-      };
-      if (rank(entry, session->here()) > rank(other.entry, other.fresh)) {
-        other = {entry, session->here()};
-      }
+      const Known one{&entry, session->here()};
+      const auto [place, added] = known.try_emplace(entry.node, one);
+      if (!added && rank(one) > rank(place->second)) place->second = one;
     }
   }
   std::vector<wire::NodeEntry> all;
-  for (const auto& [node, one] : known) all.push_back(one.entry);
+  all.reserve(known.size());
+  for (const auto& [node, one] : known) all.push_back(*one.entry);
   return all;
 }
 

@@ -136,16 +136,20 @@ Task<> MappedNodes::open_writable(wire::NodeEntry node) {
 }
 
 void MappedNodes::publish() {
-  auto set = std::make_shared<ArenaSet>();
+  auto made = std::make_shared<ArenaSet>();
   bool any = false;
   for (const auto& [id, neighbour] : neighbours_) {
     if (!neighbour.arena) continue;
-    set->add(neighbour.arena, neighbour.writable, neighbour.writable_refused, neighbour.pinned);
+    made->add(neighbour.arena, neighbour.writable, neighbour.writable_refused, neighbour.pinned);
     any = true;
   }
-  const std::lock_guard lock(mutex_);
-  arenas_ = any ? std::move(set) : nullptr;
-  any_.store(any, std::memory_order_relaxed);
+  std::shared_ptr<const ArenaSet> set = any ? std::move(made) : nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    arenas_.swap(set);
+    any_.store(any, std::memory_order_relaxed);
+  }
+  // What was there before goes here: unmapping an arena takes long, and every fetch wants the lock.
 }
 
 std::shared_ptr<const ArenaSet> MappedNodes::arenas() const {

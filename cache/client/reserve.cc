@@ -148,7 +148,6 @@ std::vector<SealShare> shares_of(SealJob& job, TransferReport& report) {
 
 void settle(const SealShare& share, const StoreAnswer& answer, SealJob& job,
             TransferReport& report) {
-  share.arena->end(share.slots);
   for (std::size_t i = 0; i < share.numbers.size(); ++i) {
     const std::size_t item = share.numbers[i];
     Reservation::State& slot = *job.blocks[item].slot;
@@ -191,6 +190,7 @@ Task<TransferReport> seal_blocks(NodeLinks& links, SealJob job) {
     StoreExchange exchange(links, share.arena->node(), std::move(share.message), sealed.deadline);
     Task<StoreAnswer> exchanging = exchange.run();
     const StoreAnswer answer = co_await exchanging;
+    end_lent(links, *share.arena, std::move(share.slots), answer);
     settle(share, answer, sealed, report);
   }
   co_return std::move(report);

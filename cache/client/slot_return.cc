@@ -32,6 +32,12 @@ void give_back(NodeLinks& links, const WritableArena& arena, std::vector<wire::S
   tell(links, arena, slots);
 }
 
+void end_lent(NodeLinks& links, const WritableArena& arena, std::vector<wire::SlotRef> slots,
+              const StoreAnswer& answer) {
+  if (answer.outcome) return arena.end(slots);
+  give_back(links, arena, std::move(slots));
+}
+
 void give_back_idle(NodeLinks& links, const WritableArena& arena,
                     const std::vector<wire::SlotRef>& lost) {
   if (!lost.empty()) tell(links, arena, arena.idle_of(lost));

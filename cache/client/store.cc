@@ -282,6 +282,7 @@ void Storing::add_to(SegmentList& payload, std::size_t item) const {
 
 /// The exchange can be taken back meanwhile.
 Task<StoreAnswer> Storing::exchange_with(StoreExchange& exchange) {
+  if (cancelled_) exchange.stop(Errc::cancelled);
   const auto here = active_.insert(active_.end(), &exchange);
   Task<StoreAnswer> exchanging = exchange.run();
   StoreAnswer answer = co_await exchanging;

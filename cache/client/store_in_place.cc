@@ -15,6 +15,7 @@ using wire::ItemStatus;
 
 Task<Storing::Batch> Storing::store_in_place(std::shared_ptr<const WritableArena> arena,
                                              Batch batch) {
+  if (cancelled_ || late()) co_return std::move(batch);
   std::vector<Placed> placed;
   Batch rest;
   Task<> reserving = reserve(arena, batch, placed, rest);
@@ -123,7 +124,7 @@ Task<> Storing::seal(std::shared_ptr<const WritableArena> arena, const std::vect
   StoreExchange exchange(links_, arena->node(), std::move(message), job_.deadline);
   Task<StoreAnswer> exchanging = exchange_with(exchange);
   StoreAnswer answer = co_await exchanging;
-  arena->end(slots);
+  end_lent(links_, *arena, std::move(slots), answer);
   Batch sealed;
   std::vector<ItemStatus> statuses;
   for (std::size_t i = 0; i < placed.size(); ++i) {

@@ -51,21 +51,20 @@ Task<Result<PeerId>> GroupLinks::reach(std::uint32_t rank, TimePoint deadline) {
 void GroupLinks::attach(std::uint64_t sequence, GroupCall& call) {
   calls_[sequence] = &call;
   next_sequence_ = std::max(next_sequence_, sequence);
-  std::vector<PeerId> senseless;
+  std::vector<std::pair<PeerId, Waiting>> now;
   for (auto& [id, peer] : peers_) {
     std::deque<Waiting> later;
-    bool sense = true;
     for (Waiting& one : std::exchange(peer.waiting, {})) {
       const std::uint64_t of = sequence_of(one.body);
       if (of > sequence) later.push_back(std::move(one));
-      if (of == sequence && sense) {
-        sense = deliver(call, PeerId{id}, one.type, one.body, std::move(one.payload));
-      }
+      if (of == sequence) now.emplace_back(PeerId{id}, std::move(one));
     }
     peer.waiting = std::move(later);
-    if (!sense) senseless.push_back(PeerId{id});
   }
-  for (const PeerId peer : senseless) abandon(peer);
+  for (auto& [peer, one] : now) {  // not of `peers_`: the call connects to others over it
+    if (!peers_.contains(peer.value)) continue;
+    if (!deliver(call, peer, one.type, one.body, std::move(one.payload))) abandon(peer);
+  }
 }
 
 void GroupLinks::detach(std::uint64_t sequence) {

@@ -46,8 +46,9 @@ struct GroupTerms {
 };
 
 /// Connects on demand and keeps connections; whoever connects is the one who passes blocks on. What
-/// comes for a replication that this member has not come to yet waits, and with it its payload at
-/// the sender: at most kMaxWaiting messages of a connection.
+/// comes for a replication that this member has not come to yet waits: at most kMaxWaiting messages
+/// of a connection. Members say far less before they know that it has come (`Replicating`): blocks
+/// that travel with their message would wait here, and not at their sender.
 ///
 /// Ownership  Borrows the fabric, whose receiver it is. Calls detach before they go.
 /// Threads    The data loop.

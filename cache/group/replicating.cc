@@ -134,6 +134,10 @@ Task<> Replicating::send_all() {
 Task<> Replicating::send_down() {
   const std::uint32_t each = chunk_blocks_ = best_chunk();
   open_children(shape_for(links_.size(), (blocks() + each - 1) / each));
+  if (job_.lane != nullptr) {
+    Task<> awaiting = await_anyone();
+    co_await awaiting;
+  }
   Result<> ready;
   for (std::uint32_t first = 0; first < blocks() && ready && !late(); first += each) {
     auto chunk = std::make_shared<Chunk>();
@@ -143,6 +147,7 @@ Task<> Replicating::send_down() {
     ready = co_await filling;
     if (!ready) break;
     pass_on(chunk);
+    pass_on_later(*chunk);
     co_await next_turn(links_.loop().ready());
   }
   give_up_rest();
@@ -153,15 +158,16 @@ Task<> Replicating::send_down() {
   }
 }
 
+/// Staging slots are for others as well: none is taken before there is somebody to send it to.
+Task<> Replicating::await_anyone() {
+  const auto here = [](const Child& child) { return child.here; };
+  while (!late() && feeding_ != 0 && std::ranges::none_of(children_, here)) co_await news_;
+}
+
 /// The root's own bytes, and their checksums.
 Task<Result<>> Replicating::fill(Chunk& chunk) {
   if (job_.lane != nullptr) {
-    Task<Result<DeviceLane::Slot>> taking = job_.lane->take(job_.deadline, stopped());
-    Result<DeviceLane::Slot> slot = co_await taking;
-    if (!slot) co_return fail(slot.error());
-    chunk.slot.emplace(std::move(*slot));
-    const std::vector<cuda::DevicePiece> pieces = device_pieces(chunk);
-    Task<Result<>> gathering = job_.lane->gather(*chunk.slot, pieces);
+    Task<Result<>> gathering = gather(chunk);
     const Result<> landed = co_await gathering;
     if (!landed) co_return fail(landed.error());
   }
@@ -170,6 +176,17 @@ Task<Result<>> Replicating::fill(Chunk& chunk) {
     told_[chunk.first + i] = true;
   }
   co_return Result<>{};
+}
+
+/// From the GPU's pages into a slot.
+Task<Result<>> Replicating::gather(Chunk& chunk) {
+  Task<Result<DeviceLane::Slot>> taking = job_.lane->take(job_.deadline, stopped());
+  Result<DeviceLane::Slot> slot = co_await taking;
+  if (!slot) co_return fail(slot.error());
+  chunk.slot.emplace(std::move(*slot));
+  const std::vector<cuda::DevicePiece> pieces = device_pieces(chunk);
+  Task<Result<>> gathering = job_.lane->gather(*chunk.slot, pieces);
+  co_return co_await gathering;
 }
 
 /// Where the bytes of a chunk's block are: in its slot, or the place.
@@ -203,9 +220,10 @@ bool Replicating::on_offer(PeerId peer, const wire::GroupOffer& offered) {
   if (together_.running()) return true;  // the root could not wait: this member is not to be had
   parent_ = peer;
   offered_ = true;
-  shape_ = offered.shape;
   other_blocks_ = !meant(offered);
   chunk_blocks_ = other_blocks_ ? best_chunk() : offered.chunk_blocks;
+  links_.send(parent_, wire::GroupDone{job_.sequence, {}});
+  open_children(offered.shape);  // now: a chunk may land before this member goes on
   news_.raise();
   return true;
 }
@@ -251,7 +269,6 @@ Task<> Replicating::take_all() {
     }
   }
   count_together();
-  if (offered_) open_children(shape_);
   while (awaiting() || receiving_ != 0) co_await news_;
   give_up_rest();
   while (feeding_ != 0) co_await news_;
@@ -284,12 +301,11 @@ Task<> Replicating::receive(std::shared_ptr<Chunk> chunk, Payload payload) {
     Task<Result<>> landing = land(*held, std::move(payload));
     landed = co_await landing;
   }
-  if (!landed) {
-    for (wire::GroupBlock& block : held->blocks) block.status = ItemStatus::unavailable;
-  }
+  if (!landed) held->spoil();
   pass_on(held);
   Task<> keeping = keep(*held);
   co_await keeping;
+  pass_on_later(*held);
   --receiving_;
   news_.raise();
 }
@@ -341,6 +357,7 @@ Task<> Replicating::keep(Chunk& chunk) {
     outcome.ok = status == ItemStatus::ok && kept.has_value();
     outcome.why = kept ? wire::why_missing(status) : kept.error().code;
   }
+  if (!kept) chunk.spoil();
 }
 
 std::vector<cuda::DevicePiece> Replicating::device_pieces(const Chunk& chunk) const {
@@ -355,126 +372,6 @@ std::vector<cuda::DevicePiece> Replicating::device_pieces(const Chunk& chunk) co
     });
   }
   return pieces;
-}
-
-// ---- passing on
-
-void Replicating::open_children(wire::TreeShape shape) {
-  shape_ = shape;
-  for (const std::uint32_t rank : children_of(links_.rank(), job_.root, links_.size(), shape)) {
-    Child& child = children_.emplace_back(links_.loop().ready(), rank);
-    ++feeding_;
-    links_.loop().spawn(feed(child));
-  }
-}
-
-void Replicating::pass_on(const std::shared_ptr<Chunk>& chunk) {
-  for (Child& child : children_) {
-    if (child.lost) continue;
-    child.queue.push_back(chunk);
-    child.news.raise();
-  }
-}
-
-/// What has not come will not: those behind are told, so that they do not wait.
-void Replicating::give_up_rest() {
-  const std::uint32_t each = chunk_blocks_;
-  for (std::uint32_t first = 0; first < blocks() && !children_.empty(); first += each) {
-    if (told_[first]) continue;
-    auto chunk = std::make_shared<Chunk>();
-    chunk->first = first;
-    chunk->blocks.assign(std::min(each, blocks() - first), {ItemStatus::cancelled, {}});
-    pass_on(chunk);
-  }
-  all_passed_ = true;
-  for (Child& child : children_) child.news.raise();
-}
-
-wire::GroupOffer Replicating::offer() const {
-  return {job_.sequence, job_.root, shape_, blocks(), chunk_blocks_, job_.block_bytes, job_.names};
-}
-
-Task<> Replicating::feed(Child& child) {
-  Task<Result<PeerId>> reaching = links_.reach(child.rank, job_.deadline);
-  const Result<PeerId> peer = co_await reaching;
-  if (peer) {
-    child.peer = *peer;
-    links_.send(child.peer, offer());
-  } else {
-    child.lost = true;
-  }
-  while (!child.lost && !(all_passed_ && child.queue.empty())) {
-    if (child.queue.empty()) {
-      co_await child.news;
-      continue;
-    }
-    std::shared_ptr<Chunk> chunk = std::move(child.queue.front());
-    child.queue.pop_front();
-    co_await child.window.take(1);
-    links_.loop().spawn(send(child, std::move(chunk)));
-  }
-  child.queue.clear();
-  co_await child.window.take(kWindow);  // all has been sent, or has failed
-  child.window.give(kWindow);
-  while (!child.lost && !child.done && !late()) co_await child.news;
-  --feeding_;
-  news_.raise();
-}
-
-Task<> Replicating::send(Child& child, std::shared_ptr<Chunk> chunk) {
-  const std::shared_ptr<Chunk> held = std::move(chunk);
-  wire::GroupBlocks message;
-  message.sequence = job_.sequence;
-  message.first = held->first;
-  message.blocks = held->blocks;
-  SegmentList segments;
-  add_segments(*held, segments);
-  const std::span<const Segment> payload = segments.to_send();
-  if (payload.empty()) {
-    links_.send(child.peer, message);
-  } else if (!child.lost) {
-    std::vector<std::byte> frame;
-    wire::write_frame(frame, wire::Header{}, message);
-    Completion sent(links_.loop().ready());
-    links_.fabric().send(child.peer, frame, payload, sent);
-    const Result<> outcome = co_await sent;
-    if (!outcome) child.lost = true;
-    if (outcome && links_.rank() == job_.root) count(payload, child.peer);
-  }
-  child.window.give(1);
-  child.news.raise();
-}
-
-bool Replicating::on_done(PeerId peer, const wire::GroupDone& done) {
-  const auto child = std::ranges::find(children_, peer, &Child::peer);
-  if (child == children_.end() || done.bitmap.size() != (blocks() + 7) / 8) return false;
-  child->has = done.bitmap;
-  child->done = true;
-  child->news.raise();
-  return true;
-}
-
-bool Replicating::on_propose(PeerId peer, const wire::GroupPropose& proposed) {
-  return together_.on_propose(peer, proposed);
-}
-
-bool Replicating::on_answer(PeerId peer, const wire::GroupAnswer& answer) {
-  return together_.on_answer(peer, answer);
-}
-
-bool Replicating::on_go(PeerId peer, const wire::GroupGo& go) {
-  return together_.on_go(peer, go);
-}
-
-void Replicating::on_peer_lost(PeerId peer) {
-  together_.on_peer_lost(peer);
-  if (offered_ && peer == parent_) parent_lost_ = true;
-  for (Child& child : children_) {
-    if (child.peer != peer) continue;
-    child.lost = true;
-    child.news.raise();
-  }
-  news_.raise();
 }
 
 }  // namespace membrain

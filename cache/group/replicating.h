@@ -44,7 +44,11 @@ struct ReplicateJob {
 /// Blocks travel in chunks: some that make up kChunkBytes, or a larger one alone. The root hashes
 /// them; every member receives, compares, and passes on what is right while the next chunk comes.
 /// At most kWindow chunks are under way to a member. On a GPU each chunk has a staging slot, until
-/// it has been passed on: a lane has at least one.
+/// it has been passed on: a lane has at least one. It does not wait for a member that has not come,
+/// who gets the blocks from the GPU's pages later.
+///
+/// A member is sent nothing but the offer before it says that it has come: what travels with its
+/// message leaves the sender at once, so that no window would hold it back.
 ///
 /// What a member could not have, those behind it are told of and do not wait for. At the deadline
 /// nothing more begins; a second later the connections on which something still moves are closed.
@@ -69,11 +73,17 @@ class Replicating final : public GroupCall {
 
  private:
   using Bitmap = std::vector<std::uint8_t>;
+  struct Child;
   /// Blocks on their way. With a slot its bytes are there, else in the places.
   struct Chunk {
     std::uint32_t first = 0;
     std::vector<wire::GroupBlock> blocks;
     std::optional<DeviceLane::Slot> slot;
+    std::vector<Child*> later;  ///< get it from the places
+    /// None of its blocks can be had.
+    void spoil() noexcept {
+      for (wire::GroupBlock& block : blocks) block.status = wire::ItemStatus::unavailable;
+    }
   };
   /// One member that this one passes blocks on to.
   struct Child {
@@ -84,7 +94,9 @@ class Replicating final : public GroupCall {
     std::deque<std::shared_ptr<Chunk>> queue;
     Signal news;  ///< of the queue, of what it says, of its end
     CreditWindow window;
-    bool lost = false;
+    bool here = false;         ///< it has come, and takes chunks
+    bool from_places = false;  ///< it came late: no chunk of it has a slot before it is sent
+    bool lost = false;         ///< or has not come in time
     bool done = false;
     Bitmap has;  ///< it and all behind it
   };
@@ -104,10 +116,13 @@ class Replicating final : public GroupCall {
   Task<Result<>> land(Chunk& chunk, Payload payload);
   Task<> keep(Chunk& chunk);
   void open_children(wire::TreeShape shape);
+  Task<> await_anyone();
   Task<> feed(Child& child);
   Task<> send(Child& child, std::shared_ptr<Chunk> chunk);
   Task<Result<>> fill(Chunk& chunk);
+  Task<Result<>> gather(Chunk& chunk);
   void pass_on(const std::shared_ptr<Chunk>& chunk);
+  void pass_on_later(const Chunk& chunk);
   void give_up_rest();
 
   [[nodiscard]] std::uint32_t blocks() const noexcept {

@@ -27,7 +27,6 @@ namespace {
 
 constexpr std::uint64_t kHugePageBytes = std::uint64_t{2} << 20;
 constexpr std::size_t kMaxNameBytes = 64;
-constexpr std::size_t kHeaderBytes = sizeof(ArenaHeader);
 // MADV_POPULATE_READ and _WRITE, Linux 5.14: map what exists, fault pages in; or fail. Pages of
 // shared memory that are mapped for reading can be written to without a fault: three times faster.
 constexpr int kPopulateRead = 22;
@@ -87,13 +86,19 @@ Result<Descriptor> open_locked(const std::string& path) {
   return fail(Errc::unavailable, "the arena's file keeps being replaced");
 }
 
-/// Made by a process that died before it had written the header.
+/// Made by a process that died before it had written the header, whose last word is the magic: no
+/// node has lived in it.
 bool unfinished(int fd) noexcept {
-  std::array<std::byte, kHeaderBytes> header{};
-  const ssize_t got = ::pread(fd, header.data(), header.size(), 0);
-  const std::size_t count = got > 0 ? static_cast<std::size_t>(got) : 0;
-  return std::all_of(header.begin(), header.begin() + static_cast<std::ptrdiff_t>(count),
-                     [](std::byte byte) { return byte == std::byte{0}; });
+  std::array<std::byte, sizeof(ArenaHeader)> header{};
+  if (::pread(fd, header.data(), header.size(), 0) < 0) return false;
+  const auto is_zero = [&header](std::size_t at, std::size_t size) {
+    const auto from = header.begin() + static_cast<std::ptrdiff_t>(at);
+    return std::all_of(from, from + static_cast<std::ptrdiff_t>(size),
+                       [](std::byte byte) { return byte == std::byte{0}; });
+  };
+  return is_zero(offsetof(ArenaHeader, magic), sizeof(ArenaHeader::magic)) &&
+         is_zero(offsetof(ArenaHeader, generations), sizeof(ArenaHeader::generations)) &&
+         is_zero(offsetof(ArenaHeader, incarnation), sizeof(ArenaHeader::incarnation));
 }
 
 }  // namespace

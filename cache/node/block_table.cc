@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/log.h"
 
 namespace membrain {
 
@@ -163,6 +164,7 @@ bool BlockTable::free(const SlotRef& at) {
   } else {
     record->state = State::draining;
   }
+  corrupt_.erase(at.slot.value);
   return true;
 }
 
@@ -170,16 +172,18 @@ bool BlockTable::mark_corrupt(const SlotRef& at) {
   Record* record = record_of(at);
   if (record == nullptr || record->state != State::sealed) return false;
   unindex(at);
+  clear_seal(arena_.seal(at.slot), arena_.next_generation());
   record->state = State::corrupt;
+  corrupt_.insert(at.slot.value);
   NodeCounters::add(counters_.corrupt_slots);
   return true;
 }
 
 void BlockTable::free_corrupt(const KeyRange& range) {
   std::vector<SlotRef> corrupt;
-  for (const auto& [slot, record] : records_) {
-    if (record.state != State::corrupt || !range.has(record.key)) continue;
-    corrupt.push_back({SlotId{slot}, record.generation});
+  for (const std::uint32_t slot : corrupt_) {
+    const Record& record = records_.at(slot);
+    if (range.has(record.key)) corrupt.push_back({SlotId{slot}, record.generation});
   }
   for (const SlotRef& at : corrupt) free(at);
 }
@@ -211,8 +215,21 @@ std::optional<BlockKey> BlockTable::key_of(const SlotRef& at) const {
   return found->second.key;
 }
 
+bool BlockTable::list(SlotId& from, std::size_t most, const KeyRange& range,
+                      std::vector<wire::SlotEntry>& into) {
+  std::vector<SlotRef> unsealed;
+  const bool last = list_sealed(from, most, range, into, unsealed);
+  for (const SlotRef& at : unsealed) {
+    log(LogLevel::error, "node: the seal of slot {} was written over: not served any more",
+        at.slot.value);
+    mark_corrupt(at);
+  }
+  return last;
+}
+
 bool BlockTable::list_sealed(SlotId& from, std::size_t most, const KeyRange& range,
-                             std::vector<wire::SlotEntry>& into) const {
+                             std::vector<wire::SlotEntry>& into,
+                             std::vector<SlotRef>& unsealed) const {
   std::size_t looked = 0;
   while (const std::optional<Slot> slot = pool_.next_used(from)) {
     if (into.size() >= most || looked++ >= kMostLooked) return false;
@@ -220,7 +237,11 @@ bool BlockTable::list_sealed(SlotId& from, std::size_t most, const KeyRange& ran
     const Record& record = records_.at(slot->id.value);
     if (record.state != State::sealed || !range.has(record.key)) continue;
     const std::optional<SealContent> seal = read_seal(arena_.seal(slot->id), slot->id);
-    if (seal && seal->entry.generation == slot->generation) into.push_back(seal->entry);
+    if (seal && seal->entry.generation == slot->generation) {
+      into.push_back(seal->entry);
+    } else {
+      unsealed.push_back({slot->id, slot->generation});
+    }
   }
   return true;
 }
@@ -231,7 +252,8 @@ void BlockTable::for_each_sealed(
   SlotId from{};
   for (bool last = false; !last;) {
     std::vector<wire::SlotEntry> entries;
-    last = list_sealed(from, kAtOnce, {}, entries);
+    std::vector<SlotRef> unsealed;
+    last = list_sealed(from, kAtOnce, {}, entries, unsealed);
     for (const wire::SlotEntry& entry : entries)
       see(entry, arena_.memory(entry.slot, entry.length));
   }
@@ -268,9 +290,14 @@ Result<> BlockTable::check_invariants() const {
   if (const Result<> sound = pool_.check_invariants(); !sound) return sound;
   if (records_.size() != pool_.used_slots()) return fail(Errc::corrupt, "slots without a record");
   std::size_t indexed = 0;
+  std::size_t corrupt = 0;
   std::uint64_t reads = 0;
   for (const auto& [slot, record] : records_) {
     reads += record.in_flight;
+    if (record.state == State::corrupt) ++corrupt;
+    if ((record.state == State::corrupt) != corrupt_.contains(slot)) {
+      return fail(Errc::corrupt, "what is corrupt is not kept in mind");
+    }
     const std::optional<Slot> pooled = pool_.find(SlotId{slot});
     if (!pooled || pooled->generation != record.generation) {
       return fail(Errc::corrupt, "a record's slot is not in the pool");
@@ -291,6 +318,7 @@ Result<> BlockTable::check_invariants() const {
     }
     ++indexed;
   }
+  if (corrupt != corrupt_.size()) return fail(Errc::corrupt, "a slot is corrupt that is free");
   if (indexed != index_.size()) return fail(Errc::corrupt, "the index names what is not sealed");
   if (reads != reads_in_flight_) return fail(Errc::corrupt, "transfers in flight do not add up");
   return {};

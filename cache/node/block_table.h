@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/ids.h"
@@ -85,7 +86,8 @@ class BlockTable final : public SlotList {
 
   // ---- what the node found ----
 
-  /// The slot's bytes are not what its seal says: it is not served any more. False if it is gone.
+  /// The slot's bytes are not what its seal says, or it has none that can be read: it is not served
+  /// any more, and its seal is broken for those who read it by themselves. False if it is gone.
   bool mark_corrupt(const wire::SlotRef& at);
   /// Frees what is corrupt in that range (and no longer known to its shard): after a full report.
   void free_corrupt(const KeyRange& range);
@@ -96,10 +98,9 @@ class BlockTable final : public SlotList {
 
   // ---- looking ----
 
+  /// Marks those as corrupt whose seal cannot be read: what is not listed is gone for the shard.
   bool list(SlotId& from, std::size_t most, const KeyRange& range,
-            std::vector<wire::SlotEntry>& into) override {
-    return list_sealed(from, most, range, into);
-  }
+            std::vector<wire::SlotEntry>& into) override;
   void all_listed(const KeyRange& range) override { free_corrupt(range); }
   [[nodiscard]] std::optional<BlockKey> key_of(const wire::SlotRef& at) const override;
   void for_each_sealed(
@@ -115,7 +116,7 @@ class BlockTable final : public SlotList {
 
  private:
   bool list_sealed(SlotId& from, std::size_t most, const KeyRange& range,
-                   std::vector<wire::SlotEntry>& into) const;
+                   std::vector<wire::SlotEntry>& into, std::vector<wire::SlotRef>& unsealed) const;
   enum class State : std::uint8_t { filling, sealed, corrupt, draining };
   struct Record {
     Generation generation;
@@ -147,6 +148,7 @@ class BlockTable final : public SlotList {
   SlotPool pool_;
   std::unordered_map<std::uint32_t, Record> records_;  ///< by slot id: every slot in use
   std::unordered_map<Name, SlotId, NameHash> index_;   ///< sealed slots
+  std::unordered_set<std::uint32_t> corrupt_;          ///< by slot id: few, if any
   std::uint64_t reads_in_flight_ = 0;
 };
 

@@ -314,7 +314,9 @@ void CopyService::give_up(Run& run, bool late) {
 void CopyService::end(Run& run, std::size_t index, ItemStatus status) {
   Item& item = run.items[index];
   if (item.claim) data_.table.abandon(*std::exchange(item.claim, std::nullopt));
-  if (item.stage == Stage::sealed) sealed_.erase(item.at.slot.value);
+  const auto waiting = sealed_.find(item.at.slot.value);  // or the slot's next use
+  const bool its = waiting != sealed_.end() && waiting->second.generation == item.at.generation;
+  if (item.stage == Stage::sealed && its) sealed_.erase(waiting);
   item.stage = Stage::ended;
   --run.open;
   --copies_;

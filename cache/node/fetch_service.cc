@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "base/check.h"
 #include "cache/node/fetch_answer.h"
@@ -52,7 +53,9 @@ FetchService::Batch::Batch() {
   reads.reserve(wire::kMaxDataItems);
 }
 
-FetchService::FetchService(DataLoop& data, FetchLimits limits) : data_(data), limits_(limits) {}
+FetchService::FetchService(DataLoop& data, FetchLimits limits,
+                           std::function<void(const wire::SlotRef&)> doubt)
+    : data_(data), limits_(limits), doubt_(std::move(doubt)) {}
 
 FetchService::~FetchService() {
   check(active_.empty(), "a fetch service was destroyed under a fetch");
@@ -139,6 +142,7 @@ FetchService::Batches::Lease FetchService::open(std::span<const FetchItem> items
     NodeCounters::add(data_.counters.fetch_items[static_cast<std::size_t>(status)]);
     const auto length = static_cast<std::uint32_t>(bytes.size());
     batch.message.items.push_back({item.tag, status, length});
+    if (status == ItemStatus::corrupt) doubt_({item.slot, item.generation});
     if (status != ItemStatus::ok) continue;
     batch.segments.push_back({bytes.data(), bytes.size(), data_.region});
     batch.reads.push_back({item.slot, item.generation});

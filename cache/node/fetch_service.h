@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -41,7 +42,8 @@ class FetchService {
   /// reader would do it.
   static constexpr Duration kDrain = std::chrono::seconds(2);
 
-  FetchService(DataLoop& data, FetchLimits limits);
+  /// `doubt` is told of what is corrupt, or looks like it: it may be asked for again and again.
+  FetchService(DataLoop& data, FetchLimits limits, std::function<void(const wire::SlotRef&)> doubt);
   ~FetchService();
 
   /// False if the body does not decode.
@@ -78,6 +80,7 @@ class FetchService {
 
   DataLoop& data_;
   FetchLimits limits_;
+  std::function<void(const wire::SlotRef&)> doubt_;
   std::vector<Active*> active_;  ///< at most FetchLimits::max_fetches: looked through
   Batches batches_{kKeptBatches};
   Requests requests_{kKeptRequests};

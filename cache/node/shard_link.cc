@@ -109,6 +109,7 @@ Task<Result<>> ShardLink::serve() {
   link_ = {shard_, ++control_.last_link};
   portion_.reset();
   to_publish_.clear();
+  to_tell_corrupt_.clear();
   Task<Result<>> registering = register_node();
   Result<> outcome = co_await registering;
   if (outcome) {
@@ -123,6 +124,7 @@ Task<Result<>> ShardLink::serve() {
     log(LogLevel::info, "node {}: registered with shard {} at {} in epoch {}", config_.node.value,
         shard_.value, leader_, epoch_.value);
     start_publishing();
+    start_telling_corrupt();
     leave();
     while (up()) {
       Task<> ended = news_.until(loop_.now() + kLongWait);

@@ -107,6 +107,7 @@ class ShardLink {
   template <class Noted, class Message>
   Task<> tell(Message message);
   Task<> confirm_freed(std::vector<wire::SlotRef> slots);
+  void start_telling_corrupt();
   Task<> tell_corrupt(wire::SlotRef at);
   Task<> tell_copied(std::vector<wire::CopyEnd> ends);
   Task<> tell_leaving();
@@ -157,6 +158,7 @@ class ShardLink {
   std::size_t publishing_ = 0;
   std::optional<Portion> portion_;
   std::deque<wire::SlotEntry> to_publish_;
+  std::vector<wire::SlotRef> to_tell_corrupt_;  ///< after the report that may name them
 
   bool running_ = false;
   bool stopping_ = false;

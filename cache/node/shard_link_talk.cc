@@ -154,7 +154,17 @@ Task<> ShardLink::confirm_freed(std::vector<wire::SlotRef> slots) {
 }
 
 void ShardLink::corrupt(LinkId link, wire::SlotRef at) {
-  if (is_current(link)) loop_.spawn(tell_corrupt(at));
+  if (!is_current(link)) return;
+  to_tell_corrupt_.push_back(at);
+  start_telling_corrupt();
+}
+
+/// A shard lets that pass of a slot it has not heard of: a report that came behind would stand.
+void ShardLink::start_telling_corrupt() {
+  if (!reported_) return;
+  for (const wire::SlotRef& at : std::exchange(to_tell_corrupt_, {})) {
+    loop_.spawn(tell_corrupt(at));
+  }
 }
 
 Task<> ShardLink::tell_corrupt(wire::SlotRef at) {

@@ -71,7 +71,7 @@ std::size_t Suspects::hash_slice() {
 
 void Suspects::condemn(const wire::SlotRef& at) {
   if (!table_.mark_corrupt(at)) return;
-  log(LogLevel::error, "node: the bytes of slot {} changed under their seal: not served any more",
+  log(LogLevel::error, "node: slot {} was written over, or its seal was: not served any more",
       at.slot.value);
   found_(at);
 }

@@ -51,14 +51,18 @@ class Groups : public MappedHouse {
     }
     for (unsigned number = 0; number < kBlocks; ++number) hashes_.push_back(hash_of(number));
   }
-  Result<TransferReport> replicate(Member& member, std::uint32_t root,
-                                   std::chrono::milliseconds timeout) {
+  Operation<TransferReport> begin(Member& member, std::uint32_t root,
+                                  std::chrono::milliseconds timeout) {
     Replication blocks;
     blocks.root = root;
     blocks.hashes = hashes_;
     TransferOptions options;
     options.timeout = timeout;
-    return member.client->replicate_to(*member.group, member.layout(), blocks, options);
+    return member.client->replicate_to_async(*member.group, member.layout(), blocks, options);
+  }
+  Result<TransferReport> replicate(Member& member, std::uint32_t root,
+                                   std::chrono::milliseconds timeout) {
+    return begin(member, root, timeout).wait();
   }
 
   void expect_all_get(std::uint32_t root) {
@@ -99,6 +103,27 @@ TEST_P(Groups, AMemberThatDoesNotComeIsToldAtTheDeadline) {
   const auto late = replicate(members_[2], 0, std::chrono::milliseconds(100));
   ASSERT_FALSE(late);
   EXPECT_EQ(late.error().code, Errc::timed_out);
+}
+
+TEST_P(Groups, ACallThatWaitsForItsTurnEndsAtItsOwnDeadline) {
+  ASSERT_NO_FATAL_FAILURE(join_all());
+  auto first = begin(members_[0], 0, std::chrono::minutes(10));  // the others do not come
+  auto late = begin(members_[0], 0, std::chrono::milliseconds(50));
+  auto taken_back = begin(members_[0], 0, std::chrono::minutes(10));
+  EXPECT_EQ(late.wait().error().code, Errc::timed_out);
+  EXPECT_FALSE(first.done());
+  taken_back.cancel();
+  EXPECT_EQ(taken_back.wait().error().code, Errc::cancelled);
+  EXPECT_FALSE(first.done());
+  first.cancel();
+  EXPECT_EQ(first.wait().error().code, Errc::cancelled);
+  for (const std::uint32_t rank : {1U, 2U}) {
+    for (int call = 0; call < 3; ++call) {
+      static_cast<void>(replicate(members_[rank], 0, std::chrono::milliseconds(20)));
+    }
+  }
+  members_[0].memory = content(members_[0].memory.size(), 70);
+  expect_all_get(0);
 }
 
 TEST_P(Groups, ARefusedCallLeavesTheMembersInStep) {

@@ -4,13 +4,19 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <map>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "cache/client/mapped_arena.h"
 #include "cache/client/mapped_fetch.h"
 #include "cache/client/mapped_view.h"
+#include "cache/node/block_table.h"
 #include "tests/client/mapped_fixture.h"
+#include "transport/loop.h"
 
 namespace membrain::mapped_test {
 namespace {
@@ -51,6 +57,24 @@ TEST_F(MappedTest, AFreedSlotIsNotRead) {
   const Location at = keep(2, content(4096, 4));
   clear_seal(node_->seal(at.slot), node_->next_generation());
   EXPECT_FALSE(copies(name_of(2), at));
+}
+
+TEST_F(MappedTest, WhatItsNodeFoundCorruptIsNotRead) {
+  NodeCounters counters;
+  BlockTable table(*node_, counters);
+  const SlotClaim claim = table.claim(10'000).value();
+  wire::BlockMeta meta;
+  meta.space = kSpace;
+  meta.key = key_of(0);
+  const wire::SlotRef kept = table.seal(claim, meta, checksum(claim.memory)).at;
+  const Location at{kNode, life_, kept.slot, 10'000, kept.generation, checksum(claim.memory)};
+  std::vector<std::byte> range(100);
+  const std::vector<Piece> pieces = {{range.data(), range.size()}};
+  const Place into{std::span<const Piece>(pieces)};
+  ASSERT_TRUE(copy_part(*mapped_, name_of(0), at, 500, into, false));
+  ASSERT_TRUE(table.mark_corrupt(kept));
+  EXPECT_FALSE(mapped_->holds(name_of(0), at));
+  EXPECT_FALSE(copy_part(*mapped_, name_of(0), at, 500, into, false)) << "no range is ever hashed";
 }
 
 TEST_F(MappedTest, ATornSealIsNotRead) {
@@ -187,6 +211,52 @@ TEST_F(MappedTest, AFetchThatIsNotSoundIsLeftToTheCheckedWay) {
   EXPECT_FALSE(planned(bad));
   match_->probe = true;
   EXPECT_FALSE(planned(good));
+}
+
+/// Hands out what it was given, once, and keeps nothing.
+class OpenerOnce final : public ArenaOpener {
+ public:
+  explicit OpenerOnce(std::map<NodeId, std::shared_ptr<const MappedArena>> arenas)
+      : arenas_(std::move(arenas)) {}
+  Task<Result<std::shared_ptr<const MappedArena>>> open(wire::NodeEntry node, TimePoint) override {
+    co_return std::move(arenas_.at(node.node));
+  }
+
+ private:
+  std::map<NodeId, std::shared_ptr<const MappedArena>> arenas_;
+};
+
+/// With the lock held it would wait for itself here, as every fetch would for it.
+TEST_F(MappedTest, AnArenaIsUnmappedWithoutTheLockThatFetchesTake) {
+  constexpr NodeId kOther{8};
+  const auto other = Arena::anonymous(kCapacity, kOther).value();
+  const Incarnation life = other->begin_life();
+  ManualClock clock;
+  Loop loop(clock);
+  std::optional<MappedNodes> nodes;
+  bool unmapped = false;
+  std::shared_ptr<const void> owner(&clock, [&](const void*) {
+    const auto left = nodes->arenas();
+    unmapped = left != nullptr && left->find(kOther) != nullptr && left->find(kNode) == nullptr;
+  });
+  std::map<NodeId, std::shared_ptr<const MappedArena>> arenas;
+  arenas[kNode] = MappedArena::over(node_->mapping(), std::move(owner), kNode, life_).value();
+  arenas[kOther] = MappedArena::over(other->mapping(), nullptr, kOther, life).value();
+  nodes.emplace(loop, std::make_unique<OpenerOnce>(std::move(arenas)), "here");
+  std::vector<wire::NodeEntry> entries(2);
+  entries[0].node = kOther;
+  entries[1].node = kNode;
+  for (wire::NodeEntry& entry : entries) {
+    entry.incarnation = entry.node == kNode ? life_ : life;
+    entry.alive = true;
+    entry.host = "here";
+    entry.door = "a door";
+  }
+  nodes->update(entries);
+  ASSERT_NE(nodes->arenas()->find(kNode), nullptr);
+  entries.pop_back();
+  nodes->update(entries);
+  EXPECT_TRUE(unmapped);
 }
 
 class ViewTest : public MappedTest {

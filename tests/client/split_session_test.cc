@@ -77,5 +77,29 @@ TEST_F(SplitSession, ANamespaceIsOpenedAtAShardThatCameBackWhileAnotherAnswered)
   step_until([&] { return shard_.opened == before + 1; });
 }
 
+TEST_F(SplitSession, ANamespaceIsOpenedAtAShardThatCameByASplitWhileAnotherAnswered) {
+  FakeShard fresh(network_, clock_, "fresh");
+  shard_.epoch = Epoch{0};  // so that it cannot come back, and is asked again who leads what
+  shard_.close(*shard_.peers.begin());
+  run_for(milliseconds(20));
+  network_.pause("other");
+  std::optional<Result<OpenedNamespace>> opened;
+  Namespace space = test_namespace();
+  space.model = "another";
+  control_loop_.spawn(put_into(core_->open_namespace(space), opened));
+  run_for(milliseconds(20));
+  shard_.shards = {2,
+                   {{ShardId{0}, 0, "server:9201"},
+                    {ShardId{2}, kHalf / 2, "fresh:9201"},
+                    {ShardId{1}, kHalf, "other:9201"}}};
+  step_until([&] { return fresh.opened == 1 && fresh.node_lists > 0; });
+  run_for(milliseconds(1));
+  EXPECT_FALSE(opened.has_value()) << "it waits for the other";
+  network_.resume("other");
+  step_until([&] { return opened.has_value(); });
+  ASSERT_TRUE(opened->has_value());
+  step_until([&] { return fresh.opened == 2; });
+}
+
 }  // namespace
 }  // namespace membrain::client_test

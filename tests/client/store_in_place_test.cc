@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "base/checksum.h"
+#include "cache/client/reserve.h"
 #include "cache/node/arena.h"
 #include "tests/client/fake_cluster.h"
 
@@ -210,6 +211,58 @@ TEST_F(StoreInPlace, ASlotOutsideTheArenaIsNotWritten) {
   EXPECT_EQ(report->ok_count(), 1u);
   EXPECT_EQ(node1_.stored.size(), 1u);
   step_until([&] { return node1_.given_back.size() == 1; });
+}
+
+TEST_F(StoreInPlace, SlotsWhoseSealWasNotTakenAreGivenBack) {
+  begin();
+  node1_.seal = nullptr;
+  const Result<TransferReport> report = store({block(1, 1000), block(2, 1000)});
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->ok_count(), 0u);
+  step_until([&] { return node1_.given_back.size() == 2; });
+  for (const SlotRef& at : node1_.given_back) EXPECT_TRUE(lent_.contains(at.generation));
+}
+
+TEST_F(StoreInPlace, SoAreThoseThatTheCallerHasWritten) {
+  begin();
+  ReserveItem item;
+  item.hash = hash_of(1);
+  item.size = 1000;
+  auto reserved = await(data_loop_, core_->reserve(space_, {item}, seconds(5)));
+  ASSERT_TRUE(reserved);
+  ASSERT_TRUE(reserved->at(0).granted());
+  std::vector<WrittenBlock> blocks(1);
+  blocks[0].checksum = checksum(reserved->at(0).bytes());
+  blocks[0].slot = reserved->at(0).take();
+  node1_.seal = nullptr;
+  const auto report = await(data_loop_, core_->seal(std::move(blocks), seconds(5)));
+  ASSERT_TRUE(report);
+  EXPECT_FALSE(report->items[0].ok);
+  step_until([&] { return node1_.given_back.size() == 1; });
+  EXPECT_TRUE(lent_.contains(node1_.given_back[0].generation));
+}
+
+TEST_F(StoreInPlace, AStoreThatIsTakenBackAsksForNothingMore) {
+  begin();
+  ASSERT_TRUE(store({block(9, 100)}));
+  network_.pause("node1");  // it lends nothing any more
+  std::vector<StoreItem> items;
+  for (unsigned number = 10; number <= 10 + Storing::kWindow; ++number) {
+    items.push_back(block(number, Storing::kInPlaceBytes / 2 + 1));  // a batch each
+  }
+  TransferOptions options;
+  options.timeout = std::chrono::minutes(10);
+  const auto cancel = std::make_shared<CancelToken>();
+  std::optional<Result<TransferReport>> result;
+  data_loop_.spawn(put_into(core_->store(space_, items, options, cancel), result));
+  run_for(milliseconds(100));
+  ASSERT_FALSE(result);
+  const TimePoint taken_back = clock_.now();
+  data_loop_.spawn(request_cancel(cancel));
+  step_until([&] { return result.has_value(); });
+  EXPECT_EQ(clock_.now(), taken_back);
+  EXPECT_EQ(result->error().code, Errc::cancelled);
+  network_.resume("node1");
 }
 
 TEST_F(StoreInPlace, AStoreThatIsTakenBackGivesItsSlotsBack) {

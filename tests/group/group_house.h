@@ -91,14 +91,14 @@ class Replication : public testing::Test {
     ReplicateJob job;
     job.sequence = sequence_;
     job.root = root;
-    job.block_bytes = kBlockBytes;
+    job.block_bytes = block_bytes_;
     job.names = {names, 2};
     job.lane = member.lane.get();
     job.collective = member.collective.get();
     job.deadline = clock_.now() + timeout;
     member.pieces.clear();
-    for (std::uint32_t i = 0; i < kBlocks; ++i) {
-      member.pieces.push_back({member.blocks + i * kBlockBytes, kBlockBytes});
+    for (std::uint32_t i = 0; i < blocks_; ++i) {
+      member.pieces.push_back({member.blocks + i * block_bytes_, block_bytes_});
     }
     for (const Piece& piece : member.pieces) {
       job.places.emplace_back(std::span<const Piece>(&piece, 1));
@@ -115,6 +115,21 @@ class Replication : public testing::Test {
     for (std::uint32_t rank = 0; rank < members_.size(); ++rank) call(rank, root);
     settle();
   }
+  /// The root calls at once, as does member 2; member 3 late, and member 1 later still.
+  void come_late() {
+    make(4);
+    sequence_ = 1;
+    sent_ = content(1);
+    std::ranges::copy(sent_, members_[0]->blocks);
+    call(0, 0);
+    call(2, 0);
+    run_for(milliseconds(500));
+    EXPECT_FALSE(members_[0]->end);
+    call(3, 0);
+    run_for(milliseconds(500));
+    call(1, 0);
+    settle();
+  }
   void settle() {
     for (const auto& member : members_) {
       step_until([&] { return !member->call || member->end.has_value(); });
@@ -129,18 +144,17 @@ class Replication : public testing::Test {
   void expect_right(std::uint32_t rank) {
     const Member& member = *members_[rank];
     if (!*member.end) return;
-    for (std::size_t i = 0; i < kBlocks; ++i) {
+    for (std::size_t i = 0; i < blocks_; ++i) {
       if (!(*member.end)->items[i].ok) continue;
-      EXPECT_EQ(
-          std::memcmp(member.blocks + i * kBlockBytes, sent_.data() + i * kBlockBytes, kBlockBytes),
-          0)
+      const std::size_t at = i * block_bytes_;
+      EXPECT_EQ(std::memcmp(member.blocks + at, sent_.data() + at, block_bytes_), 0)
           << "member " << rank << ", block " << i;
     }
   }
   void expect_all() {
     for (std::uint32_t rank = 0; rank < members_.size(); ++rank) {
       ASSERT_TRUE(*members_[rank]->end) << (*members_[rank]->end).error().context;
-      EXPECT_EQ(ok(rank), kBlocks) << "member " << rank;
+      EXPECT_EQ(ok(rank), blocks_) << "member " << rank;
       expect_right(rank);
     }
   }
@@ -174,6 +188,8 @@ class Replication : public testing::Test {
   SimNetwork network_;
   std::vector<std::unique_ptr<Member>> members_;
   const TimePoint begun_ = clock_.now();
+  std::uint32_t blocks_ = kBlocks;         ///< of a call; they fit a member's memory
+  std::size_t block_bytes_ = kBlockBytes;  ///< likewise
   std::uint32_t sequence_ = 0;
   std::vector<std::byte> sent_;
 };

@@ -31,19 +31,47 @@ TEST_F(Replication, WorksAlongTheTreeOfDoublingsToo) {
 }
 
 TEST_F(Replication, WaitsForMembersThatComeLate) {
-  make(4);
+  come_late();
+  expect_all();
+}
+
+/// Larger than any chunk: as a lane does whose payloads come with their messages.
+constexpr std::uint64_t kAllEager = std::uint64_t{2} << 20;
+
+TEST_F(Replication, WaitsForThemWhereBlocksComeWithTheirMessages) {
+  network_.set_eager(kAllEager);
+  come_late();
+  expect_all();
+}
+
+TEST_F(Replication, ManyChunksWaitForAMemberThatComesLate) {
+  network_.set_eager(kAllEager);
+  block_bytes_ = 64;
+  blocks_ = 2 * GroupLinks::kMaxWaiting * wire::kMaxChunkBlocks;
+  come_late();
+  expect_all();
+}
+
+TEST_F(Replication, AMemberThatHasNotComeIsSentTheOfferAlone) {
+  make(2);
   sequence_ = 1;
   sent_ = content(1);
   std::ranges::copy(sent_, members_[0]->blocks);
   call(0, 0);
-  call(2, 0);
   run_for(milliseconds(500));
-  EXPECT_FALSE(members_[0]->end);
-  call(3, 0);
-  run_for(milliseconds(500));
+  EXPECT_EQ(network_.stats().messages, 2U) << "who it is, and the offer";
   call(1, 0);
   settle();
   expect_all();
+}
+
+TEST_F(Replication, WorksWhereBlocksComeWithTheirMessages) {
+  network_.set_eager(kAllEager);
+  make(5);
+  for (std::uint32_t root = 0; root < 5; ++root) {
+    replicate(root);
+    expect_all();
+  }
 }
 
 TEST_F(Replication, EndsAtTheDeadlineWithoutAMember) {
@@ -141,6 +169,7 @@ TEST_F(Replication, UnderFaultsEndsInTimeAndNeverGivesAWrongByte) {
     faults.reset = round % 3 == 1 ? 0.01 : 0;
     faults.bit_flip = round % 5 == 0 ? 0.05 : 0;
     network_.set_faults(faults);
+    network_.set_eager(round % 2 == 0 ? 0 : kAllEager);
     const TimePoint begun = clock_.now();
     replicate(static_cast<std::uint32_t>(network_.random().below(6)));
     EXPECT_LE(clock_.now() - begun, seconds(5) + Replicating::kDrain + milliseconds(200));
@@ -254,18 +283,44 @@ TEST_F(ReplicationFromAForger, AnOfferOfHugeChunksHarmsNobodyBehind) {
 
 TEST_F(ReplicationFromAForger, WhatComesAfterTheDeadlineIsLetGo) {
   call(1, 0, milliseconds(200));
+  call(2, 0, milliseconds(200));
   reach();
   offer(kChunk);
-  blocks(0, kChunk);
   run_for(milliseconds(50));
   network_.pause("member2");  // what goes to it holds the call open
+  blocks(0, kChunk);
   run_for(milliseconds(200));
   ASSERT_FALSE(members_[1]->end);
   blocks(3, kChunk);
+  run_for(milliseconds(50));
+  network_.resume("member2");
   settle();
   EXPECT_EQ(ok(1), kChunk);
   EXPECT_EQ(members_[1]->memory[3 * kBlockBytes], std::byte{0});
-  network_.resume("member2");
+}
+
+TEST_F(ReplicationFromAForger, BlocksThatCameBeforeTheCallReachThoseBehindIt) {
+  network_.set_eager(kAllEager);
+  call(2, 0, seconds(1));
+  reach();
+  offer(kChunk);
+  for (const std::uint32_t first : {0U, 3U, 6U, 9U}) blocks(first, std::min(3U, kBlocks - first));
+  run_for(milliseconds(50));
+  call(1, 0, seconds(1));
+  settle();
+  EXPECT_EQ(ok(1), kBlocks);
+  EXPECT_EQ(ok(2), kBlocks);
+  expect_right(2);
+}
+
+TEST_F(ReplicationFromAForger, WhoSaysTooMuchBeforeTheCallIsDisconnected) {
+  reach();
+  offer(kChunk);
+  wire::GroupBlocks message{sequence_, 0, {{}, {}, {}}};
+  for (std::size_t i = 1; i < GroupLinks::kMaxWaiting; ++i) members_[0]->links.send(peer_, message);
+  EXPECT_FALSE(disconnected());
+  members_[0]->links.send(peer_, message);
+  EXPECT_TRUE(disconnected());
 }
 
 TEST_F(ReplicationFromAForger, WhatWaitsForACallThatWasSkippedIsLetGo) {
@@ -287,6 +342,24 @@ TEST_F(ReplicationOnGpus, BringsBlocksFromOneToTheOthers) {
     replicate(root);
     expect_all();
   }
+}
+
+TEST_F(ReplicationOnGpus, AMemberThatComesLateHoldsNobodyElseUp) {
+  make(5);  // more than chunks: the root's children are 4, 2 and 1
+  caches_.reserve(5);
+  for (std::uint32_t rank = 0; rank < 5; ++rank) onto_gpu(rank);
+  sequence_ = 1;
+  sent_ = content(1);
+  std::ranges::copy(sent_, members_[0]->blocks);
+  for (std::uint32_t rank = 0; rank < 4; ++rank) call(rank, 0);
+  run_for(milliseconds(500));
+  for (const std::uint32_t rank : {1U, 2U, 3U}) {
+    EXPECT_TRUE(members_[rank]->end) << "member " << rank << " waits for a staging slot";
+  }
+  EXPECT_FALSE(members_[0]->end);
+  call(4, 0);
+  settle();
+  expect_all();
 }
 
 TEST_F(ReplicationOnGpus, OnlyWhatIsRightReachesThem) {

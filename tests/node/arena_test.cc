@@ -135,6 +135,24 @@ TEST_F(ArenaTest, StartsAnewWhenItsMakerDiedBeforeItHadFinished) {
   EXPECT_FALSE((*arena)->adopted());
 }
 
+TEST_F(ArenaTest, StartsAnewWhenItsMakerDiedAmidItsHeader) {
+  const auto without_its_magic = [this] {
+    std::fstream file(path(), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(offsetof(ArenaHeader, magic));
+    file.write("\0\0\0\0\0\0\0\0", 8);
+  };
+  ASSERT_TRUE(Arena::open(config()));
+  without_its_magic();
+  {
+    const auto arena = Arena::open(config());
+    ASSERT_TRUE(arena) << arena.error().context;
+    EXPECT_FALSE((*arena)->adopted());
+    (*arena)->begin_life();
+  }
+  without_its_magic();
+  EXPECT_EQ(Arena::open(config()).error().code, Errc::corrupt) << "a node has lived in it";
+}
+
 TEST_F(ArenaTest, RefusesNoCapacityABadNameAndALinkInItsPlace) {
   EXPECT_EQ(Arena::open(config(0)).error().code, Errc::invalid_argument);
   EXPECT_EQ(Arena::anonymous(0).error().code, Errc::invalid_argument);
@@ -402,12 +420,47 @@ TEST(BlockTable, NeverServesACorruptSlotAndForgetsIt) {
   EXPECT_TRUE(table.mark_corrupt(at));
   EXPECT_FALSE(table.mark_corrupt(at));
   EXPECT_FALSE(table.find(meta_of(1)));
+  EXPECT_FALSE(read_seal(arena->seal(at.slot), at.slot)) << "others read the arena by its seals";
   EXPECT_TRUE(table.check_invariants());
   const wire::SlotRef better = put(table, 1, 16384);
   table.free_corrupt({});
   EXPECT_EQ(table.pool().used_slots(), 1u);
   EXPECT_EQ(table.find(meta_of(1))->at, better);
   EXPECT_TRUE(table.check_invariants());
+}
+
+TEST(BlockTable, ForgetsCorruptSlotsOfAReportedRangeAlone) {
+  auto arena = *Arena::anonymous(kMiB);
+  NodeCounters counters;
+  BlockTable table(*arena, counters);
+  for (std::uint64_t key = 1; key <= 3; ++key) {
+    EXPECT_TRUE(table.mark_corrupt(put(table, key, 16384)));
+  }
+  const std::uint64_t high = meta_of(3).key.high;
+  table.free_corrupt({high, high});
+  EXPECT_EQ(table.pool().used_slots(), 2u);
+  EXPECT_TRUE(table.check_invariants());
+  table.free_corrupt({});
+  EXPECT_EQ(table.pool().used_slots(), 0u);
+  EXPECT_TRUE(table.check_invariants());
+}
+
+TEST(BlockTable, GivesUpASlotWhoseSealWasWrittenOver) {
+  auto arena = *Arena::anonymous(kMiB);
+  NodeCounters counters;
+  BlockTable table(*arena, counters);
+  put(table, 1, 16384);
+  const wire::SlotRef at = put(table, 2, 16384);
+  arena->seal(at.slot).self_check ^= 1;
+  SlotId from{};
+  std::vector<wire::SlotEntry> listed;
+  EXPECT_TRUE(table.list(from, 100, {}, listed));
+  ASSERT_EQ(listed.size(), 1u);
+  EXPECT_NE(listed[0].slot, at.slot);
+  EXPECT_FALSE(table.find(meta_of(2))) << "else a good copy would be a duplicate";
+  EXPECT_TRUE(table.check_invariants());
+  table.all_listed({});
+  EXPECT_EQ(table.pool().used_slots(), 1u);
 }
 
 }  // namespace

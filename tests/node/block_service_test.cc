@@ -300,6 +300,25 @@ TEST_F(BlockServiceTest, FindsASuspectedFlippedByteAndServesTheSlotNoMore) {
   EXPECT_TRUE(sound());
 }
 
+TEST_F(BlockServiceTest, GivesUpABlockWhoseSealWasWrittenOverWhenItIsFetched) {
+  start();
+  store(1);
+  const wire::SlotEntry entry = shard.held.at(1);
+  const wire::SlotRef at = shard.at(1);
+  arena->seal(entry.slot).self_check ^= 1;
+  EXPECT_EQ(fetch(entry), ItemStatus::corrupt);
+  ASSERT_TRUE(run_until([&] { return !shard.corrupt.empty(); }));
+  EXPECT_EQ(shard.corrupt, std::vector{at});
+  EXPECT_EQ(store(1), ItemStatus::ok) << "a good copy takes its place";
+  EXPECT_EQ(fetch(shard.held.at(1)), ItemStatus::ok);
+  EXPECT_EQ(fetch(entry), ItemStatus::corrupt);
+  run_for(seconds(1));
+  EXPECT_EQ(shard.corrupt.size(), 1u) << "it is told once";
+  shard.send_free(shard.corrupt, shard.epoch);
+  EXPECT_TRUE(run_until([&] { return node->service().status().used_slots == 1; }));
+  EXPECT_TRUE(sound());
+}
+
 TEST_F(BlockServiceTest, ShedsStoresBeyondItsLimit) {
   start();
   NodeConfig tight = config();

@@ -89,6 +89,7 @@ class FakeShard final : public Receiver {
       case wire::Type::register_node:
         return on_register(from, op, *wire::read_body<wire::RegisterNode>(frame->body));
       case wire::Type::report: {
+        if (deaf_reports > 0) return static_cast<void>(--deaf_reports);
         const auto report = *wire::read_body<wire::Report>(frame->body);
         if (report.portion == 0) held.clear();
         if (report.last) ++reports;
@@ -158,6 +159,7 @@ class FakeShard final : public Receiver {
   std::uint32_t map_version = 1;
   std::uint32_t ttl_ms = 3000;
   bool silent = false;     ///< beats are not answered
+  int deaf_reports = 0;    ///< so many Report go unheard
   int deaf_publishes = 0;  ///< so many Publish go unheard
   int deaf_needs = 0;      ///< so many NeedSlots are not answered
   bool gives_victims = true;

@@ -200,6 +200,36 @@ TEST_F(ShardLinkTest, ForgetsACorruptSlotWithTheNextReport) {
   EXPECT_TRUE(run_until([&] { return node->service().status().used_slots == 0; }));
 }
 
+TEST_F(ShardLinkTest, ForgetsASlotWhoseSealWasWrittenOverWithTheNextReport) {
+  start();
+  store(1);
+  arena->seal(shard.held.at(1).slot).self_check ^= 1;
+  network.reset_connections("node", "shard");
+  ASSERT_TRUE(run_until([&] { return shard.reports == 2; }));
+  EXPECT_TRUE(shard.held.empty());
+  EXPECT_TRUE(run_until([&] { return node->service().status().used_slots == 0; }));
+  EXPECT_TRUE(sound());
+}
+
+/// A shard that does not know the slot yet would let the word pass, and believe the report.
+TEST_F(ShardLinkTest, SaysThatASlotIsCorruptOnlyAfterTheReportThatNamesIt) {
+  start();
+  store(1);
+  const wire::SlotRef at = shard.at(1);
+  shard.deaf_reports = 1;
+  network.reset_connections("node", "shard");
+  ASSERT_TRUE(run_until([&] { return shard.registrations == 2 && shard.deaf_reports == 0; }));
+  arena->memory(at.slot, 5)[4] ^= std::byte{1};
+  client.send(wire::Suspect{at.slot, at.generation});
+  ASSERT_TRUE(run_until([&] { return node->service().status().corrupt_slots == 1; }));
+  run_for(milliseconds(200));  // before it is said again
+  EXPECT_TRUE(shard.corrupt.empty());
+  ASSERT_TRUE(run_until([&] { return !shard.corrupt.empty(); }));
+  EXPECT_EQ(shard.reports, 2) << "the same one, said again";
+  EXPECT_TRUE(shard.held.contains(1));
+  EXPECT_EQ(shard.corrupt, std::vector{at});
+}
+
 class LossyWorld : public NodeWorld {
  protected:
   static SimFaults faults() {
