@@ -22,6 +22,11 @@ class ByteBudget {
     bytes_ = std::min(bytes_ + rate_ * seconds, most());
     last_ = std::max(last_, now);
   }
+  /// From now on.
+  void set_rate(std::uint64_t bytes_per_second) noexcept {
+    rate_ = static_cast<double>(bytes_per_second);
+    bytes_ = std::min(bytes_, most());
+  }
   [[nodiscard]] bool open() const noexcept { return bytes_ > 0; }
   void spend(std::uint64_t bytes) noexcept { bytes_ -= static_cast<double>(bytes); }
 

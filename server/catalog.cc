@@ -164,6 +164,8 @@ Ref Catalog::add_replica(Ref entry_ref, const NewReplica& made) {
   *end = ref;
   by_slot_.insert(hash(made.node, made.slot), ref);
   ++counts_.replicas;
+  if (by_node_.size() <= made.node) by_node_.resize(made.node + std::size_t{1});
+  ++by_node_[made.node];
   counts_.bytes += made.length;
   policy_.add(ref, made.slot_bytes);
   if (records_.entries[entry_ref].pins == 0) policy_.release(ref);
@@ -180,6 +182,7 @@ void Catalog::remove_replica(Ref ref) {
   *link = replica.next;
   by_slot_.erase(hash(replica.node, replica.slot), ref);
   --counts_.replicas;
+  --by_node_[replica.node];
   counts_.bytes -= replica.length;
   records_.replicas.give(ref);
   if (was_sound && !has_sound(entry_ref)) --counts_.blocks;

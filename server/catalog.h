@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "server/eviction_policy.h"
 #include "server/records.h"
@@ -85,6 +86,10 @@ class Catalog {
   [[nodiscard]] bool has_kept(Ref entry) const noexcept;
   [[nodiscard]] bool has_sound_on(Ref entry, NodeIndex node) const noexcept;
   [[nodiscard]] std::size_t replica_count(Ref entry) const noexcept;
+  /// On a node, sound or not.
+  [[nodiscard]] std::size_t replicas_of(NodeIndex node) const noexcept {
+    return node < by_node_.size() ? by_node_[node] : 0;
+  }
 
   [[nodiscard]] const Records& records() const noexcept { return records_; }
   [[nodiscard]] const CatalogCounts& counts() const noexcept { return counts_; }
@@ -120,6 +125,7 @@ class Catalog {
   EvictionPolicy& policy_;
   std::uint64_t seed_;
   CatalogCounts counts_;
+  std::vector<std::uint32_t> by_node_;  ///< replicas on each
   RefIndex<EntryHash> by_name_;
   RefIndex<SlotHash> by_slot_;
 };

@@ -41,6 +41,7 @@ const char* Catalog::check_entry(Ref ref) const {
 const char* Catalog::check_children_and_counts() const {
   std::vector<std::uint32_t> children(records_.entries.end(), 0);
   CatalogCounts counts;
+  std::vector<std::uint32_t> by_node(by_node_.size(), 0);
   for (Ref ref = 0; ref < records_.entries.end(); ++ref) {
     const Entry& entry = records_.entries[ref];
     if (!entry.in_use()) continue;
@@ -49,6 +50,7 @@ const char* Catalog::check_children_and_counts() const {
     if (entry.pins > 0) ++counts.pinned_blocks;
     for (Ref at = entry.replicas; at != kNoRef; at = records_.replicas[at].next) {
       ++counts.replicas;
+      ++by_node[records_.replicas[at].node];
       counts.bytes += records_.replicas[at].length;
     }
   }
@@ -57,7 +59,7 @@ const char* Catalog::check_children_and_counts() const {
   }
   if (counts.replicas != records_.replicas.count()) return "a replica hangs on no entry";
   if (counts.blocks != counts_.blocks || counts.pinned_blocks != counts_.pinned_blocks ||
-      counts.replicas != counts_.replicas || counts.bytes != counts_.bytes) {
+      counts.replicas != counts_.replicas || counts.bytes != counts_.bytes || by_node != by_node_) {
     return "the catalog's counts are wrong";
   }
   return "";

@@ -15,7 +15,7 @@ struct ReplicaRule {
 };
 
 struct CopyLimits {
-  std::uint64_t bytes_per_second = std::uint64_t{256} << 20;  ///< of copies that are begun
+  std::uint64_t bytes_per_second = std::uint64_t{256} << 20;  ///< of copies begun in the cluster
   /// lookups of late (halved every second) for which a block gets one more replica; 0: never
   std::uint32_t hot_lookups = 256;
 };

@@ -1,6 +1,7 @@
 // ReplicaWatch: which blocks have too few replicas, and the copies that mend it.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -90,6 +91,10 @@ class ReplicaWatch {
   /// A namespace wants another number of replicas, or was cleared.
   void recount();
   void ended(NodeIndex node, const wire::CopiesEnded& message, TimePoint now);
+  /// As many of the cluster's shards copy: what is allowed is for all of them together.
+  void share_budget(std::size_t shards) noexcept {
+    budget_.set_rate(limits_.bytes_per_second / std::max<std::size_t>(shards, 1));
+  }
 
   // What is to be done.
 

@@ -181,10 +181,11 @@ void Shard::tick(TimePoint now) {
   if (gap > params_.node_ttl / 2) {
     nodes_.renew_all(now);
   } else {
-    for (const NodeIndex node : nodes_.lost(now)) {
+    const std::vector<NodeIndex> lost = nodes_.lost(now);
+    if (!lost.empty()) drop_nodes(lost, now);
+    for (const NodeIndex node : lost) {
       log(LogLevel::warn, "node {} was silent for too long: its blocks leave all answers",
           nodes_[node].id.value);
-      drop_node(node, now);
       nodes_[node].registered = nodes_[node].connected = false;
       if (std::exchange(nodes_[node].leaving, false)) copies_.leavers_changed();
       ++totals_.nodes_lost;

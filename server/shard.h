@@ -138,6 +138,8 @@ class Shard {
   [[nodiscard]] const Namespaces& namespaces() const noexcept { return spaces_; }
   [[nodiscard]] const Nodes& nodes() const noexcept { return nodes_; }
   [[nodiscard]] const Sessions& sessions() const noexcept { return sessions_; }
+  /// Of the copies that the cluster may begin, this one of `shards` begins its share.
+  void share_copies(std::size_t shards) noexcept { copies_.share_budget(shards); }
   [[nodiscard]] const ReplicaWatch& copies() const noexcept { return copies_; }
   /// (session, lookup, entry) triples.
   [[nodiscard]] std::size_t pin_count() const noexcept { return pins_; }
@@ -189,7 +191,7 @@ class Shard {
   void count_lookup(const wire::Lookup& request, const std::vector<Probed>& probed);
 
   Result<NodeIndex> heard(NodeId node, Incarnation incarnation, TimePoint now);
-  void drop_node(NodeIndex node, TimePoint now);
+  void drop_nodes(std::span<const NodeIndex> nodes, TimePoint now);
   [[nodiscard]] bool may_free(const Node& node, TimePoint now) const noexcept;
   [[nodiscard]] wire::FreeSlots free_slots(const Node& node,
                                            std::vector<wire::SlotRef> slots) const;

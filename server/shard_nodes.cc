@@ -54,7 +54,7 @@ Result<wire::Accepted> Shard::register_node(const wire::RegisterNode& request, T
   if (node.registered && request.incarnation < node.incarnation) {
     return fail(Errc::stale, "a later life of this node is registered");
   }
-  if (node.registered) drop_node(index, now);
+  if (node.registered) drop_nodes({&index, 1}, now);
   const bool came_back = std::exchange(node.leaving, false);
   if (came_back) copies_.leavers_changed();
   copies_.node_registered(index, now);
@@ -87,18 +87,28 @@ void Shard::disconnected(NodeId id) {
   node.heard = std::min(node.heard, last_tick_ + kReturnPatience - params_.node_ttl);
 }
 
-/// Forgets every replica of the node. What was pinned stays as a ghost.
-void Shard::drop_node(NodeIndex node, TimePoint now) {
-  for (Ref ref = 0; ref < records_.replicas.end(); ++ref) {
+/// Forgets every replica of these nodes. What was pinned stays as a ghost. One walk for all of
+/// them, and no further than to the last: a rack that dies is a lot of nodes.
+void Shard::drop_nodes(std::span<const NodeIndex> nodes, TimePoint now) {
+  std::vector<bool> dropped(nodes_.end());
+  std::size_t left = 0;
+  for (const NodeIndex node : nodes) {
+    dropped[node] = true;
+    left += catalog_.replicas_of(node);
+  }
+  for (Ref ref = 0; left > 0 && ref < records_.replicas.end(); ++ref) {
     const Replica& replica = records_.replicas[ref];
-    if (!replica.in_use() || replica.node != node) continue;
+    if (!replica.in_use() || !dropped[replica.node]) continue;
     const Ref entry = replica.entry;
     catalog_.remove_replica(ref);
     copies_.lost(entry);
     catalog_.settle(entry);
+    --left;
   }
-  copies_.node_gone(node, now);
-  nodes_[node].condemned = {};
+  for (const NodeIndex node : nodes) {
+    copies_.node_gone(node, now);
+    nodes_[node].condemned = {};
+  }
 }
 
 // ---- what a node holds

@@ -81,12 +81,20 @@ void ShardService::tick() {
   const TimePoint now = loop().clock().now();
   if (tenure_->holds(now)) {
     shard_->tick(now);
+    share_copies();
     send_untold_frees();
     send_copy_orders();
   }
   const Duration usual = std::clamp<Duration>(std::min(config_.session_ttl, config_.node_ttl) / 8,
                                               kShortestTick, kLongestTick);
   tick_timer_.arm(now + (shard_->sweeping() ? kShortestTick : usual));
+}
+
+void ShardService::share_copies() {
+  if (config_.roster == nullptr) return;
+  if (const std::shared_ptr<const wire::ShardList> all = config_.roster->list()) {
+    shard_->share_copies(all->shards.size());
+  }
 }
 
 // ---- ends

@@ -116,6 +116,7 @@ class ShardService final : public Receiver {
   void send_untold_frees();
   void send_copy_orders();
   void tick();
+  void share_copies();
   void close_all();
   void forget(PeerId peer);
   void expel(PeerId peer, const Error& why);

@@ -1,15 +1,24 @@
 #include "tools/etcd_options.h"
 
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <unistd.h>
+
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
+#include <optional>
+#include <sstream>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
 #include "server/cluster/etcd/etcd.h"
 #include "tools/program.h"
+#include "transport/descriptor.h"
 
 namespace membrain {
 
@@ -18,14 +27,63 @@ namespace {
 constexpr std::chrono::milliseconds kShortestLease(2000);
 
 Outcome<std::string> text_of(const std::string& path) {
-  if (path.empty()) return std::string();
-  std::ifstream file(path, std::ios::binary);
-  std::string text((std::istreambuf_iterator<char>(file)), {});
-  if (!file.is_open() || text.empty()) {
+  errno = 0;
+  const std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();  // which does not throw, for a directory say
+  if (text.view().empty()) {
     return complain("{}: cannot be read: {}", path,
-                    file.is_open() ? "it is empty" : std::strerror(errno));
+                    errno == 0 ? "it is empty" : std::strerror(errno));
   }
-  return text;
+  return std::move(text).str();
+}
+
+/// All addresses of its host, and so none by which another finds it.
+bool everywhere(std::string_view address) {
+  std::string host(address.substr(0, address.rfind(':')));
+  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+  }
+  in_addr v4{};
+  in6_addr v6{};
+  if (::inet_aton(host.c_str(), &v4) != 0) return v4.s_addr == htonl(INADDR_ANY);
+  return ::inet_pton(AF_INET6, host.c_str(), &v6) == 1 && IN6_IS_ADDR_UNSPECIFIED(&v6);
+}
+
+/// Nothing if there is no such file.
+Outcome<std::optional<std::string>> known_cluster(const std::string& path) {
+  std::error_code failed;
+  if (!std::filesystem::exists(std::filesystem::symlink_status(path, failed))) {
+    if (!failed || failed == std::errc::no_such_file_or_directory) return std::nullopt;
+    return complain("{}: cannot be read: {}", path, failed.message());
+  }
+  const Outcome<std::string> text = text_of(path);
+  if (!text) {
+    return complain(
+        "{}; it says to which cluster this server belongs: restore it, or remove it if"
+        " you are sure that etcd is the right one",
+        text.error().text);
+  }
+  return text->substr(0, text->find_first_of(" \t\r\n"));
+}
+
+/// Whole, and on disk, or not at all: a power cut leaves no empty file.
+Outcome<> keep_cluster(const std::filesystem::path& directory, const std::string& id) {
+  const std::string path = (directory / "cluster").string();
+  const std::string fresh = path + ".new";
+  const auto failed = [&path] {
+    return complain("{}: cannot be written: {}", path, std::strerror(errno));
+  };
+  const std::string text = id + "\n";
+  const Descriptor file(::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (!file) return failed();
+  const ssize_t written = ::write(file.fd(), text.data(), text.size());
+  if (written >= 0 && static_cast<std::size_t>(written) < text.size()) errno = ENOSPC;
+  if (written != static_cast<ssize_t>(text.size()) || ::fsync(file.fd()) != 0) return failed();
+  if (std::rename(fresh.c_str(), path.c_str()) != 0) return failed();
+  const Descriptor folder(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder || ::fsync(folder.fd()) != 0) return failed();
+  return {};
 }
 
 }  // namespace
@@ -49,45 +107,59 @@ void EtcdOptions::bind(Command& command) {
       .duration("lease", lease, "How long a silent server counts as alive, at least 2s");
 }
 
-Outcome<std::unique_ptr<Coordination>> connect_etcd(const EtcdOptions& options, Loop& loop) {
-  if (options.lease < kShortestLease) {
+Outcome<> EtcdOptions::check() const {
+  if (lease < kShortestLease) {
     return complain("--lease: etcd grants none below {} s", kShortestLease.count() / 1000);
   }
-  if (options.cluster.empty() || options.cluster.find('/') != std::string::npos) {
+  if (cluster.empty() || cluster.find('/') != std::string::npos) {
     return complain("--cluster: \"{}\" is no name: it must not be empty or have a slash in it",
-                    options.cluster);
+                    cluster);
   }
-  EtcdConfig config;
-  config.endpoints = options.endpoints;
-  for (const auto& [path, into] :
-       {std::pair{&options.ca_file, &config.ca}, std::pair{&options.cert_file, &config.cert},
-        std::pair{&options.key_file, &config.key}}) {
-    Outcome<std::string> text = text_of(*path);
-    if (!text) return tl::unexpected(text.error());
-    *into = std::move(*text);
+  if (cert_file.empty() != key_file.empty()) {
+    return complain("--etcd-cert and --etcd-key go together: give both, or neither");
   }
+  return {};
+}
+
+Outcome<std::unique_ptr<Coordination>> connect_etcd(const EtcdOptions& options, Loop& loop) {
+  for (const std::string* const path : {&options.ca_file, &options.cert_file, &options.key_file}) {
+    if (path->empty()) continue;
+    if (const Outcome<std::string> text = text_of(*path); !text) {
+      return tl::unexpected(text.error());
+    }
+  }
+  EtcdConfig config{options.endpoints, options.ca_file, options.cert_file, options.key_file};
   Result<std::unique_ptr<Coordination>> made = make_etcd_coordination(loop, std::move(config));
   if (!made) return complain("--etcd: {}", in_words(made.error()));
   return std::move(*made);
 }
 
+Outcome<> EtcdOptions::check_listen(const std::string& listen) const {
+  const std::string& reached = advertise.empty() ? listen : advertise;
+  if (alone() || !everywhere(reached)) return {};
+  return complain(
+      "--{} {}: no other server, node or engine finds this one by that address, and two servers "
+      "with"
+      " it would take each other for themselves; with --etcd say by --advertise HOST:PORT where"
+      " others reach it",
+      advertise.empty() ? "listen" : "advertise", reached);
+}
+
 Outcome<> same_cluster(const std::string& directory, const std::string& id) {
-  const std::filesystem::path path = std::filesystem::path(directory) / "cluster";
-  std::string known;
-  if (std::ifstream file(path); file >> known) {
-    if (known == id) return {};
+  const std::filesystem::path folder(directory);
+  const std::string path = (folder / "cluster").string();
+  const Outcome<std::optional<std::string>> known = known_cluster(path);
+  if (!known) return tl::unexpected(known.error());
+  if (*known && **known == id) return {};
+  if (*known) {
     return complain(
         "this server belongs to cluster {} and etcd holds cluster {}: is it the right etcd, or was "
-        "it wiped? To join the new one, stop all nodes and remove {}",
-        known, id, path.string());
+        "it wiped? To join the new one, stop all nodes, remove {}, and start nodes with --fresh",
+        **known, id, path);
   }
-  std::error_code failed;
-  std::filesystem::create_directories(directory, failed);
-  std::ofstream file(path);
-  file << id << "\n";
-  file.flush();
-  if (!file) return complain("{}: cannot be written: {}", path.string(), std::strerror(errno));
-  return {};
+  std::error_code ignored;  // what is wrong shows below
+  std::filesystem::create_directories(folder, ignored);
+  return keep_cluster(folder, id);
 }
 
 }  // namespace membrain

@@ -27,14 +27,19 @@ struct EtcdOptions {
   void bind(Command& command);
   /// And those of somebody who only talks to etcd.
   void bind_client(Command& command);
+  /// Complains about what makes no sense, wherever etcd is.
+  [[nodiscard]] Outcome<> check() const;
   [[nodiscard]] bool alone() const noexcept { return endpoints.empty(); }
+  /// Complains if a server that listens there would tell others an address of no host.
+  [[nodiscard]] Outcome<> check_listen(const std::string& listen) const;
 };
 
 /// Complains about endpoints that make no sense, and files that cannot be read.
 Outcome<std::unique_ptr<Coordination>> connect_etcd(const EtcdOptions& options, Loop& loop);
 
 /// Remembers in `directory` which cluster this server belongs to, and complains if it was another:
-/// an etcd that was wiped or restored would give epochs out again that nodes have seen.
+/// an etcd that was wiped would give epochs out again that nodes have seen. So would one that was
+/// restored from a snapshot, which has the same id: that shows only while a server runs.
 Outcome<> same_cluster(const std::string& directory, const std::string& id);
 
 }  // namespace membrain

@@ -1,5 +1,6 @@
 #include "server/cluster/leader_watch.h"
 
+#include <cerrno>
 #include <chrono>
 #include <utility>
 
@@ -12,6 +13,13 @@ namespace {
 constexpr Duration kConnectPatience = std::chrono::seconds(1);
 constexpr Duration kRevokePatience = std::chrono::seconds(1);
 constexpr Duration kRetry = std::chrono::milliseconds(100);
+
+/// The host answered that this port is nobody's. Whatever else keeps us from connecting may lie
+/// between us and a leader that lives, or with ourselves.
+bool nobody_listens(const Error& error) noexcept {
+  return error.code == Errc::unavailable && error.native == ECONNREFUSED;
+}
+
 }  // namespace
 
 LeaderWatch::LeaderWatch(Fabric& fabric, Membership& membership)
@@ -74,7 +82,9 @@ Task<> LeaderWatch::connect(LeaseId lease, Watched& watched, Timer& timer) {
     }
     co_return;
   }
-  if (peer.error().code == Errc::unavailable && !address_of(lease).empty()) {
+  // A server whose own membership is over judges nobody.
+  const bool member = membership_.valid(loop_.clock().now());
+  if (nobody_listens(peer.error()) && member && !address_of(lease).empty()) {
     log(LogLevel::warn, "the leader at {} is gone: its lease is ended", leader);
     Task<> ending = end(lease);
     co_await ending;

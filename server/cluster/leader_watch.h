@@ -16,10 +16,10 @@
 namespace membrain {
 
 /// Keeps a connection to each server that leads a shard here followed. When it breaks and nobody
-/// listens there any more, that server's lease is revoked, which lets everybody campaign at once. A
-/// leader that is stopped, cut off or slow still has its port: there its lease must run out. It is
-/// never unsafe to be wrong: the next leader has a later epoch, and the one before is told that its
-/// lease is over.
+/// listens there any more (the connection is refused), that server's lease is revoked, which lets
+/// everybody campaign at once. A leader that is stopped, cut off or slow still has its port: there
+/// its lease must run out. It is never unsafe to be wrong: the next leader has a later epoch, and
+/// the one before is told that its lease is over.
 ///
 /// Threads  The loop's.
 class LeaderWatch final : private Receiver {

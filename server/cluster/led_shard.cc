@@ -28,8 +28,20 @@ void LedShard::start(const Address& address) {
   election_.start(address);
 }
 
-Task<> LedShard::stop() {
+Task<> LedShard::resign() {
   Task<> resigned = election_.stop();
+  co_await resigned;
+  while (handing_over_ != 0) co_await handed_over_;
+  // What it serves now is served when the next job has its turn.
+  Completion served(home_.ready());
+  const auto answer = [this, &served] { shard_loop_.spawn(tell(served)); };
+  Task<> delivered = deliver(home_, shard_loop_, answer);
+  co_await delivered;
+  static_cast<void>(co_await served);
+}
+
+Task<> LedShard::stop() {
+  Task<> resigned = resign();
   co_await resigned;
   Completion ended(home_.ready());
   const auto end = [this, &ended] { shard_loop_.spawn(end_service(ended)); };
@@ -42,6 +54,11 @@ Task<> LedShard::stop() {
 Task<> LedShard::end_service(Completion& ended) {
   Task<> stopped = service_.stop();
   co_await stopped;
+  Task<> told = tell(ended);
+  co_await told;
+}
+
+Task<> LedShard::tell(Completion& ended) {
   const auto finish = [&ended] { ended.finish({}); };
   Task<> delivered = deliver(shard_loop_, home_, finish);
   co_await delivered;

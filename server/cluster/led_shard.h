@@ -35,7 +35,9 @@ class LedShard final : private ElectionListener, private Tenure {
   Result<> listen(const Address& address) { return service_.listen(address); }
   /// After the membership has. Serves whenever it is elected; is reached at `address` then.
   void start(const Address& address);
-  /// Before the membership stops.
+  /// Stands no more; when this ends its service serves nothing. Before the membership stops.
+  Task<> resign();
+  /// After that, which may be now: ends when every connection is closed.
   Task<> stop();
 
   [[nodiscard]] ShardId shard() const noexcept { return shard_; }
@@ -70,6 +72,7 @@ class LedShard final : private ElectionListener, private Tenure {
   Task<> hand_over(std::function<void()> job);
   Task<> keep_era(Epoch epoch, NamespaceId space, Era era, Completion& kept);
   Task<> end_service(Completion& ended);
+  Task<> tell(Completion& ended);
 
   Loop& home_;
   Loop& shard_loop_;

@@ -75,10 +75,26 @@ Task<Result<>> Membership::end_former() {
   if (!view) co_return fail(view.error());
   const CoordinationEntry* const former = view->find(name);
   if (former == nullptr || !former->lease) co_return Result<>{};
+  warn_of_namesake(*former);
   Task<Result<>> revoking = coordination_.revoke(former->lease, loop_.now() + patience());
   co_return co_await revoking;
 }
 
+/// Two servers of one name end each other's leases for ever. What a server's former life has left
+/// has its address, and is there only when it joins for the first time.
+void Membership::warn_of_namesake(const CoordinationEntry& former) const {
+  const bool ours = former.lease == granted_;
+  const bool restarted = !granted_ && former.value == config_.address;
+  if (ours || restarted) return;
+  log(LogLevel::warn,
+      "server {} at {}: there is a server of the same name at {}, whose lease is ended now. If it"
+      " still runs, the two end each other's again and again: give every server a --name of its"
+      " own, and an --advertise where others reach it",
+      config_.name, config_.address, former.value);
+}
+
+/// The name is put only where there is none: a call that arrives late, under a lease that nobody
+/// renews, must not take the place of the one that was sent after it.
 Task<Result<>> Membership::join() {
   Task<Result<>> ending = end_former();
   if (const Result<> ended = co_await ending; !ended) co_return ended;
@@ -86,13 +102,16 @@ Task<Result<>> Membership::join() {
   Task<Result<Lease>> granting = coordination_.grant(config_.lease, asked + patience());
   const Result<Lease> lease = co_await granting;
   if (!lease) co_return fail(lease.error());
+  granted_ = lease->id;
+  const std::string name = names_.server(config_.name);
   CoordinationChange change;
-  change.puts.push_back({names_.server(config_.name), config_.address, lease->id});
+  change.if_created.push_back({name, 0});
+  change.puts.push_back({name, config_.address, lease->id});
   const TimePoint deadline = loop_.now() + patience();
   Task<Result<Committed>> committing = coordination_.commit(std::move(change), deadline);
   const Result<Committed> known = co_await committing;
   if (!known) co_return fail(known.error());
-  if (!known->done) co_return fail(Errc::unavailable, "the lease ended at once");
+  if (!known->done) co_return fail(Errc::unavailable, "the name was put there meanwhile");
   lease_ = lease->id;
   trust(asked, lease->lasts);
   tell();

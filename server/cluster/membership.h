@@ -75,6 +75,7 @@ class Membership {
   Task<Result<>> end_former();
   Task<Result<>> join();
   Task<Result<>> renew();
+  void warn_of_namesake(const CoordinationEntry& former) const;
   void give_up(const char* why);
   void trust(TimePoint asked, Duration lasts);
   void tell();
@@ -89,6 +90,7 @@ class Membership {
   Signal wake_;
   Signal ended_;
   LeaseId lease_;
+  LeaseId granted_;  ///< the last one, in use or not
   TimePoint valid_until_;
   bool running_ = false;
   bool stopping_ = false;

@@ -54,16 +54,21 @@ Result<> ServerShards::stand_for(ShardId shard) {
 Result<> ServerShards::adopt(const ShardMap& map) {
   map_ = map;
   roster_->set_map(map);
+  Result<> all_stand;
   for (std::size_t i = 0; i < map.count(); ++i) {
     const ShardId shard = map.shard(i);
     if (!stands_.contains(shard)) {
-      if (const Result<> stands = stand_for(shard); !stands) return stands;
+      const Result<> stands = stand_for(shard);
+      if (!stands) {  // its port is taken, say: that is no reason to leave the others to nobody
+        all_stand = stands;
+        continue;
+      }
     }
     Stand& stand = stands_.at(shard);
     if (!std::exchange(stand.started, true)) stand.shard->start(stand.address);
   }
-  map_known_ = true;
-  return {};
+  if (all_stand) map_known_ = true;
+  return all_stand;
 }
 
 void ServerShards::start() {
@@ -113,7 +118,8 @@ Task<> ServerShards::follow_map() {
     const Result<Revision> seen = co_await reading;
     if (stopping_) break;
     if (!seen && !std::exchange(complained, true)) {
-      log(LogLevel::warn, "the map of shards cannot be had: {} ({}); trying on",
+      log(LogLevel::warn,
+          "the map of shards cannot be had, or one of them has no place here: {} ({}); trying on",
           to_string(seen.error().code), seen.error().context);
     }
     if (seen) complained = false;
@@ -137,14 +143,32 @@ void ServerShards::watch_map(Revision after, TimePoint until) {
   }(*this, after, until));
 }
 
-Task<> ServerShards::stop() {
+template <class Make>
+Task<> ServerShards::for_each_stand(Make make) {
+  Loop& loop = membership_.loop();
+  Completion all(loop.ready(), static_cast<std::uint32_t>(stands_.size()));
+  for (const auto& [shard, stand] : stands_) {
+    loop.spawn([](Task<> task, Completion& ended) -> Task<> {
+      co_await task;
+      ended.finish({});
+    }(make(*stand.shard), all));
+  }
+  if (!stands_.empty()) static_cast<void>(co_await all);
+}
+
+Task<> ServerShards::resign() {
   stopping_ = true;
   wake_.raise();
   while (following_) co_await ended_;
-  for (auto& [shard, stand] : stands_) {
-    Task<> stopped = stand.shard->stop();
-    co_await stopped;
-  }
+  Task<> resigning = for_each_stand([](LedShard& shard) { return shard.resign(); });
+  co_await resigning;
+}
+
+Task<> ServerShards::stop() {
+  Task<> resigning = resign();
+  co_await resigning;
+  Task<> stopping = for_each_stand([](LedShard& shard) { return shard.stop(); });
+  co_await stopping;
 }
 
 bool ServerShards::settled() const noexcept {

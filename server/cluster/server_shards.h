@@ -51,7 +51,10 @@ class ServerShards {
   /// Finds or founds the map, however long that takes, and stands for every shard from then on.
   /// After the membership has started.
   void start();
-  /// Before the membership stops.
+  /// Leads nothing from now on, and when this ends none of its services serves. The lease is to be
+  /// given back next: others lead while connections are closed here.
+  Task<> resign();
+  /// After that, which may be now: ends when every connection is closed.
   Task<> stop();
 
   /// It is known who leads each shard.
@@ -70,6 +73,9 @@ class ServerShards {
   Task<Result<Revision>> read_map();
   Task<Result<>> found_map();
   void watch_map(Revision after, TimePoint until);
+  /// Runs `task` for each at once; ends when all have.
+  template <class Make>
+  Task<> for_each_stand(Make make);
 
   struct Stand {
     std::unique_ptr<LedShard> shard;

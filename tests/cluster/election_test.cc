@@ -147,6 +147,26 @@ TEST_F(ElectionTest, LostCallsLeaveOneLeader) {
   }
 }
 
+/// Its lease is one that nobody renews: a living server's name would go with it.
+TEST_F(ElectionTest, AJoinThatArrivesLateHidesNobody) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    random_ = SimRandom(seed);
+    const std::string name = "one" + std::to_string(seed);
+    Candidate& one = candidate(name);
+    while (!coordinator_.state.next_expiry()) pass(milliseconds(1));  // its lease is granted
+    coordinator_.lost_ask = 1;  // the call that puts its name there never comes, or too late
+    pass(kLease / 3 + milliseconds(30));
+    coordinator_.lost_ask = 0;
+    pass(kLease + seconds(2));
+    const std::string key = one.membership.names().server(name);
+    const CoordinationView view = coordinator_.state.read(key);
+    ASSERT_NE(view.find(key), nullptr) << "seed " << seed;
+    EXPECT_EQ(view.find(key)->lease, one.membership.lease());
+    one.loop.spawn(stop(one));
+    pass(seconds(1));
+  }
+}
+
 /// Found by the simulator: the lease went between the look and the campaign, and the name that was
 /// put under no lease would have led for ever.
 TEST_F(ElectionTest, NobodyLeadsUnderNoLease) {

@@ -8,11 +8,13 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -26,51 +28,107 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr const char* kEtcd = "/usr/bin/etcd";
+constexpr const char* kOpenssl = "/usr/bin/openssl";
 
 std::string url_of(unsigned port) {
   return "http://127.0.0.1:" + std::to_string(port);
 }
 
-/// One member, alone.
+/// What a member is started with.
+struct EtcdPlan {
+  std::string name = "default";
+  std::string peer = url_of(free_port());
+  std::string all;           ///< members, as etcd wants them; empty: it is alone
+  std::string certificates;  ///< the folder of its own; empty: no TLS
+};
+
+/// One member.
 class RealEtcd {
  public:
-  RealEtcd() : port_(free_port()) {
+  explicit RealEtcd(const EtcdPlan& plan = {}) : url_(url_of(free_port())) {
     const std::filesystem::path temporary = std::filesystem::temp_directory_path();
     std::string pattern = (temporary / "membrain-etcd-XXXXXX").string();
     EXPECT_NE(mkdtemp(pattern.data()), nullptr);
     folder_ = pattern;
-    const std::string peer = url_of(free_port());
-    ChildConfig child;
-    child.name = "etcd";
-    child.program = kEtcd;
-    child.words = {"--data-dir",
-                   folder_ + "/data",
-                   "--listen-client-urls",
-                   url(),
-                   "--advertise-client-urls",
-                   url(),
-                   "--listen-peer-urls",
-                   peer,
-                   "--initial-advertise-peer-urls",
-                   peer,
-                   "--initial-cluster",
-                   "default=" + peer,
-                   "--log-level",
-                   "error"};
-    process_ = std::move(Child::start(child).value());
+    if (!plan.certificates.empty()) url_.replace(0, 4, "https");
+    const std::string all = plan.all.empty() ? plan.name + "=" + plan.peer : plan.all;
+    config_.name = "etcd";
+    config_.program = kEtcd;
+    config_.words = {"--name",
+                     plan.name,
+                     "--data-dir",
+                     folder_ + "/data",
+                     "--listen-client-urls",
+                     url_,
+                     "--advertise-client-urls",
+                     url_,
+                     "--listen-peer-urls",
+                     plan.peer,
+                     "--initial-advertise-peer-urls",
+                     plan.peer,
+                     "--initial-cluster",
+                     all,
+                     "--log-level",
+                     "error"};
+    if (!plan.certificates.empty()) {
+      for (const char* const what : {"cert", "key"}) {
+        config_.words.push_back(std::string("--") + what + "-file");
+        config_.words.push_back(plan.certificates + "/" + what + ".pem");
+      }
+    }
+    start();
   }
   ~RealEtcd() {
-    process_->kill_now();
-    process_.reset();
+    end();
     std::filesystem::remove_all(folder_);
   }
-  [[nodiscard]] std::string url() const { return url_of(port_); }
+  [[nodiscard]] const std::string& url() const noexcept { return url_; }
   void send(int signal) const { ::kill(process_->pid(), signal); }
+  void start() { process_ = std::move(Child::start(config_).value()); }
+  void end() {
+    if (process_) process_->kill_now();
+    process_.reset();
+  }
+  /// It begins anew, with the same flags and so with the same id.
+  void wipe() {
+    end();
+    std::filesystem::remove_all(folder_ + "/data");
+    start();
+  }
 
  private:
-  unsigned port_;
+  std::string url_;
   std::string folder_;
+  ChildConfig config_;
   std::unique_ptr<Child> process_;
+};
+
+/// A certificate for this host, which signs itself and is like no other, and its key.
+class Certificate {
+ public:
+  Certificate() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "membrain-XXXXXX").string();
+    EXPECT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+    renew();
+  }
+  ~Certificate() { std::filesystem::remove_all(folder_); }
+  Certificate(const Certificate&) = delete;
+  Certificate& operator=(const Certificate&) = delete;
+
+  void renew() const {
+    const std::string command =
+        std::string(kOpenssl) +
+        " req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+        " -subj /CN=etcd -addext subjectAltName=IP:127.0.0.1 -keyout " +
+        folder_ + "/key.pem -out " + folder_ + "/cert.pem 2>/dev/null";
+    EXPECT_EQ(std::system(command.c_str()), 0);
+  }
+  [[nodiscard]] const std::string& folder() const noexcept { return folder_; }
+  [[nodiscard]] std::string file() const { return folder_ + "/cert.pem"; }
+
+ private:
+  std::string folder_;
 };
 
 class EtcdTest : public testing::Test {
@@ -81,19 +139,34 @@ class EtcdTest : public testing::Test {
     etcd_ = std::make_unique<RealEtcd>();
     store_ = connect({etcd_->url()});
     if (!store_) GTEST_SKIP() << "built without gRPC";
-    const TimePoint limit = clock_.now() + seconds(30);
-    while (!await(store_->read("", in(seconds(1))))) {
-      ASSERT_LT(clock_.now(), limit) << "etcd does not start";
-      turn();
-    }
+    wait_for(*store_);
   }
   void TearDown() override {
     if (store_) stop(*store_);
   }
-  std::unique_ptr<Coordination> connect(std::vector<std::string> endpoints) {
+  std::unique_ptr<Coordination> connect(std::vector<std::string> endpoints,
+                                        const std::string& ca_file = {}) {
     Result<std::unique_ptr<Coordination>> made =
-        make_etcd_coordination(loop_, {std::move(endpoints), {}, {}, {}});
+        make_etcd_coordination(loop_, {std::move(endpoints), ca_file, {}, {}});
     return made ? std::move(*made) : nullptr;
+  }
+  /// Until it answers.
+  void wait_for(Coordination& store) {
+    const TimePoint limit = in(seconds(30));
+    while (!await(store.read("", in(seconds(1))))) {
+      ASSERT_LT(clock_.now(), limit) << "etcd does not answer";
+      turn();
+    }
+  }
+  /// Until what answers is not what answered before.
+  void wait_for_refusal(Coordination& store) {
+    const TimePoint limit = in(seconds(30));
+    Result<CoordinationView> asked;
+    do {
+      asked = await(store.read("", in(seconds(1))));
+      ASSERT_LT(clock_.now(), limit);
+    } while (!asked && asked.error().code != Errc::corrupt);
+    EXPECT_FALSE(asked) << "its revisions are not those of the first";
   }
   [[nodiscard]] TimePoint in(Duration time) const { return clock_.now() + time; }
   template <class T>
@@ -230,13 +303,63 @@ TEST_F(EtcdTest, AnswersOfAnotherClusterAreRefused) {
   const std::unique_ptr<Coordination> store = connect({etcd_->url(), other.url()});
   ASSERT_TRUE(await(store->read("", in(seconds(5)))));
   etcd_->send(SIGKILL);
-  Result<CoordinationView> asked;
-  const TimePoint limit = in(seconds(30));
-  do {
-    asked = await(store->read("", in(seconds(1))));
-    ASSERT_LT(clock_.now(), limit);
-  } while (!asked && asked.error().code != Errc::corrupt);
-  EXPECT_FALSE(asked) << "its revisions are not those of the first";
+  wait_for_refusal(*store);
+  stop(*store);
+}
+
+TEST_F(EtcdTest, OneThatWasWipedIsRefusedThoughItsIdIsTheSame) {
+  for (int i = 0; i < 10; ++i) put("a", "1").value();
+  etcd_->wipe();
+  wait_for_refusal(*store_);
+  const Result<Lease> lease = await(store_->grant(seconds(2), in(seconds(5))));
+  ASSERT_FALSE(lease) << "nothing is taken from it any more";
+  EXPECT_EQ(lease.error().code, Errc::corrupt);
+}
+
+/// A linearizable answer may overtake another that was asked for before it.
+TEST_F(EtcdTest, AnswersThatOvertakeEachOtherAreNoMistake) {
+  constexpr int kCalls = 200;
+  std::vector<std::optional<Result<Committed>>> puts(kCalls);
+  std::vector<std::optional<Result<CoordinationView>>> views(kCalls);
+  for (std::size_t i = 0; i < kCalls; ++i) {
+    CoordinationChange change;
+    change.puts.push_back({"o", std::to_string(i), {}});
+    loop_.spawn(put_into(store_->commit(change, in(seconds(30))), puts[i]));
+    loop_.spawn(put_into(store_->read("o", in(seconds(30))), views[i]));
+  }
+  while (loop_.running_tasks() > 0) turn();
+  for (std::size_t i = 0; i < kCalls; ++i) EXPECT_TRUE(*puts[i] && *views[i]);
+}
+
+TEST_F(EtcdTest, AWatchEndsWhenItsMemberHasNoLeader) {
+  EtcdPlan one{"one", url_of(free_port()), {}, {}};
+  EtcdPlan two{"two", url_of(free_port()), {}, {}};
+  one.all = two.all = "one=" + one.peer + ",two=" + two.peer;
+  const RealEtcd first(one);
+  auto second = std::make_unique<RealEtcd>(two);
+  const std::unique_ptr<Coordination> store = connect({first.url()});
+  wait_for(*store);
+  bool told = false;
+  const TimePoint limit = in(seconds(60));
+  loop_.spawn(note_end(store->changed("n", UINT32_MAX, limit + seconds(60)), told));
+  second.reset();
+  while (!told) {
+    ASSERT_LT(clock_.now(), limit) << "it waits for what nobody will tell";
+    turn();
+  }
+  stop(*store);
+}
+
+TEST_F(EtcdTest, CertificatesThatAreRenewedAreTaken) {
+  if (::access(kOpenssl, X_OK) != 0) GTEST_SKIP() << "no openssl: apt-get install openssl";
+  const Certificate certificate;
+  RealEtcd etcd({"tls", url_of(free_port()), {}, certificate.folder()});
+  const std::unique_ptr<Coordination> store = connect({etcd.url()}, certificate.file());
+  wait_for(*store);
+  etcd.end();
+  certificate.renew();
+  etcd.start();
+  wait_for(*store);
   stop(*store);
 }
 
@@ -247,6 +370,8 @@ TEST_F(EtcdTest, EndpointsThatMakeNoSenseAreNamed) {
     EXPECT_EQ(made.error().code, Errc::invalid_argument);
   }
   EXPECT_FALSE(make_etcd_coordination(loop_, {}));
+  const auto keyless = make_etcd_coordination(loop_, {{url_of(1)}, {}, "/a/certificate", {}});
+  EXPECT_EQ(keyless.error().code, Errc::invalid_argument);
 }
 
 }  // namespace

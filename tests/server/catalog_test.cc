@@ -127,6 +127,18 @@ TEST_F(CatalogTest, ReplicasAreFoundBySlot) {
   EXPECT_EQ(catalog_.replica_at(0, SlotId{6}), kNoRef);
 }
 
+TEST_F(CatalogTest, ReplicasOfANodeAreCounted) {
+  const Ref ref = add(5);
+  add(6);
+  catalog_.add_replica(ref, place(7, 3));
+  EXPECT_EQ(catalog_.replicas_of(0), 2u);
+  EXPECT_EQ(catalog_.replicas_of(3), 1u);
+  EXPECT_EQ(catalog_.replicas_of(2), 0u);
+  EXPECT_EQ(catalog_.replicas_of(9), 0u);
+  remove(6);
+  EXPECT_EQ(catalog_.replicas_of(0), 1u);
+}
+
 TEST_F(CatalogTest, BatchesFindWhatSingleProbesFind) {
   for (std::uint64_t i = 1; i <= 1000; ++i) add(i * 2);
   std::vector<BlockName> names;

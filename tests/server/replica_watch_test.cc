@@ -9,7 +9,21 @@
 namespace membrain::server_test {
 namespace {
 
-class ReplicaWatchTest : public ReplicaTest {};
+class ReplicaWatchTest : public ReplicaTest {
+ protected:
+  /// Copies, all of which are made at once.
+  std::size_t ordered_in_four_seconds() {
+    std::size_t ordered = 0;
+    for (int i = 0; i < 40; ++i) {
+      for (const wire::CopyBlocks& order : orders(milliseconds(100))) {
+        ordered += order.items.size();
+        obey(order);
+      }
+      for (const std::uint32_t node : {1U, 2U, 3U}) beat(node);
+    }
+    return ordered;
+  }
+};
 
 TEST_F(ReplicaWatchTest, OfOneReplicaNothingIsCopied) {
   begin({1, wire::ZoneRule::any});
@@ -255,14 +269,17 @@ TEST_F(ReplicaWatchTest, NoMoreBytesAreOrderedThanAreAllowed) {
   copies_.bytes_per_second = 10'000;
   begin({2, wire::ZoneRule::any});
   for (std::uint64_t i = 1; i <= 200; ++i) publish(entry(i), 1);  // 1000 bytes each
-  std::size_t ordered = 0;
-  for (int i = 0; i < 40; ++i) {  // 4 seconds
-    for (const wire::CopyBlocks& order : orders(milliseconds(100))) {
-      ordered += order.items.size();
-      obey(order);
-    }
-    for (const std::uint32_t node : {1U, 2U, 3U}) beat(node);
-  }
+  const std::size_t ordered = ordered_in_four_seconds();
+  EXPECT_GE(ordered, 35u);
+  EXPECT_LE(ordered, 45u);
+}
+
+TEST_F(ReplicaWatchTest, OfWhatIsAllowedAShardTakesItsShare) {
+  copies_.bytes_per_second = 40'000;
+  begin({2, wire::ZoneRule::any});
+  shard_->share_copies(4);
+  for (std::uint64_t i = 1; i <= 200; ++i) publish(entry(i), 1);  // 1000 bytes each
+  const std::size_t ordered = ordered_in_four_seconds();
   EXPECT_GE(ordered, 35u);
   EXPECT_LE(ordered, 45u);
 }

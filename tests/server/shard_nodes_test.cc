@@ -116,6 +116,19 @@ TEST_F(ShardNodesTest, ASilentNodesBlocksLeaveAllAnswers) {
   EXPECT_FALSE(shard_->list_nodes(session_, now_)->nodes.at(0).alive);
 }
 
+TEST_F(ShardNodesTest, OfSeveralSilentNodesEachBlockLeavesAndOthersStay) {
+  register_node(2, 1);
+  register_node(3, 1);
+  for (std::uint64_t i = 1; i <= 9; ++i) publish(entry(i), static_cast<std::uint32_t>(1 + i % 3));
+  pass(milliseconds(4500), {session_}, {2});
+  EXPECT_FALSE(shard_->registered(NodeId{1}, life(1)));
+  EXPECT_FALSE(shard_->registered(NodeId{3}, life(1)));
+  EXPECT_EQ(shard_->catalog().counts().replicas, 3u);
+  for (std::uint64_t i = 1; i <= 9; ++i) {
+    EXPECT_EQ(look(session_, 0, {i}).prefix_blocks, i % 3 == 1 ? 1u : 0u) << i;
+  }
+}
+
 TEST_F(ShardNodesTest, ANodeWhoseConnectionBrokeHasAMomentToComeBack) {
   publish_prompt(1, 2);
   shard_->tick(now_);

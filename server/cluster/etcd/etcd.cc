@@ -15,6 +15,7 @@ constexpr int kLeastBackoffMs = 50;
 constexpr int kMostBackoffMs = 500;
 constexpr int kKeepaliveMs = 2000;
 constexpr int kKeepalivePatienceMs = 1000;
+constexpr unsigned kCertificatesSeconds = 5;  ///< after which certificates may be new ones
 
 struct Endpoint {
   std::string target;
@@ -40,34 +41,48 @@ Result<Endpoint> endpoint_of(std::string_view text) {
   return endpoint;
 }
 
+/// Certificates are renewed while servers run.
 std::shared_ptr<grpc::ChannelCredentials> credentials(const EtcdConfig& config, bool tls) {
   if (!tls) return grpc::InsecureChannelCredentials();
-  grpc::SslCredentialsOptions options;
-  options.pem_root_certs = config.ca;
-  options.pem_cert_chain = config.cert;
-  options.pem_private_key = config.key;
-  return grpc::SslCredentials(options);
+  grpc::experimental::TlsChannelCredentialsOptions options;
+  const bool known = !config.ca_file.empty();
+  const bool ours = !config.cert_file.empty();
+  if (known || ours) {
+    options.set_certificate_provider(
+        std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(
+            config.key_file, config.cert_file, config.ca_file, kCertificatesSeconds));
+  }
+  if (known) options.watch_root_certs();
+  if (ours) options.watch_identity_key_cert_pairs();
+  return grpc::experimental::TlsCredentials(options);
+}
+
+std::shared_ptr<grpc::Channel> channel_to(const Endpoint& endpoint, const EtcdConfig& config) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kLeastBackoffMs);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kLeastBackoffMs);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMostBackoffMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepalivePatienceMs);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  // Channels of one target share a connection otherwise, and with it a broken one.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return grpc::CreateCustomChannel(endpoint.target, credentials(config, endpoint.tls), arguments);
 }
 
 }  // namespace
 
 Result<std::unique_ptr<Coordination>> make_etcd_coordination(Loop& loop, EtcdConfig config) {
+  if (config.cert_file.empty() != config.key_file.empty()) {
+    return fail(Errc::invalid_argument, "a certificate for etcd and its key go together");
+  }
+  const auto shared = std::make_shared<const EtcdConfig>(std::move(config));
   std::vector<EtcdMember> members;
-  for (const std::string& text : config.endpoints) {
+  for (const std::string& text : shared->endpoints) {
     const Result<Endpoint> endpoint = endpoint_of(text);
     if (!endpoint) return fail(endpoint.error());
-    grpc::ChannelArguments arguments;
-    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kLeastBackoffMs);
-    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kLeastBackoffMs);
-    arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMostBackoffMs);
-    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
-    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepalivePatienceMs);
-    arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
-    arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-    // Channels of one target share a connection otherwise, and with it a broken one.
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    members.emplace_back(
-        grpc::CreateCustomChannel(endpoint->target, credentials(config, endpoint->tls), arguments));
+    members.emplace_back([shared, at = *endpoint] { return channel_to(at, *shared); });
   }
   if (members.empty()) return fail(Errc::invalid_argument, "no etcd endpoint was given");
   return std::make_unique<EtcdCoordination>(loop, std::move(members));

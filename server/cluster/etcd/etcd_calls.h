@@ -4,10 +4,12 @@
 #include <grpcpp/grpcpp.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -23,13 +25,23 @@ namespace pb = etcdserverpb;
 
 /// One member of etcd, and the services that it offers.
 struct EtcdMember {
-  explicit EtcdMember(const std::shared_ptr<grpc::Channel>& channel)
-      : kv(pb::KV::NewStub(channel)),
-        watch(pb::Watch::NewStub(channel)),
-        lease(pb::Lease::NewStub(channel)) {}
+  using Dial = std::function<std::shared_ptr<grpc::Channel>()>;
+
+  explicit EtcdMember(Dial how) : dial(std::move(how)) { connect(); }
+  /// Over another channel from now on. Calls that are under way keep theirs.
+  void connect() {
+    const std::shared_ptr<grpc::Channel> channel = dial();
+    kv = pb::KV::NewStub(channel);
+    watch = pb::Watch::NewStub(channel);
+    lease = pb::Lease::NewStub(channel);
+    silent_calls = 0;
+  }
+
+  Dial dial;
   std::unique_ptr<pb::KV::Stub> kv;
   std::unique_ptr<pb::Watch::Stub> watch;
   std::unique_ptr<pb::Lease::Stub> lease;
+  std::uint32_t silent_calls = 0;  ///< in a row that were not answered in time
 };
 
 /// Where what gRPC's threads have finished waits for the loop.
@@ -76,6 +88,7 @@ class EtcdExchange final : public grpc::ClientBidiReactor<Request, Response> {
   }
   void OnReadDone(bool ok) override {
     if (!ok) return;
+    heard = true;
     if (!enough(response)) return this->StartRead(&response);
     got = true;
     context_.TryCancel();
@@ -88,7 +101,8 @@ class EtcdExchange final : public grpc::ClientBidiReactor<Request, Response> {
   Request request;
   Response response;
   bool (*enough)(const Response&) = [](const Response&) { return true; };
-  bool got = false;
+  bool heard = false;  ///< anything
+  bool got = false;    ///< enough
   grpc::Status status;
 
  private:

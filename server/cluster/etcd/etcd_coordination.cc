@@ -12,6 +12,12 @@ namespace membrain {
 
 namespace {
 
+/// So many calls to a member that were not answered in time, one after the other, are reason enough
+/// for another connection.
+constexpr std::uint32_t kSilentCalls = 3;
+constexpr const char* kWentBack =
+    "etcd was wiped or restored: stop servers, nodes and engines, start nodes with --fresh";
+
 /// The first key behind all that begin with `prefix`.
 std::string end_of(std::string prefix) {
   while (!prefix.empty() && static_cast<unsigned char>(prefix.back()) == 0xff) prefix.pop_back();
@@ -101,14 +107,26 @@ void EtcdCoordination::prepare(grpc::ClientContext& context, TimePoint deadline)
   under_way_.insert(&context);
 }
 
-/// What a call's end means. A member that does not answer is left for the next.
+/// A member that does not answer is left for the next. One whose connection goes on to swallow what
+/// it is asked gets another connection: it may be the only member there is.
+void EtcdCoordination::note_failure(Errc code, std::size_t member) {
+  EtcdMember& one = members_[member];
+  one.silent_calls = code == Errc::timed_out ? one.silent_calls + 1 : 0;
+  if (one.silent_calls >= kSilentCalls) one.connect();
+  const bool silent = code == Errc::unavailable || code == Errc::timed_out;
+  if (silent && member == member_) member_ = (member_ + 1) % members_.size();
+}
+
+/// What a call's end means.
 Result<> EtcdCoordination::outcome(const grpc::Status& status, std::size_t member) {
-  if (status.ok()) return {};
+  if (status.ok()) {
+    members_[member].silent_calls = 0;
+    return {};
+  }
   const Errc code = code_of(status.error_code());
   if (stopping_) return fail(Errc::cancelled, "coordination is over");
   log(LogLevel::debug, "etcd: {} ({})", status.error_message(), to_string(code));
-  const bool silent = code == Errc::unavailable || code == Errc::timed_out;
-  if (silent && member == member_) member_ = (member_ + 1) % members_.size();
+  note_failure(code, member);
   switch (code) {
     case Errc::not_found:
       return fail(code, "etcd knows no such lease");
@@ -125,11 +143,29 @@ Result<> EtcdCoordination::outcome(const grpc::Status& status, std::size_t membe
 
 /// Endpoints of two clusters, or a cluster that was made anew, would give epochs out twice.
 Result<> EtcdCoordination::check_cluster(const pb::ResponseHeader& header) {
+  if (went_back_) return fail(Errc::corrupt, kWentBack);
   if (cluster_ == 0) cluster_ = header.cluster_id();
   if (cluster_ == header.cluster_id()) return {};
   log(LogLevel::error, "etcd: answers come from cluster {:x}, those before came from {:x}",
       header.cluster_id(), cluster_);
   return fail(Errc::corrupt, "another etcd cluster answers: check the endpoints");
+}
+
+/// So would one that was restored from a snapshot, or wiped and started with the same flags: its id
+/// is the same. `known`: what was known when this was asked for, which linearizable answers count;
+/// of two that are under way either may come first.
+Result<> EtcdCoordination::check_revision(const pb::ResponseHeader& header, Revision known) {
+  const Revision revision = revision_of(header.revision());
+  newest_ = std::max(newest_, revision);
+  if (revision >= known) return {};
+  if (!std::exchange(went_back_, true)) {
+    log(LogLevel::error,
+        "etcd: its revision is {} and was {} before: it was restored from a snapshot, or wiped, and"
+        " would give epochs out again. Stop all servers, nodes and engines, then start the servers,"
+        " and the nodes with --fresh (docs/cluster.md, What etcd holds)",
+        revision, known);
+  }
+  return fail(Errc::corrupt, kWentBack);
 }
 
 template <class Response, class Begin>
@@ -183,12 +219,15 @@ Task<Result<CoordinationView>> EtcdCoordination::read(std::string prefix, TimePo
   pb::RangeRequest request;
   pb::RangeResponse response;
   set_range(request, prefix);
+  const Revision known = newest_;
   Task<Result<>> asking =
       ask(deadline, response, [&](EtcdMember& to, auto& context, auto& into, auto done) {
         to.kv->async()->Range(&context, &request, &into, std::move(done));
       });
   const Result<> asked = co_await asking;
   if (!asked) co_return fail(asked.error());
+  const Result<> later = check_revision(response.header(), known);
+  if (!later) co_return fail(later.error());
   CoordinationView view;
   view.revision = revision_of(response.header().revision());
   for (const pb::KeyValue& kv : response.kvs()) view.entries.push_back(entry_of(kv));
@@ -213,12 +252,15 @@ Task<Result<Committed>> EtcdCoordination::commit(CoordinationChange change, Time
     into.set_value(put.value);
     into.set_lease(number(put.lease.value));
   }
+  const Revision known = newest_;
   Task<Result<>> asking =
       ask(deadline, response, [&](EtcdMember& to, auto& context, auto& into, auto done) {
         to.kv->async()->Txn(&context, &request, &into, std::move(done));
       });
   const Result<> asked = co_await asking;
   if (!asked) co_return fail(asked.error());
+  const Result<> later = check_revision(response.header(), known);
+  if (!later) co_return fail(later.error());
   co_return Committed{response.succeeded(), revision_of(response.header().revision())};
 }
 
@@ -239,6 +281,7 @@ Task<Result<Duration>> EtcdCoordination::keep_alive(LeaseId lease, TimePoint dea
     const Result<> ended = outcome(exchange.status, member);
     co_return fail(ended ? Error{Errc::unavailable, 0, "etcd ended a stream"} : ended.error());
   }
+  members_[member].silent_calls = 0;
   if (const Result<> fine = check_cluster(exchange.response.header()); !fine) {
     co_return fail(fine.error());
   }
@@ -258,14 +301,18 @@ Task<> EtcdCoordination::changed(std::string prefix, Revision after, TimePoint d
   pb::WatchCreateRequest& create = *exchange.request.mutable_create_request();
   set_range(create, prefix);
   create.set_start_revision(number(after + 1));
+  // A member that is cut off from the others would keep the watch, and tell nothing.
+  context.AddMetadata("hasleader", "true");
   prepare(context, deadline);
   const std::size_t member = member_;
   members_[member].watch->async()->Watch(&context, &exchange);
   exchange.begin();
   static_cast<void>(co_await done);
   under_way_.erase(&context);
-  const bool in_time = exchange.status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
-  if (!exchange.got && !in_time) static_cast<void>(outcome(exchange.status, member));
+  // Nothing has changed until the deadline; but that the watch begins is answered at once.
+  const bool over = exchange.status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
+  const bool quiet = over && exchange.heard;
+  if (!exchange.got && !quiet) static_cast<void>(outcome(exchange.status, member));
 }
 
 Task<> EtcdCoordination::stop() {

@@ -32,13 +32,17 @@ class EtcdCoordination final : public Coordination {
   Task<Result<>> ask(TimePoint deadline, Response& response, Begin begin);
   void prepare(grpc::ClientContext& context, TimePoint deadline);
   Result<> outcome(const grpc::Status& status, std::size_t member);
+  void note_failure(Errc code, std::size_t member);
   Result<> check_cluster(const pb::ResponseHeader& header);
+  Result<> check_revision(const pb::ResponseHeader& header, Revision known);
 
   Loop& loop_;
   EtcdArrivals arrivals_;
   std::vector<EtcdMember> members_;
   std::size_t member_ = 0;
   std::uint64_t cluster_ = 0;  ///< etcd's id of itself, as the first answer had it
+  Revision newest_ = 0;        ///< that a linearizable answer had
+  bool went_back_ = false;     ///< one had an earlier one: nothing is taken from etcd any more
   std::set<grpc::ClientContext*> under_way_;
   bool stopping_ = false;
 };
