@@ -1,5 +1,5 @@
-# install + find_package(membrain): the public headers, the libraries behind them, the binary and
-# the benchmark programs that `membrain bench` runs.
+# install + find_package(membrain): the public headers, the libraries behind them, the binary,
+# the benchmark programs that `membrain bench` runs, systemd's units and the user that they name.
 include(CMakePackageConfigHelpers)
 
 set(membrain_package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/membrain)
@@ -30,3 +30,15 @@ install(FILES
   ${CMAKE_CURRENT_BINARY_DIR}/membrainConfig.cmake
   ${CMAKE_CURRENT_BINARY_DIR}/membrainConfigVersion.cmake
   DESTINATION ${membrain_package_folder})
+
+# Units name the program where it is installed, which `cmake --install --prefix` is the last to say.
+install(CODE "
+  set(units \"${PROJECT_SOURCE_DIR}/deploy/systemd\")
+  cmake_path(SET membrain_program \"\${CMAKE_INSTALL_PREFIX}\")
+  cmake_path(APPEND membrain_program \"${CMAKE_INSTALL_BINDIR}\" membrain)
+  foreach(unit IN ITEMS membrain-server.service membrain-node.service)
+    configure_file(\"\${units}/\${unit}.in\" \"${CMAKE_CURRENT_BINARY_DIR}/\${unit}\" @ONLY)
+    file(INSTALL \"${CMAKE_CURRENT_BINARY_DIR}/\${unit}\"
+      DESTINATION \"\${CMAKE_INSTALL_PREFIX}/lib/systemd/system\")
+  endforeach()")
+install(FILES deploy/systemd/membrain.sysusers DESTINATION lib/sysusers.d RENAME membrain.conf)

@@ -21,6 +21,8 @@ HERE = Path(__file__).resolve().parent
 DEPLOY = HERE.parent.parent / "deploy"
 CHART = DEPLOY / "helm" / "membrain"
 BINARY = os.environ.get("MEMBRAIN_TEST_BINARY", "")
+PREFIX = os.environ.get("MEMBRAIN_TEST_PREFIX", "")  # where all was installed
+UNITS = ("membrain-server.service", "membrain-node.service")
 SPRIG = "golang-github-masterminds-sprig-dev"  # brings yaml.v3
 GO_PATH = os.environ.get("GOPATH", "/usr/share/gocode")  # where Debian has Go's libraries
 BUILD_PATIENCE = 900.0  # the first time, with all of sprig
@@ -55,16 +57,54 @@ def values() -> Object:
     return loaded
 
 
+def settings(unit: str) -> dict[str, dict[str, str]]:
+    """Of a unit, by section; no key comes twice in ours."""
+    found: dict[str, dict[str, str]] = {}
+    for line in (DEPLOY / "systemd" / f"{unit}.in").read_text("utf-8").splitlines():
+        if line.startswith("["):
+            section = found.setdefault(line.strip("[]"), {})
+        elif line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            assert section.setdefault(key, value) == value, line
+    return found
+
+
 class Units(unittest.TestCase):
     def test_options_of_both_units_exist(self) -> None:
-        for unit in sorted((DEPLOY / "systemd").glob("*.service")):
-            text = unit.read_text("utf-8")
-            started = re.search(r"^ExecStart=/usr/bin/membrain (\w+) (.*)$", text, re.MULTILINE)
+        for unit in UNITS:
+            text = (DEPLOY / "systemd" / f"{unit}.in").read_text("utf-8")
+            started = re.search(r"^ExecStart=@membrain_program@ (\w+) (.*)$", text, re.MULTILINE)
             assert started is not None, unit
             named = set(re.findall(r"--([a-z-]+)", started[2]))
             named |= set(re.findall(r"^#   ([a-z-]+) = ", text, re.MULTILINE))  # the example
-            self.assertEqual(named - options(started[1]), set(), unit.name)
+            self.assertEqual(named - options(started[1]), set(), unit)
             self.assertIn(f"#   [{started[1]}]\n", text)
+
+    def test_both_run_as_the_user_that_is_installed_with_them(self) -> None:
+        """UCX's shared memory joins processes of one user only."""
+        users = (DEPLOY / "systemd" / "membrain.sysusers").read_text("utf-8")
+        made = re.findall(r"^u (\w+) -", users, re.MULTILINE)
+        self.assertEqual(len(made), 1)
+        for unit in UNITS:
+            service = settings(unit)["Service"]
+            self.assertEqual([service["User"], service["Group"]], made * 2, unit)
+            self.assertNotIn("DynamicUser", service)
+
+    def test_both_are_started_again_however_often_they_end(self) -> None:
+        for unit in UNITS:
+            self.assertEqual(settings(unit)["Unit"]["StartLimitIntervalSec"], "0", unit)
+            self.assertEqual(settings(unit)["Service"]["Restart"], "always", unit)
+
+    @unittest.skipIf(PREFIX == "", "MEMBRAIN_TEST_PREFIX does not name an installation")
+    def test_what_is_installed_starts_the_program_that_is_installed(self) -> None:
+        self.assertTrue((Path(PREFIX) / "lib/sysusers.d/membrain.conf").is_file())
+        for unit in UNITS:
+            text = (Path(PREFIX) / "lib/systemd/system" / unit).read_text("utf-8")
+            started = re.search(r"^ExecStart=(\S+) ", text, re.MULTILINE)
+            assert started is not None, unit
+            self.assertEqual(Path(started[1]), Path(PREFIX) / "bin" / "membrain")
+            self.assertTrue(os.access(started[1], os.X_OK), started[1])
+            self.assertNotIn("@", text)
 
 
 class Objects(unittest.TestCase):
@@ -97,6 +137,12 @@ class Objects(unittest.TestCase):
             service = by_kind["Service", spec["serviceName"]]
             self.assertLessEqual(service["spec"]["selector"].items(), labels.items())
             self.assert_ports(container, service)
+            self.assert_probes(container)
+            # The claim is mounted as the image's user's, or nobody's, without it.
+            user = pod["spec"]["securityContext"]
+            self.assertEqual(user["fsGroup"], user["runAsGroup"])
+            if spec["replicas"] > 1:
+                self.assert_disrupted_one_by_one(one, by_kind)
         else:
             self.assert_meets_servers(words, by_kind)
 
@@ -104,9 +150,22 @@ class Objects(unittest.TestCase):
         ports = {port["containerPort"] for port in container["ports"]}
         names = {port.get("name") for port in container["ports"]}
         self.assertLessEqual({port["port"] for port in service["spec"]["ports"]}, ports)
-        self.assertIn(container["livenessProbe"]["httpGet"]["port"], ports | names)
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            self.assertIn(container[probe]["httpGet"]["port"], ports | names)
         listened = re.findall(r"--(?:listen|admin)=\S+:(\d+)", " ".join(container["args"]))
         self.assertEqual(set(map(int, listened)), ports)
+
+    def assert_probes(self, container: Object) -> None:
+        """Nobody is killed who takes a minute to join."""
+        startup = container["startupProbe"]
+        self.assertGreaterEqual(startup["periodSeconds"] * startup["failureThreshold"], 60)
+
+    def assert_disrupted_one_by_one(
+        self, servers: Object, by_kind: dict[tuple[str, str], Object]
+    ) -> None:
+        budget = by_kind["PodDisruptionBudget", servers["metadata"]["name"]]["spec"]
+        self.assertEqual(budget["maxUnavailable"], 1)
+        self.assertEqual(budget["selector"], servers["spec"]["selector"])
 
     def assert_meets_servers(
         self, words: list[str], by_kind: dict[tuple[str, str], Object]
@@ -126,8 +185,13 @@ class Manifests(Objects):
         text = (DEPLOY / "kubernetes" / "membrain.yaml").read_text("utf-8")
         objects = list(yaml.safe_load_all(text))
         self.assertEqual({one["kind"] for one in objects},
-                         {"Namespace", "Secret", "Service", "StatefulSet", "DaemonSet"})
+                         {"Namespace", "Secret", "Service", "PodDisruptionBudget", "StatefulSet",
+                          "DaemonSet"})
         self.assert_sound(objects)
+
+    def test_the_first_thing_said_is_to_change_the_secret(self) -> None:
+        text = (DEPLOY / "kubernetes" / "membrain.yaml").read_text("utf-8")
+        self.assertTrue(text.startswith("# CHANGE THE SECRET FIRST"))
 
 
 class Values(unittest.TestCase):
@@ -176,7 +240,9 @@ class Chart(Objects):
         ends = ["http://a:2379", "http://b:2379"]
         objects = self.rendered(etcd={"endpoints": ends}, secret={"value": "s: '\""})
         kinds = sorted(one["kind"] for one in objects)
-        self.assertEqual(kinds, ["DaemonSet", "Secret", "Service", "StatefulSet"])
+        self.assertEqual(
+            kinds, ["DaemonSet", "PodDisruptionBudget", "Secret", "Service", "StatefulSet"]
+        )
         of = {one["kind"]: one for one in objects}
         self.assertEqual(of["Secret"]["stringData"]["secret"], "s: '\"")
         (server,) = of["StatefulSet"]["spec"]["template"]["spec"]["containers"]
@@ -192,6 +258,25 @@ class Chart(Objects):
             if one["kind"] != "Service":
                 used = one["spec"]["template"]["spec"]["volumes"][0]["secret"]["secretName"]
                 self.assertEqual(used, "mine")
+
+    def test_another_secret_is_another_pod(self) -> None:
+        def annotations(**secret: str) -> list[Object]:
+            objects = self.rendered(server={"replicas": 1}, secret=secret)
+            return [one["spec"]["template"]["metadata"]["annotations"] for one in objects
+                    if one["kind"] in ("StatefulSet", "DaemonSet")]
+
+        first, again, other = annotations(value="a"), annotations(value="a"), annotations(value="b")
+        self.assertEqual(len(first), 2)
+        self.assertEqual(first, again)
+        for one, another in zip(first, other, strict=True):
+            self.assertNotEqual(one, another)
+        self.assertNotEqual(annotations(existing="mine"), annotations(existing="yours"))
+
+    def test_servers_run_as_the_user_that_their_claim_belongs_to(self) -> None:
+        objects = self.rendered(server={"replicas": 1, "runAsUser": 77}, secret={"value": "s"})
+        (server,) = (one for one in objects if one["kind"] == "StatefulSet")
+        user = server["spec"]["template"]["spec"]["securityContext"]
+        self.assertEqual(set(user.values()), {77})
 
     def test_everything_can_be_set(self) -> None:
         tolerations = [{"key": "gpu", "operator": "Exists"}]

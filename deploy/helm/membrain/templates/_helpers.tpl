@@ -17,6 +17,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ .Values.secret.existing | default (include "membrain.name" .) }}
 {{- end }}
 
+{{/* Another secret is another pod: what runs has read the former one. */}}
+{{- define "membrain.secretSum" -}}
+checksum/secret: {{ include "membrain.secret" . | printf "%s %s" .Values.secret.value | sha256sum | quote }}
+{{- end }}
+
 {{/* Every server's address, between commas: what nodes and engines are given. */}}
 {{- define "membrain.servers" -}}
 {{- $name := include "membrain.name" . -}}
