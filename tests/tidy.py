@@ -63,7 +63,7 @@ LIBRARIES: list[tuple[str, tuple[str, ...]]] = [
     (r"xxh", ("base",)),
     (r"openssl/", ("base", "transport/tls")),
     (r"(CLI/|toml\+\+/)", ("tools",)),
-    (r"httplib", ("tools", "server", "tests")),
+    (r"microhttpd", ("tools",)),
     (r"(nlohmann|simdjson)", ("tools", "server", "tests")),
     (r"pybind11/", ("python",)),
     (r"gtest/", ("tests",)),

@@ -10,10 +10,12 @@
 namespace membrain {
 
 /// Serves `GET /healthz` ("ok", or 503 if the service does not answer) and `GET /status` (what the
-/// service says of itself, a JSON object) from threads of its own.
+/// service says of itself, a JSON object) from a thread of its own. A connection gets one answer
+/// and two seconds in all; there are 64 at a time, 16 of them from one host, with 8 KiB each.
 ///
-/// Ownership  Destroying it closes the port and waits for requests under way.
-/// Threads    `status` is called on the admin threads.
+/// Ownership  Destroying it closes the port and whatever is connected; at most it waits for
+///            `status`.
+/// Threads    `status` is called on the admin thread.
 class AdminHttp {
  public:
   /// The service's status as JSON, or why there is none; bounded in time.

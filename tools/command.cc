@@ -144,6 +144,11 @@ Command& Command::hide_option() {
   return *this;
 }
 
+Command& Command::words_only() {
+  options_.back().words_only = true;
+  return *this;
+}
+
 Command& Command::standard(std::string_view words) {
   options_.back().standard = words;
   return *this;

@@ -23,6 +23,7 @@ struct OptionSpec {
   bool repeatable = false;  ///< what it is given each time is joined with commas
   bool hidden = false;      ///< for processes that we start ourselves
   bool required = false;
+  bool words_only = false;  ///< neither in the environment nor in a file
   std::function<Outcome<>(std::string_view)> assign;
 };
 
@@ -53,6 +54,9 @@ class Command {
   Command& letter(char letter);
   Command& required();
   Command& hide_option();
+  /// What is to be done just this once: on the command line alone, not in the environment, where
+  /// another command's option of that name may stand, and not in a file.
+  Command& words_only();
   /// What the help calls the default, where the value itself says nothing ("enough for all").
   Command& standard(std::string_view words);
 

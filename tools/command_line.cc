@@ -15,11 +15,10 @@ namespace membrain {
 namespace {
 
 constexpr const char* kFooter =
-    "Every option can also stand in the environment (--state-dir is MEMBRAIN_STATE_DIR) or in a\n"
-    "TOML file (--config, one table for each command). The command line wins over the "
-    "environment,\n"
-    "the environment over the file. The cluster's secret comes from MEMBRAIN_SECRET or\n"
-    "--secret-file. Exit status: 0 done, 1 failed, 2 wrong usage.";
+    "Every option, but for what ctl is to do, can also stand in the environment (--state-dir is\n"
+    "MEMBRAIN_STATE_DIR) or in a TOML file (--config, one table for each command). The command\n"
+    "line wins over the environment, the environment over the file. The cluster's secret comes\n"
+    "from MEMBRAIN_SECRET or --secret-file. Exit status: 0 done, 1 failed, 2 wrong usage.";
 
 /// What CLI11 found: one entry for each option of each command, in their order.
 using Bound = std::map<const Command*, std::vector<CLI::Option*>>;
@@ -134,6 +133,9 @@ Outcome<> check_names(const ConfigFile& file, const std::vector<Command>& comman
         return complain("{}: unknown key \"{}\"{}", setting.source, key,
                         table.empty() ? " outside any table" : " in [" + table + "]");
       }
+      if (!table.empty() && command->find(key)->words_only) {
+        return complain("{}: \"{}\" is for the command line alone: --{}", setting.source, key, key);
+      }
     }
   }
   return {};
@@ -161,7 +163,7 @@ Outcome<> assign_all(const Command& command, const std::vector<CLI::Option*>& op
   for (std::size_t index = 0; index < options.size(); ++index) {
     const OptionSpec& option = command.options()[index];
     std::optional<Setting> setting = from_command_line(option, *options[index]);
-    if (!setting) setting = from_environment(option, environment);
+    if (!setting && !option.words_only) setting = from_environment(option, environment);
     if (!setting) setting = from_file(file, command.name(), option);
     if (!setting) setting = from_file(file, "", option);
     if (!setting) {
@@ -182,7 +184,7 @@ std::vector<std::string> unknown_variables(const std::vector<Command>& commands,
     const bool known =
         name == kSecretVariable || std::ranges::any_of(commands, [&](const Command& command) {
           return std::ranges::any_of(command.options(), [&](const OptionSpec& option) {
-            return variable_of(option.name) == name;
+            return !option.words_only && variable_of(option.name) == name;
           });
         });
     if (!known) unknown.push_back(fmt::format("{} is no option of any command", name));

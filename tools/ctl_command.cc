@@ -61,35 +61,31 @@ class Etcd {
   Etcd(const Etcd&) = delete;
   Etcd& operator=(const Etcd&) = delete;
 
-  Result<SteeredCluster> look() {
+  Result<SteeredCluster> look(TimePoint deadline) {
     Result<CoordinationView> view = fail(Errc::unavailable, "etcd was not asked");
-    thread_.run(read(view));
+    thread_.run(read(deadline, view));
     if (!view) return fail(view.error());
     return steered(*view, names_);
   }
-  Result<> wish(CoordinationChange change) {
+  Result<> wish(CoordinationChange change, TimePoint deadline) {
     Result<Committed> committed = fail(Errc::unavailable, "etcd was not asked");
-    thread_.run(commit(std::move(change), committed));
+    thread_.run(commit(std::move(change), deadline, committed));
     if (!committed) return fail(committed.error());
     return {};
   }
   [[nodiscard]] const ClusterNames& names() const noexcept { return names_; }
 
  private:
-  explicit Etcd(const CtlOptions& options)
-      : patience_(options.timeout), names_(options.etcd.cluster), thread_("ctl") {}
-  Task<> read(Result<CoordinationView>& view) {
-    Task<Result<CoordinationView>> reading =
-        coordination_->read(names_.root(), thread_.loop().now() + patience_);
+  explicit Etcd(const CtlOptions& options) : names_(options.etcd.cluster), thread_("ctl") {}
+  Task<> read(TimePoint deadline, Result<CoordinationView>& view) {
+    Task<Result<CoordinationView>> reading = coordination_->read(names_.root(), deadline);
     view = co_await reading;
   }
-  Task<> commit(CoordinationChange change, Result<Committed>& committed) {
-    Task<Result<Committed>> committing =
-        coordination_->commit(std::move(change), thread_.loop().now() + patience_);
+  Task<> commit(CoordinationChange change, TimePoint deadline, Result<Committed>& committed) {
+    Task<Result<Committed>> committing = coordination_->commit(std::move(change), deadline);
     committed = co_await committing;
   }
 
-  const std::chrono::milliseconds patience_;
   const ClusterNames names_;
   LoopThread thread_;
   std::unique_ptr<Coordination> coordination_;
@@ -196,8 +192,16 @@ std::string as_table(const SteeredCluster& cluster) {
   return text;
 }
 
+/// Shards are numbered with 32 bits: a larger number must not become another shard's.
+Outcome<> check_shard(const char* option, std::uint64_t number) {
+  if (number == CtlOptions::kNone || number <= UINT32_MAX) return {};
+  return complain("{}: there is no shard {}", option, number);
+}
+
 /// Exactly one thing at a time; `--to` goes with `--move`.
 Outcome<> check_options(const CtlOptions& options) {
+  if (const Outcome<> fine = check_shard("--move", options.move); !fine) return fine;
+  if (const Outcome<> fine = check_shard("--split", options.split); !fine) return fine;
   const int asked = (options.move != CtlOptions::kNone ? 1 : 0) +
                     (options.split != CtlOptions::kNone ? 1 : 0) + (options.rebalance ? 1 : 0) +
                     (options.drain.empty() ? 0 : 1);
@@ -208,21 +212,23 @@ Outcome<> check_options(const CtlOptions& options) {
   if (options.etcd.alone()) {
     return complain("--etcd is missing: a server without etcd leads all of its shards itself");
   }
-  return {};
+  return options.etcd.check();
 }
 
 /// Looks until the wish has come true.
 Outcome<SteeredCluster> wait_for(Etcd& etcd, const Wish& wish, const CtlOptions& options,
-                                 Signals& signals) {
-  const TimePoint deadline = SteadyClock().now() + options.timeout;
+                                 TimePoint deadline, Signals& signals) {
   while (true) {
-    Result<SteeredCluster> cluster = etcd.look();
+    Result<SteeredCluster> cluster = etcd.look(deadline);
     if (cluster && wish.fulfilled(*cluster)) return std::move(*cluster);
-    if (signals.stop_asked() || SteadyClock().now() >= deadline) {
+    if (signals.stop_asked()) {
+      return complain(
+          "interrupted: it was asked for, and may yet happen (membrain ctl shows who leads)");
+    }
+    if (SteadyClock().now() >= deadline) {
       return complain(
           "it was asked for, and has not happened within {} s; a server that is slow or cut off "
-          "may "
-          "yet do it (membrain ctl shows who leads)",
+          "may yet do it (membrain ctl shows who leads)",
           std::chrono::duration<double>(options.timeout).count());
     }
     pollfd stop{signals.fd(), POLLIN, 0};
@@ -237,7 +243,8 @@ Exit run_ctl(Program& program, const CtlOptions& options) {
   }
   const Outcome<std::unique_ptr<Etcd>> etcd = Etcd::connect(options);
   if (!etcd) return failed("ctl", etcd.error().text);
-  Result<SteeredCluster> cluster = (*etcd)->look();
+  const TimePoint deadline = SteadyClock().now() + options.timeout;
+  Result<SteeredCluster> cluster = (*etcd)->look(deadline);
   if (!cluster) {
     return failed("ctl", fmt::format("the cluster \"{}\" cannot be seen: {}; is --etcd right, and "
                                      "has one of its servers ever run?",
@@ -246,10 +253,10 @@ Exit run_ctl(Program& program, const CtlOptions& options) {
   const Outcome<std::optional<Wish>> wish = wish_of(options, *cluster, (*etcd)->names());
   if (!wish) return failed("ctl", wish.error().text);
   if (*wish) {
-    if (const Result<> wished = (*etcd)->wish((*wish)->change); !wished) {
+    if (const Result<> wished = (*etcd)->wish((*wish)->change, deadline); !wished) {
       return failed("ctl", "the wish was not taken: " + in_words(wished.error()));
     }
-    Outcome<SteeredCluster> now = wait_for(**etcd, **wish, options, program.signals);
+    Outcome<SteeredCluster> now = wait_for(**etcd, **wish, options, deadline, program.signals);
     if (!now) return failed("ctl", now.error().text);
     cluster = std::move(*now);
   }
@@ -266,12 +273,17 @@ Command ctl_command(Program& program) {
   options->etcd.bind_client(command);
   command.count("move", options->move, "Have this shard led by --to")
       .standard("none")
+      .words_only()
       .text("to", options->to, "NAME", "The server that is to lead it")
+      .words_only()
       .count("split", options->split, "Give the upper half of this shard's keys to a new shard")
       .standard("none")
+      .words_only()
       .toggle("rebalance", options->rebalance, "Have every living server lead as many shards")
+      .words_only()
       .text("drain", options->drain, "NAME", "Have other servers lead what this one leads")
       .standard("none")
+      .words_only()
       .duration("timeout", options->timeout, "How long to wait until it has happened")
       .toggle("json", options->json, "Print one JSON object");
   return command;

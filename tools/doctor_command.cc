@@ -1,9 +1,6 @@
 // `membrain doctor`: whether this machine is fit for Membrain, and what to do where it is not.
 
-#include <arpa/inet.h>
-#include <netdb.h>
-#include <sys/socket.h>
-
+#include <cerrno>
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -16,7 +13,7 @@
 #include "tools/lane_probe.h"
 #include "tools/output.h"
 #include "tools/program.h"
-#include "transport/descriptor.h"
+#include "tools/tcp.h"
 
 namespace membrain {
 namespace {
@@ -41,31 +38,24 @@ enum class Port : std::uint8_t { free, taken, elsewhere };
 
 /// Whether a server could listen there.
 Port look_at_port(const std::string& address) {
-  const std::size_t colon = address.rfind(':');
-  std::string host = address.substr(0, colon);
-  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-  addrinfo wanted{};
-  wanted.ai_socktype = SOCK_STREAM;
-  wanted.ai_flags = AI_PASSIVE;
-  addrinfo* found = nullptr;
-  if (::getaddrinfo(host.c_str(), address.c_str() + colon + 1, &wanted, &found) != 0) {
-    return Port::elsewhere;
-  }
-  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, ::freeaddrinfo);
-  const Descriptor socket(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const int yes = 1;
-  ::setsockopt(socket.fd(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-  if (::bind(socket.fd(), found->ai_addr, found->ai_addrlen) == 0) return Port::free;
-  return errno == EADDRINUSE ? Port::taken : Port::elsewhere;
+  const tl::expected<Descriptor, int> socket = bind_tcp(address);
+  if (socket) return Port::free;
+  return socket.error() == EADDRINUSE ? Port::taken : Port::elsewhere;
 }
 
-Finding examine_server(Program& program, const std::string& address) {
+Finding unreadable_secret(const std::string& why) {
+  return {"secret", Health::fail, why,
+          "name a file that this user may read, or set MEMBRAIN_SECRET; no server was asked",
+          false};
+}
+
+Finding examine_server(const std::string& address, const std::string& secret) {
   const std::string id = "server";
   const Port port = look_at_port(address);
   if (port == Port::free) return {id, Health::ok, address + " is free for a server", "", false};
   ClientConfig config;
   config.server = address;
-  config.secret = program.common.secret(program.environment).value_or("");
+  config.secret = secret;
   config.label = "membrain doctor";
   config.connect_timeout = std::chrono::milliseconds(1500);
   config.mapped = false;
@@ -141,7 +131,9 @@ Exit run_doctor(Program& program, const DoctorOptions& options) {
   }
   const MachineFacts facts = observe_machine(true);
   std::vector<Finding> findings = examine(facts);
-  findings.push_back(examine_server(program, options.server));
+  const Outcome<std::string> secret = program.common.secret(program.environment);
+  findings.push_back(secret ? examine_server(options.server, *secret)
+                            : unreadable_secret(secret.error().text));
   if (!options.json) say(table_of(findings));
   std::vector<LaneFigure> figures;
   if (!options.fast) {

@@ -3,10 +3,33 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
+#include <limits>
 
 namespace membrain {
 
 using Kind = BlockEvent::Kind;
+
+namespace {
+
+/// When a block was used, and from which era on.
+struct Use {
+  HistoryTime first = kNever;
+  HistoryTime last = 0;
+  std::uint32_t era = std::numeric_limits<std::uint32_t>::max();
+};
+
+Use use_of(const std::vector<BlockEvent>& events) {
+  Use use;
+  for (const BlockEvent& event : events) {
+    use.first = std::min({use.first, event.call, event.pinned_from});
+    use.last = std::max(use.last, event.ret);
+    use.era = std::min(use.era, event.era);
+  }
+  return use;
+}
+
+}  // namespace
 
 BlockEvent HistoryBook::event_of(Kind kind, const HistoryCall& by) {
   BlockEvent event;
@@ -39,6 +62,7 @@ void HistoryBook::looked_up(const HistoryCall& by, std::span<const std::uint64_t
                             std::uint64_t match) {
   Pinned holds{by.space, by.call, {}};
   for (std::size_t i = 0; i < blocks.size() && i < found.size(); ++i) {
+    if (closed(blocks[i])) continue;
     std::vector<BlockEvent>& events = blocks_[{by.space, blocks[i]}].events;
     BlockEvent event = event_of(found[i] ? Kind::hit : Kind::miss, by);
     if (i < pinned) {
@@ -53,12 +77,14 @@ void HistoryBook::looked_up(const HistoryCall& by, std::span<const std::uint64_t
 void HistoryBook::stored(const HistoryCall& by, std::uint64_t block, Stored outcome) {
   constexpr Kind kKinds[] = {Kind::store, Kind::duplicate, Kind::maybe_store};
   const Kind kind = kKinds[static_cast<std::size_t>(outcome)];
+  if (closed(block)) return;
   blocks_[{by.space, block}].events.push_back(event_of(kind, by));
 }
 
 void HistoryBook::lost(const HistoryCall& by, std::uint64_t match, std::uint64_t block) {
   const auto pinned = pins_.find({by.client, match});
   if (pinned == pins_.end()) return;  // it was released meanwhile
+  if (closed(block)) return;
   std::vector<BlockEvent>& events = blocks_[{by.space, block}].events;
   BlockEvent event = event_of(Kind::lost, by);
   event.pinned_from = pinned->second.from;
@@ -70,7 +96,7 @@ void HistoryBook::lost(const HistoryCall& by, std::uint64_t match, std::uint64_t
 
 void HistoryBook::end_pins(const Pinned& pinned, HistoryTime when) {
   for (const auto& [block, at] : pinned.events) {
-    blocks_[{pinned.space, block}].events[at].pinned_until = when;
+    if (!closed(block)) blocks_[{pinned.space, block}].events[at].pinned_until = when;
   }
 }
 
@@ -90,6 +116,7 @@ void HistoryBook::released_all(std::uint32_t client, HistoryTime when) {
 
 void HistoryBook::disturbed(std::uint32_t space, std::uint64_t block,
                             const Disturbance& disturbance) {
+  if (closed(block)) return;
   blocks_[{space, block}].disturbances.push_back(disturbance);
 }
 
@@ -105,23 +132,44 @@ void HistoryBook::judge_one(const std::string& name, std::vector<BlockEvent> eve
   }
 }
 
+/// With what happened to all while it was used. A long run has many clears and disturbances, and
+/// few of them touch one block: eras that were over before its own began say nothing of it, nor
+/// does what began after its last operation.
+void HistoryBook::judge_block(const Name& name, const Block& block, Judgement& judgement) const {
+  const Use use = use_of(block.events);
+  std::vector<BlockEvent> events = block.events;
+  if (const auto clears = clears_.find(name.first); clears != clears_.end()) {
+    std::ranges::copy_if(clears->second, std::back_inserter(events), [&](const BlockEvent& clear) {
+      return clear.call <= use.last && clear.era + 1 >= use.era;
+    });
+  }
+  BlockRules rules;
+  rules.evicts = rules_.evicts;
+  rules.disturbances = block.disturbances;
+  std::ranges::copy_if(
+      rules_.disturbances, std::back_inserter(rules.disturbances),
+      [&](const Disturbance& one) { return one.begin <= use.last && one.end >= use.first; });
+  ++judgement.blocks;
+  judge_one(fmt::format("block {} of namespace {}", name.second, name.first), std::move(events),
+            rules, judgement);
+}
+
+void HistoryBook::close_below(std::uint64_t end) {
+  closed_below_ = std::max(closed_below_, end);
+  for (auto at = blocks_.begin(); at != blocks_.end();) {
+    const bool over = closed(at->first.second);
+    if (over) judge_block(at->first, at->second, closed_);
+    at = over ? blocks_.erase(at) : std::next(at);
+  }
+}
+
 Judgement HistoryBook::judge_all() const {
-  Judgement judgement;
+  Judgement judgement = closed_;
+  // No era goes or comes back in a disturbance.
   for (const auto& [space, events] : eras_) {
-    judge_one(fmt::format("namespace {}", space), events, rules_, judgement);
+    judge_one(fmt::format("namespace {}", space), events, {}, judgement);
   }
-  for (const auto& [name, block] : blocks_) {
-    ++judgement.blocks;
-    std::vector<BlockEvent> events = block.events;
-    if (const auto clears = clears_.find(name.first); clears != clears_.end()) {
-      events.insert(events.end(), clears->second.begin(), clears->second.end());
-    }
-    BlockRules rules = rules_;
-    rules.disturbances.insert(rules.disturbances.end(), block.disturbances.begin(),
-                              block.disturbances.end());
-    judge_one(fmt::format("block {} of namespace {}", name.second, name.first), std::move(events),
-              rules, judgement);
-  }
+  for (const auto& [name, block] : blocks_) judge_block(name, block, judgement);
   return judgement;
 }
 

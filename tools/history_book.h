@@ -35,7 +35,7 @@ struct Judgement {
   std::vector<std::string> told;  ///< the first anomalies, at most kMostTold
 };
 
-/// Threads  One. Cost: some 80 bytes for each block that an operation names.
+/// Threads  One. Cost: some 80 bytes for each block that an operation names, until it is closed.
 class HistoryBook {
  public:
   enum class Stored : std::uint8_t { stored, duplicate, unknown };
@@ -59,6 +59,13 @@ class HistoryBook {
   /// Memory suffices: nothing is evicted.
   void enough_memory() { rules_.evicts = false; }
 
+  /// Of blocks that are numbered below `end` nothing more will come: they are judged as they are
+  /// and forgotten, and what should come nevertheless is ignored.
+  void close_below(std::uint64_t end);
+  /// Blocks that have been named and are not closed.
+  [[nodiscard]] std::size_t open_blocks() const noexcept { return blocks_.size(); }
+
+  /// What is closed and what is open.
   [[nodiscard]] Judgement judge_all() const;
 
  private:
@@ -74,7 +81,9 @@ class HistoryBook {
   };
 
   [[nodiscard]] static BlockEvent event_of(BlockEvent::Kind kind, const HistoryCall& by);
+  [[nodiscard]] bool closed(std::uint64_t block) const noexcept { return block < closed_below_; }
   void end_pins(const Pinned& pinned, HistoryTime when);
+  void judge_block(const Name& name, const Block& block, Judgement& judgement) const;
   static void judge_one(const std::string& name, std::vector<BlockEvent> events,
                         const BlockRules& rules, Judgement& judgement);
 
@@ -83,6 +92,8 @@ class HistoryBook {
   std::map<std::uint32_t, std::vector<BlockEvent>> clears_;  ///< of these, what ends an era
   std::map<std::pair<std::uint32_t, std::uint64_t>, Pinned> pins_;  ///< by client and match
   BlockRules rules_;
+  std::uint64_t closed_below_ = 0;
+  Judgement closed_;  ///< what was said of blocks that are closed
 };
 
 }  // namespace membrain

@@ -7,6 +7,7 @@
 #include <exception>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "base/log.h"
@@ -67,6 +68,15 @@ Exit run(const std::vector<std::string>& words) {
   return intent->command->run();
 }
 
+/// Whoever asked has not got the whole answer, if some of it could not be written.
+Exit unless_unwritten(Exit exit) {
+  const int error = stdout_error();
+  if (error == 0) return exit;
+  complain_aloud("", fmt::format("standard output: {}: what it holds is not complete",
+                                 std::generic_category().message(error)));
+  return exit == Exit::ok ? Exit::failure : exit;
+}
+
 }  // namespace
 }  // namespace membrain
 
@@ -74,7 +84,7 @@ int main(int argc, char** argv) {
   membrain::claim_stdout();
   try {
     const std::vector<std::string> words(argv + (argc > 0 ? 1 : 0), argv + argc);
-    return static_cast<int>(membrain::run(words));
+    return static_cast<int>(membrain::unless_unwritten(membrain::run(words)));
   } catch (const std::exception& error) {
     membrain::complain_aloud("", error.what());
     return static_cast<int>(membrain::Exit::failure);

@@ -23,6 +23,8 @@ constexpr std::chrono::seconds kTellEvery(10);
 constexpr std::chrono::milliseconds kLook(50);
 /// Answers that name this node alone were given until just now: their readers get so long.
 constexpr std::chrono::seconds kLinger(2);
+/// A shard is without a leader for a lease at most, and a node may need a retry to find the next.
+constexpr std::chrono::seconds kWithoutServers(15);
 
 struct NodeCommand {
   NodeOptions node;
@@ -46,23 +48,30 @@ std::string left_here(const NodeStatus& status) {
       status.alone_blocks, status.left_shards, status.shards);
 }
 
-/// What is here alone goes to other nodes first, while this one serves on.
+/// Why it cannot be waited for any longer that all is elsewhere; empty while it can.
+std::string no_more(const NodeCommand& command, TimePoint began, TimePoint connected) {
+  const TimePoint now = SteadyClock().now();
+  if (now - connected > kWithoutServers) return "not every shard has a server that it can reach";
+  return now - began < command.drain ? "" : "--drain is over";
+}
+
+/// What is here alone goes to other nodes first, while this one serves on. A shard may be between
+/// two leaders just now: the next one is told, too.
 void drain(RunningNode& node, const NodeCommand& command, Signals& signals) {
   const std::string& name = command.node.name;
-  if (!node.status().connected) {
-    return log(LogLevel::warn, "node {}: no server is there to drain it; it goes at once", name);
-  }
   log(LogLevel::info, "node {}: draining for {} s at most; one more signal ends it at once", name,
       std::chrono::duration<double>(command.drain).count());
   node.leave();
-  const TimePoint end = SteadyClock().now() + command.drain;
-  TimePoint next = SteadyClock().now() + kTellEvery;
+  const TimePoint began = SteadyClock().now();
+  TimePoint connected = began;
+  TimePoint next = began + kTellEvery;
   while (!node.status().drained()) {
-    const bool in_time = SteadyClock().now() < end;
-    if (!in_time || !pass(kLook, signals)) {
+    if (node.status().connected) connected = SteadyClock().now();
+    std::string why = no_more(command, began, connected);
+    if (why.empty() && !pass(kLook, signals)) why = "it was told again";
+    if (!why.empty()) {
       return log(LogLevel::warn, "node {}: {}, and leaves nevertheless: {}; {}", name,
-                 left_here(node.status()), in_time ? "it was told again" : "--drain is over",
-                 "is there room on other nodes (membrain status)?");
+                 left_here(node.status()), why, "is there room on other nodes (membrain status)?");
     }
     if (SteadyClock().now() < next) continue;
     next += kTellEvery;

@@ -1,8 +1,10 @@
 #include "tools/output.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <string>
@@ -11,13 +13,22 @@ namespace membrain {
 namespace {
 
 int stdout_fd = STDOUT_FILENO;
+std::atomic<int> stdout_failed = 0;  ///< errno of the first text that was not written
 
-void write_all(int fd, std::string_view text) noexcept {
+/// As errno, why not all of it could be written; 0 if it was. A descriptor that does not block
+/// (whoever shares it may have said so) is waited for.
+int write_all(int fd, std::string_view text) noexcept {
   while (!text.empty()) {
     const ssize_t written = ::write(fd, text.data(), text.size());
-    if (written < 0 && errno != EINTR) return;
+    if (written < 0 && errno == EAGAIN) {
+      pollfd room{fd, POLLOUT, 0};
+      static_cast<void>(::poll(&room, 1, -1));
+    } else if (written < 0 && errno != EINTR) {
+      return errno;
+    }
     if (written > 0) text.remove_prefix(static_cast<std::size_t>(written));
   }
+  return 0;
 }
 
 }  // namespace
@@ -34,14 +45,20 @@ void yield_stdout() noexcept {
 }
 
 void say(std::string_view text) noexcept {
-  write_all(stdout_fd, text);
+  const int error = write_all(stdout_fd, text);
+  int none = 0;
+  if (error != 0 && error != EPIPE) stdout_failed.compare_exchange_strong(none, error);
+}
+
+int stdout_error() noexcept {
+  return stdout_failed;
 }
 
 void complain_aloud(std::string_view command, std::string_view text) noexcept {
   std::string line = "membrain";
   if (!command.empty()) line.append(" ").append(command);
   line.append(": ").append(text).append("\n");
-  write_all(STDERR_FILENO, line);
+  static_cast<void>(write_all(STDERR_FILENO, line));
 }
 
 bool stdout_is_terminal() noexcept {

@@ -11,6 +11,8 @@ void claim_stdout() noexcept;
 
 /// Writes to the real stdout and flushes. Any thread; a closed reader is ignored.
 void say(std::string_view text) noexcept;
+/// Why some of what was said was not written, as errno; 0: all of it was, or nobody read on.
+[[nodiscard]] int stdout_error() noexcept;
 /// Undoes `claim_stdout`, for a program that takes this one's place.
 void yield_stdout() noexcept;
 

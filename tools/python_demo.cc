@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "tools/output.h"
+#include "tools/signals.h"
 
 namespace membrain {
 
@@ -35,6 +36,7 @@ Outcome<> become_python_demo() {
   }
   ::setenv("MEMBRAIN_BINARY", self.c_str(), 1);
   yield_stdout();
+  yield_signals();
   ::execlp(python(), python(), "-m", "membrain.demo", nullptr);
   return complain("could not run python3: {}. Install it (apt install python3)",
                   std::generic_category().message(errno));

@@ -53,6 +53,9 @@ RunningServer::RunningServer() : control_("server") {}
 
 Outcome<std::unique_ptr<RunningServer>> RunningServer::start(const ServerOptions& options,
                                                              std::shared_ptr<UcxContext> context) {
+  if (Outcome<> fine = options.etcd.check_listen(options.listen); !fine) {
+    return tl::unexpected(fine.error());
+  }
   std::unique_ptr<RunningServer> server(new RunningServer);
   Loop& loop = server->control_.loop();
   const bool alone = options.etcd.alone();
@@ -99,7 +102,6 @@ Outcome<> RunningServer::join(const ServerOptions& options) {
   if (!rule) return tl::unexpected(rule.error());
   config.replicas = *rule;
   config.copies = options.copies.limits();
-  config.copies.bytes_per_second /= options.shards;
   shards_ =
       std::make_unique<ServerShards>(*membership_, watch_.get(), *threads_, config, options.shards);
   if (const Result<> listens = shards_->listen(); !listens) {
@@ -143,15 +145,18 @@ RunningServer::~RunningServer() {
   shards_.reset();
 }
 
+/// Others lead as soon as nothing is served here; connections may take their time to close.
 Task<> RunningServer::stop() {
-  Task<> shards = shards_->stop();
-  co_await shards;
+  Task<> resigning = shards_->resign();
+  co_await resigning;
+  Task<> member = membership_->stop();
+  co_await member;
   if (watch_) {
     Task<> watch = watch_->stop();
     co_await watch;
   }
-  Task<> member = membership_->stop();
-  co_await member;
+  Task<> shards = shards_->stop();
+  co_await shards;
   Task<> rest = coordination_->stop();
   co_await rest;
 }

@@ -61,25 +61,47 @@ std::string ready_line(const RunningServer& server, const RunningNode* node) {
   return line + "\n";
 }
 
+Outcome<> check_options(const ServerCommand& options) {
+  if (options.with_node == 0) {
+    return complain("--with-node must be more than 0, for example 4GiB");
+  }
+  if (options.server.shards == 0 || options.server.shards > wire::kMaxShards) {
+    return complain("--shards must be 1 to {}", wire::kMaxShards);
+  }
+  if (options.server.shard_ports > UINT16_MAX - wire::kMaxShards) {
+    return complain("--shard-ports must be at most {}", UINT16_MAX - wire::kMaxShards);
+  }
+  if (const Outcome<ReplicaRule> rule = options.server.copies.rule(); !rule) {
+    return tl::unexpected(rule.error());
+  }
+  if (const Outcome<> sane = options.server.etcd.check(); !sane) return sane;
+  return options.server.etcd.check_listen(options.server.listen);
+}
+
+/// Without a secret whoever reaches the port is one of us.
+void warn_of_strangers(const ServerCommand& options) {
+  const bool node = options.with_node != ServerCommand::kNoNode;
+  const bool reached =
+      !is_loopback(options.server.listen) || (node && !is_loopback(options.node.listen));
+  if (!options.server.secret.empty() || !reached) return;
+  log(LogLevel::warn,
+      "server: {} can be reached from other machines, and there is no secret: whoever reaches it "
+      "may read and store blocks; give servers, nodes and engines one (MEMBRAIN_SECRET, "
+      "--secret-file)",
+      is_loopback(options.server.listen) ? options.node.listen : options.server.listen);
+}
+
 Exit run_server(Program& program, ServerCommand options) {
   Outcome<std::string> secret = program.common.secret(program.environment);
   if (!secret) return failed("server", secret.error().text);
   options.server.secret = std::move(*secret);
-  if (options.with_node == 0) {
-    complain_aloud("server", "--with-node must be more than 0, for example 4GiB");
-    return Exit::usage;
-  }
-  if (options.server.shards == 0 || options.server.shards > wire::kMaxShards) {
-    complain_aloud("server", fmt::format("--shards must be 1 to {}", wire::kMaxShards));
-    return Exit::usage;
-  }
-  if (options.server.shard_ports + wire::kMaxShards > UINT16_MAX) {
-    complain_aloud("server",
-                   fmt::format("--shard-ports must be below {}", UINT16_MAX - wire::kMaxShards));
+  if (const Outcome<> sane = check_options(options); !sane) {
+    complain_aloud("server", sane.error().text);
     return Exit::usage;
   }
   if (options.server.state_dir.empty()) options.server.state_dir = default_state_dir();
   warn_of_machine();
+  warn_of_strangers(options);
   UcxContextConfig ucx;
   ucx.loopback_only = is_loopback(options.server.listen) && is_loopback(options.node.listen);
   const Result<std::shared_ptr<UcxContext>> context = UcxContext::create(ucx);

@@ -20,7 +20,7 @@ build=(
   libexpected-dev     # tl::expected
   libxxhash-dev       # XXH3-128
   libssl-dev          # SHA-256, HMAC, random bytes
-  libcpp-httplib-dev  # admin HTTP
+  libmicrohttpd-dev   # admin HTTP
   nlohmann-json3-dev  # JSON
   libcli11-dev        # the command line
   libtomlplusplus-dev # configuration files

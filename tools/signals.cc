@@ -12,11 +12,20 @@
 
 namespace membrain {
 
-Signals::Signals() {
+namespace {
+
+sigset_t stop_signals() noexcept {
   sigset_t stops;
   sigemptyset(&stops);
   sigaddset(&stops, SIGINT);
   sigaddset(&stops, SIGTERM);
+  return stops;
+}
+
+}  // namespace
+
+Signals::Signals() {
+  const sigset_t stops = stop_signals();
   pthread_sigmask(SIG_BLOCK, &stops, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   fd_ = signalfd(-1, &stops, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -47,6 +56,12 @@ void Signals::wait_for_stop(bool stdin_too) noexcept {
     std::array<char, 256> ignored{};
     if (::read(STDIN_FILENO, ignored.data(), ignored.size()) <= 0) return;
   }
+}
+
+void yield_signals() noexcept {
+  const sigset_t stops = stop_signals();
+  std::signal(SIGPIPE, SIG_DFL);
+  pthread_sigmask(SIG_UNBLOCK, &stops, nullptr);
 }
 
 }  // namespace membrain

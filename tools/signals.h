@@ -29,4 +29,7 @@ class Signals {
   bool asked_ = false;
 };
 
+/// Undoes what `Signals` did to the process, for a program that takes this one's place.
+void yield_signals() noexcept;
+
 }  // namespace membrain

@@ -1,6 +1,7 @@
 // `membrain status`: what a running server knows.
 
 #include <cstdint>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -45,6 +46,8 @@ std::string table_of(const std::string& server, const Counters& counters) {
 Exit run_status(Program& program, const StatusOptions& options) {
   const Outcome<std::string> secret = program.common.secret(program.environment);
   if (!secret) return failed("status", secret.error().text);
+  // Whoever asks may be another user than the server's, whom UCX's shared memory does not join.
+  ::setenv("UCX_TLS", "^shm", 0);
   ClientConfig config;
   config.server = options.server;
   config.secret = *secret;

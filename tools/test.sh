@@ -119,7 +119,7 @@ check_types() {
     MYPYPATH=tools:cluster:../python mypy --strict --python-executable /usr/bin/python3 \
       --cache-dir=../build/mypy-c cluster/*.py &&
     MYPYPATH=rdma mypy --strict --cache-dir=../build/mypy rdma/*.py mutants/*.py &&
-    MYPYPATH=fuzz mypy --strict --cache-dir=../build/mypy fuzz/*.py deploy/*.py)
+    MYPYPATH=fuzz mypy --strict --cache-dir=../build/mypy fuzz/*.py deploy/*.py) || return 1
   local python=(mypy --strict --python-executable /usr/bin/python3 --cache-dir="$PWD/build/mypy")
   "${python[@]}" python/membrain && (
     cd python/tests && MYPYPATH=.. "${python[@]}" ./*.py contract/*.py) && (

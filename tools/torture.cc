@@ -16,6 +16,8 @@ constexpr std::chrono::milliseconds kLongestCalm(4000);
 constexpr std::chrono::seconds kQuiet(40);
 /// What UCX keeps open for a while after a connection has gone.
 constexpr std::size_t kSpareDescriptors = 16;
+/// By then all has been told: of a fault, and of what the watch finds out about the time before.
+constexpr std::chrono::seconds kSettled = Torture::kPatience + std::chrono::seconds(30);
 
 TimePoint now_on_clock() {
   return SteadyClock().now();
@@ -151,6 +153,7 @@ Outcome<> Torture::hurt(TimePoint end) {
       return complain("the cluster did not recover; {}", logs());
     }
     faults_->over(now_on_clock());
+    judge_old(now_on_clock());
   }
   return {};
 }
@@ -253,6 +256,12 @@ void Torture::check_shared_memory() {
   const std::size_t files = house_->shared_files().size();
   if (files == house_->nodes().size()) return;
   leak(1, fmt::format("{} files in shared memory, of {} nodes", files, house_->nodes().size()));
+}
+
+void Torture::judge_old(TimePoint now) {
+  const std::uint64_t newest = blocks_.round_at(now - kSettled - options_.timeout);
+  // Prompts have been of that round and the one before it, or of later ones, since then.
+  if (newest > 1) book_.close_below(TortureBlocks::id(newest - 1, 0, 0));
 }
 
 void Torture::judge() {

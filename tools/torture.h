@@ -45,6 +45,8 @@ class Torture {
   Outcome<> start();
   Outcome<> hurt(TimePoint end);
   Outcome<> quiesce();
+  /// What nobody uses any more is judged and forgotten: memory does not grow with the run.
+  void judge_old(TimePoint now);
   void judge();
   /// Lets engines work until then, or until `enough`.
   void pass(TimePoint until, const std::function<bool()>& enough);

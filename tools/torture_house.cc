@@ -1,6 +1,5 @@
 #include "tools/torture_house.h"
 
-#include <httplib.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <filesystem>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <string_view>
@@ -18,6 +18,7 @@
 
 #include "tools/cluster.h"
 #include "tools/free_port.h"
+#include "tools/tcp.h"
 #include "tools/units.h"
 
 namespace membrain {
@@ -55,16 +56,11 @@ using ByShard = std::map<std::uint64_t, LeaderStatus>;
 
 /// What a server answers to GET /status of the shards that it leads.
 ByShard shards_of(const std::string& admin) {
-  const std::size_t colon = admin.rfind(':');
-  httplib::Client client(admin.substr(0, colon),
-                         static_cast<int>(parse_whole(admin.substr(colon + 1)).value_or(0)));
-  client.set_connection_timeout(kStatusPatience);
-  client.set_read_timeout(kStatusPatience);
-  const httplib::Result answer = client.Get("/status");
-  if (!answer || answer->status != 200) return {};
+  const std::optional<std::string> answer = http_get(admin, "/status", kStatusPatience);
+  if (!answer) return {};
   ByShard led;
   try {
-    const nlohmann::json object = nlohmann::json::parse(answer->body);
+    const nlohmann::json object = nlohmann::json::parse(*answer);
     for (const nlohmann::json& shard : object.at("shards")) {
       LeaderStatus status;
       shard.at("epoch").get_to(status.epoch);

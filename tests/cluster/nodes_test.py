@@ -151,6 +151,31 @@ class NodeLeaves(NetworkTest):
         self.assertIn(f"{COUNT} block parts are nowhere else", leaver.said())
         wait_for("its end", lambda: engine.stats()["nodes"] == 0)
 
+    def test_between_two_leaders_it_is_drained_by_the_next(self) -> None:
+        house, engine = self.leaving("60s", others=2)
+        leaver = house.nodes[0]
+        house.servers[0].kill()
+        leaver.process.wait_for_line("trying on", "err")
+        leaver.process.send(signal.SIGTERM)
+        leaver.process.wait_for_line("draining", "err")
+        house.servers[0].start()
+        self.assertEqual(leaver.process.wait(), 0)
+        self.assertIn("drained", leaver.said())
+        wait_for("all blocks", lambda: engine.call("found", 0, COUNT) == COUNT)
+        self.assertTrue(engine.good_lookup(0, COUNT))
+
+    def test_without_any_server_it_goes_in_time(self) -> None:
+        house, _ = self.leaving("10m", others=0)
+        leaver = house.nodes[0]
+        house.servers[0].kill()
+        leaver.process.wait_for_line("trying on", "err")
+        began = time.monotonic()
+        leaver.process.send(signal.SIGTERM)
+        self.assertEqual(leaver.process.wait(), 0)
+        self.assertLess(time.monotonic() - began, 20 + SLACK)
+        self.assertIn("not every shard has a server", leaver.said())
+        house.servers[0].start()
+
     def test_a_second_signal_ends_it_at_once(self) -> None:
         house, _ = self.leaving("60s", others=0)
         leaver = house.nodes[0]

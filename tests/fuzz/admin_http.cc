@@ -24,7 +24,6 @@ constexpr std::string_view kHealth = "GET /healthz HTTP/1.1\r\nHost: here\r\n\r\
 enum class Then : std::uint8_t { wait, end };
 
 /// Sends it all, and the end of it if so told; then what comes back until the other end hangs up.
-/// Who has ended may get no answer: httplib takes it for gone.
 std::string exchange(std::uint16_t port, std::string_view request, Then then) {
   const Descriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in to{};

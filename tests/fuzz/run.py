@@ -39,7 +39,7 @@ PROGRESS_SECONDS = 10.0
 # Targets that need files write them here: not to a disk, if there is other memory.
 SCRATCH = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
-# UCX, gRPC and httplib are not built with the sanitizer: what they give us is not tracked.
+# UCX, gRPC and libmicrohttpd are not built with the sanitizer: what they give us is not tracked.
 ENVIRONMENT = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1:detect_container_overflow=0",
     "UBSAN_OPTIONS": "print_stacktrace=1",

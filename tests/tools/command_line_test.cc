@@ -27,7 +27,7 @@ class CommandLine : public testing::Test {
         .toggle("fresh", fresh_, "Forget")
         .duration("timeout", timeout_, "Patience");
     Command other("status", "Shows counters", [] { return Exit::ok; });
-    other.toggle("json", json_, "As JSON");
+    other.toggle("json", json_, "As JSON").text("move", move_, "NAME", "Do it now").words_only();
     for (Command* command : {&node, &other}) common_.bind(*command);
     commands_ = {node, other};
   }
@@ -52,6 +52,7 @@ class CommandLine : public testing::Test {
   bool verify_ = true;
   bool fresh_ = false;
   bool json_ = false;
+  std::string move_;
   std::chrono::milliseconds timeout_{10000};
   CommonOptions common_;
   std::vector<Command> commands_;
@@ -132,6 +133,20 @@ TEST_F(CommandLine, WarnsOfVariablesThatMeanNothing) {
   ASSERT_TRUE(intent);
   EXPECT_EQ(intent->warnings,
             std::vector<std::string>{"MEMBRAIN_CAPACTY is no option of any command"});
+}
+
+TEST_F(CommandLine, TakesWhatIsToBeDoneFromWordsOnly) {
+  const Environment variables{{"MEMBRAIN_MOVE", "of another command"}};
+  const Outcome<Intent> without = parse({"status"}, variables);
+  ASSERT_TRUE(without);
+  EXPECT_EQ(move_, "");
+  EXPECT_EQ(without->warnings,
+            std::vector<std::string>{"MEMBRAIN_MOVE is no option of any command"});
+  ASSERT_TRUE(parse({"status", "--move", "a"}, variables));
+  EXPECT_EQ(move_, "a");
+  const std::string config = file("[status]\nmove = \"b\"\n");
+  EXPECT_EQ(complaint({"status", "--config", config}),
+            config + ":2: \"move\" is for the command line alone: --move");
 }
 
 TEST_F(CommandLine, HelpsEverywhere) {

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import shutil
+import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
-from membrain_process import Process, ProcessTest, Trace, clean_environment, main, run, taken_port
+from membrain_process import (
+    BINARY,
+    PATIENCE,
+    Process,
+    ProcessTest,
+    Trace,
+    clean_environment,
+    main,
+    run,
+    taken_port,
+)
 
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 GOOD_LINE = '{"timestamp": 0, "input_length": 512, "output_length": 1, "hash_ids": [1]}'
 
 
@@ -61,6 +77,125 @@ class Usage(ProcessTest):
         status, _, err = run("server", "--secret", "hush")
         self.assertEqual(status, 2)
         self.assertIn("--secret", err)
+
+    def test_options_of_a_server_that_make_no_sense_are_wrong_usage(self) -> None:
+        for option, value in (
+            ("--replicas", "9"),
+            ("--zone-rule", "x"),
+            ("--lease", "1s"),
+            ("--cluster", "a/b"),
+            ("--shards", "65"),
+            ("--shard-ports", "65530"),
+            ("--shard-ports", str(2**64 - 16)),
+        ):
+            words = ["server", "--listen", "127.0.0.1:0", "--no-admin", "--temporary"]
+            status, out, err = run(*words, option, value)
+            self.assertEqual((status, out), (2, ""), option)
+            self.assertIn(f"server: {option}", err)
+        words = ["server", "--listen", "0.0.0.0:9201", "--etcd", "http://127.0.0.1:1"]
+        status, _, err = run(*words, "--no-admin", "--temporary")
+        self.assertEqual(status, 2)
+        self.assertIn("--advertise HOST:PORT", err)
+
+    def test_ctl_takes_no_number_for_another_shards(self) -> None:
+        for words in (["--split", str(2**32)], ["--move", str(2**32), "--to", "server0"]):
+            status, out, err = run("ctl", "--etcd", "http://127.0.0.1:1", *words)
+            self.assertEqual((status, out), (2, ""))
+            self.assertIn(f"{words[0]}: there is no shard {2**32}", err)
+        status, _, err = run("ctl", "--etcd", "http://127.0.0.1:1", "--cluster", "a/b")
+        self.assertEqual(status, 2)
+        self.assertIn("--cluster", err)
+
+
+class Output(ProcessTest):
+    """Standard output that cannot take what is said."""
+
+    @staticmethod
+    def help_into(out: int) -> tuple[int, str]:
+        """Status and standard error of `membrain --help`, once it has ended."""
+        done = subprocess.run(
+            [BINARY, "--help"], stdout=out, stderr=subprocess.PIPE, text=True, check=False,
+            timeout=PATIENCE, env=clean_environment(),
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    def test_a_full_disk_is_a_failure_that_is_named(self) -> None:
+        with open("/dev/full", "wb") as full:
+            status, err = self.help_into(full.fileno())
+        self.assertEqual(status, 1)
+        self.assertIn("standard output: No space left on device", err)
+
+    def test_a_reader_who_has_gone_is_none(self) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        self.assertEqual(self.help_into(writer), (0, ""))
+        os.close(writer)
+
+    def test_a_pipe_that_does_not_block_is_waited_for(self) -> None:
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        filled = os.write(writer, b"-" * fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ))
+        with subprocess.Popen([BINARY, "--help"], stdout=writer, env=clean_environment()) as told:
+            os.close(writer)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                told.wait(1)  # whoever loses what does not fit has ended by then
+            with open(reader, "rb") as pipe:
+                text = pipe.read()[filled:].decode()
+        self.assertEqual((told.returncode, text), (0, run("--help")[1] + "\n"))
+
+
+class PythonDemo(ProcessTest):
+    def test_it_is_interrupted_as_any_program_is(self) -> None:
+        """The binary becomes Python's, with a package beside it that only waits."""
+        binary = Path(self.folder) / "tools" / "membrain"
+        package = Path(self.folder) / "python" / "membrain"
+        for folder in (binary.parent, package):
+            folder.mkdir(parents=True)
+        shutil.copy(BINARY, binary)
+        (package / "__init__.py").touch()
+        (package / "demo.py").write_text(
+            "import signal\nprint('up', flush=True)\nsignal.pause()\n", "utf-8"
+        )
+        demo = subprocess.Popen(
+            [str(binary), "demo", "--python"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            text=True, env=clean_environment(),
+        )  # fmt: skip
+        try:
+            assert demo.stdout is not None
+            self.assertEqual(demo.stdout.readline(), "up\n")
+            demo.send_signal(signal.SIGINT)
+            self.assertEqual(demo.wait(PATIENCE), -signal.SIGINT)
+        finally:
+            demo.kill()
+            demo.communicate()
+
+
+class TestScript(ProcessTest):
+    """tools/test.sh, which judges all others."""
+
+    def types_checked(self, mypy: str) -> bool:
+        """What `check_types` says, as a step calls it, with a mypy that is this script."""
+        folder = Path(self.folder)
+        for made in ("tests", "python/tests", "python/examples/mini_engine", "bin"):
+            (folder / made).mkdir(parents=True, exist_ok=True)
+        program = folder / "bin" / "mypy"
+        program.write_text(f"#!/bin/sh\n{mypy}\n", "utf-8")
+        program.chmod(0o755)
+        source = f"<(sed -n '/^check_types() {{$/,/^}}$/p' {TOOLS / 'test.sh'})"
+        script = f"set -euo pipefail; source {source}; if check_types; then echo passed; fi"
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=True,
+            timeout=PATIENCE, env=os.environ | {"PATH": f"{folder}/bin:{os.environ['PATH']}"},
+        )  # fmt: skip
+        return done.stdout == "passed\n"
+
+    def test_types_are_right_only_where_mypy_says_so_everywhere(self) -> None:
+        self.assertTrue(self.types_checked("exit 0"))
+        for wrong in ("*/python/tests", "*/mini_engine", "*/tests"):
+            self.assertFalse(self.types_checked(f"case $PWD in {wrong}) exit 1 ;; esac"), wrong)
+        # The tests' own types alone: */tests is the Python package's folder, too.
+        alone = "case $PWD in */python/*) ;; */tests) exit 1 ;; esac"
+        self.assertFalse(self.types_checked(alone))
 
 
 class BrokenTraces(ProcessTest):
@@ -153,6 +288,26 @@ class Serving(ProcessTest):
             self.assertTrue(json.loads(body))
             server.end()
             self.assertEqual(server.wait(), 0)
+
+    def test_a_server_for_everybody_without_a_secret_is_warned_of(self) -> None:
+        words = ["server", "--no-admin", "--temporary", "--listen"]
+        with Process(*words, "0.0.0.0:0") as server:
+            server.wait_for_line("there is no secret", where="err")
+        for listen, secret in (("127.0.0.1:0", ""), ("0.0.0.0:0", "hush")):
+            with Process(*words, listen, env=clean_environment(MEMBRAIN_SECRET=secret)) as server:
+                server.wait_for_line("membrain server ready")
+                server.end()
+                self.assertNotIn("there is no secret", server.describe())
+
+    def test_any_user_may_ask_for_the_status(self) -> None:
+        nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+        if os.geteuid() != 0 or run("--version", at=nobody)[0] != 0:
+            self.skipTest("needs root, and a program that others may run")
+        words = ["server", "--listen", "127.0.0.1:0", "--no-admin", "--temporary"]
+        with Process(*words, at=nobody) as server:
+            address = server.wait_for_line("ready").split()[3]
+            status, _, err = run("status", "--server", address)
+            self.assertEqual(status, 0, err)
 
     def test_two_servers_do_not_share_a_state_directory(self) -> None:
         words = ["server", "--listen", "127.0.0.1:0", "--no-admin", "--state-dir", self.folder]

@@ -92,6 +92,13 @@ class Server(ProcessTest):
             self.assertEqual(refused["health"], "warn")
             self.assertIn("secret", refused["text"])
 
+    def test_a_secret_that_cannot_be_read_is_told_from_one_that_is_wrong(self) -> None:
+        report = ask("--fast", "--secret-file", f"{self.folder}/none")
+        found = check_of(report, "secret")
+        self.assertEqual(found["health"], "fail")
+        self.assertIn("none: cannot be read: No such file", found["text"])
+        self.assertNotIn("server", {check["id"] for check in report["checks"]})
+
     def test_somebody_else_at_its_port_is_named(self) -> None:
         with taken_port() as sock:
             address = f"127.0.0.1:{sock.getsockname()[1]}"

@@ -100,5 +100,46 @@ TEST(HistoryBook, WithEnoughMemoryWhatWasStoredIsFound) {
   EXPECT_EQ(book.judge_all().anomalies, 0u);
 }
 
+TEST(HistoryBook, WhatIsClosedIsJudgedAndForgottenAndNothingIsAddedToIt) {
+  HistoryBook book = pinned_book();
+  book.looked_up(by(3, 5, 6), kBlocks, {false, false, false}, 0, 0);
+  const Judgement before = book.judge_all();
+  EXPECT_EQ(before.anomalies, 2u);
+  book.close_below(13);
+  EXPECT_EQ(book.open_blocks(), 1u);
+  book.stored(by(1, 7, 8), 11, HistoryBook::Stored::duplicate);
+  book.lost(by(2, 7, 8), 7, 12);
+  book.disturbed(0, 12, {0, kNever, true});
+  book.looked_up(by(3, 7, 8), std::array<std::uint64_t, 2>{11, 12}, {false, false}, 0, 0);
+  book.released(2, 7, 9);
+  EXPECT_EQ(book.open_blocks(), 1u) << "none that is closed came back";
+  const Judgement after = book.judge_all();
+  EXPECT_EQ(after.anomalies, before.anomalies);
+  EXPECT_EQ(after.blocks, before.blocks);
+  EXPECT_EQ(after.events, before.events);
+  EXPECT_EQ(after.told, before.told);
+}
+
+TEST(HistoryBook, APinThatIsHeldWhileItsBlockIsClosedWasHeldToTheEnd) {
+  HistoryBook book = pinned_book();
+  book.looked_up(by(3, 5, 6), kBlocks, {false, true, true}, 0, 0);
+  book.close_below(100);
+  book.released(2, 7, 10);
+  EXPECT_EQ(book.judge_all().anomalies, 1u);
+}
+
+TEST(HistoryBook, OnlyWhatTouchesTheTimeOfABlockIsJudgedWithIt) {
+  HistoryBook book;
+  book.stored(by(1, 0, 1, 1), 11, HistoryBook::Stored::stored);
+  for (std::uint32_t era = 1; era <= 5; ++era)
+    book.cleared(by(1, 10 * era, 10 * era + 1, era), era + 1);
+  book.stored(by(1, 32, 33, 4), 12, HistoryBook::Stored::stored);
+  const Judgement judgement = book.judge_all();
+  EXPECT_EQ(judgement.anomalies, 0u);
+  EXPECT_EQ(judgement.events, 5u + 1u + 2u) << "with block 12 the clear that began its era";
+  book.looked_up(by(2, 42, 43, 4), std::array<std::uint64_t, 1>{12}, {true}, 0, 0);
+  EXPECT_EQ(book.judge_all().anomalies, 1u) << "its era was over";
+}
+
 }  // namespace
 }  // namespace membrain

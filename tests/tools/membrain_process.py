@@ -141,10 +141,13 @@ class Process:
 
 
 def run(
-    *words: str, patience: float = PATIENCE, env: dict[str, str] | None = None
+    *words: str,
+    patience: float = PATIENCE,
+    env: dict[str, str] | None = None,
+    at: Sequence[str] = (),
 ) -> tuple[int, str, str]:
     """Status, stdout and stderr of a command that ends by itself."""
-    with Process(*words, env=env) as process:
+    with Process(*words, env=env, at=at) as process:
         status = process.wait(patience)
         return status, "\n".join(process.out), "\n".join(process.err)
 

@@ -184,8 +184,12 @@ bool UcxFabric::on_agreed(const Contact& contact) {
   }
   const Result<> met = connection.meet(contact.handshake().peer().address);
   if (!met) {
-    log(LogLevel::warn, "fabric {}: no endpoint: {} {} (status {})", label_,
-        to_string(met.error().code), met.error().context, met.error().native);
+    const bool foreign = met.error().native == UCS_ERR_SHMEM_SEGMENT;
+    log(LogLevel::warn, "fabric {}: no endpoint: {} {} (status {}){}", label_,
+        to_string(met.error().code), met.error().context, met.error().native,
+        foreign ? ": is the other end another user's? UCX's shared memory joins one user's "
+                  "processes; UCX_TLS=^shm for one of them keeps it out"
+                : "");
     return false;
   }
   met_.push_back(&connection);
