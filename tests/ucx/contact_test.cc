@@ -233,7 +233,7 @@ class SlowContacts : public testing::Test, protected Contacts::Owner {
 
 TEST_F(SlowContacts, HaveTimeToOpenTheirEndpointOnceTheyAreProven) {
   const Address address = answerer_.listen("127.0.0.1:0").value();
-  ASSERT_TRUE(caller_.call(address, TimePoint::max()).has_value());
+  ASSERT_TRUE(caller_.call(resolve(address).value(), TimePoint::max()).has_value());
   ASSERT_TRUE(turn_until([&] { return heard_; }));
   clock_.advance(Contacts::kProvenPatience - milliseconds(1));
   EXPECT_TRUE(turn_until([&] { return agreed_ == 2; }));
@@ -242,7 +242,7 @@ TEST_F(SlowContacts, HaveTimeToOpenTheirEndpointOnceTheyAreProven) {
 
 TEST_F(SlowContacts, AreGivenUpWhenTheyNeverOpenIt) {
   const Address address = answerer_.listen("127.0.0.1:0").value();
-  ASSERT_TRUE(caller_.call(address, TimePoint::max()).has_value());
+  ASSERT_TRUE(caller_.call(resolve(address).value(), TimePoint::max()).has_value());
   ASSERT_TRUE(turn_until([&] { return heard_; }));
   clock_.advance(Contacts::kProvenPatience);
   answerer_loop_.turn();
@@ -250,7 +250,7 @@ TEST_F(SlowContacts, AreGivenUpWhenTheyNeverOpenIt) {
 }
 
 TEST_F(SlowContacts, EndByTheirOwnDeadlineWhateverStrangersDo) {
-  ASSERT_TRUE(caller_.call(nobody(), clock_.now() + seconds(1)).has_value());
+  ASSERT_TRUE(caller_.call(resolve(nobody()).value(), clock_.now() + seconds(1)).has_value());
   const Strangers strangers = flood(caller_.listen("127.0.0.1:0").value(), caller_loop_);
   for (int i = 0; i < 1000 && !strangers.front()->hung_up(); ++i) caller_loop_.turn();
   EXPECT_TRUE(strangers.front()->hung_up());  // the oldest of them gave way
@@ -264,7 +264,7 @@ TEST_F(SlowContacts, EndByTheirOwnDeadlineWhateverStrangersDo) {
 
 TEST_F(SlowContacts, AreNotEndedByStrangersOnceTheyAreProven) {
   const Address address = answerer_.listen("127.0.0.1:0").value();
-  ASSERT_TRUE(caller_.call(address, TimePoint::max()).has_value());
+  ASSERT_TRUE(caller_.call(resolve(address).value(), TimePoint::max()).has_value());
   ASSERT_TRUE(turn_until([&] { return heard_; }));
   const Strangers strangers = flood(address, answerer_loop_);
   for (int i = 0; i < 1000 && !strangers.front()->hung_up(); ++i) answerer_loop_.turn();
@@ -275,9 +275,10 @@ TEST_F(SlowContacts, AreNotEndedByStrangersOnceTheyAreProven) {
 TEST_F(SlowContacts, AreTurnedAwayWhereNobodyGivesWay) {
   const Address silent = nobody();
   for (std::size_t i = 0; i < Contacts::kMaxHalfOpen; ++i) {
-    ASSERT_TRUE(caller_.call(silent, TimePoint::max()).has_value());
+    ASSERT_TRUE(caller_.call(resolve(silent).value(), TimePoint::max()).has_value());
   }
-  EXPECT_EQ(caller_.call(silent, TimePoint::max()).error().code, Errc::out_of_capacity);
+  EXPECT_EQ(caller_.call(resolve(silent).value(), TimePoint::max()).error().code,
+            Errc::out_of_capacity);
   Stranger stranger(caller_.listen("127.0.0.1:0").value());
   for (int i = 0; i < 1000 && !stranger.hung_up(); ++i) caller_loop_.turn();
   EXPECT_TRUE(stranger.hung_up());

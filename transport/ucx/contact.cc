@@ -167,10 +167,8 @@ Result<Address> Contacts::listen(const Address& address) {
   return with_port(address, port_of(listener_));
 }
 
-Result<std::uint64_t> Contacts::call(const Address& address, TimePoint deadline) {
-  const Result<SocketAddress> resolved = resolve(address);
-  if (!resolved) return fail(resolved.error());
-  Result<Descriptor> socket = start_connect(*resolved);
+Result<std::uint64_t> Contacts::call(const SocketAddress& address, TimePoint deadline) {
+  Result<Descriptor> socket = start_connect(address);
   if (!socket) return fail(socket.error());
   if (!make_room()) {
     return fail(Errc::out_of_capacity, "too many first contacts are under way: try again later");

@@ -94,7 +94,7 @@ class Contacts final : private FdHandler {
 
   Result<Address> listen(const Address& address);
   /// Calls; the contact's id. `out_of_capacity` if too many contacts are under way.
-  Result<std::uint64_t> call(const Address& address, TimePoint deadline);
+  Result<std::uint64_t> call(const SocketAddress& address, TimePoint deadline);
   /// Ends a contact without a word to its owner. Unknown ids are ignored.
   void drop(std::uint64_t id) noexcept;
   /// Frees what has ended. Not from a handler: from Source::progress.

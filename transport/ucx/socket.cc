@@ -47,6 +47,21 @@ Errc code_of(int error) noexcept {
   return full ? Errc::out_of_capacity : Errc::unavailable;
 }
 
+/// The system's resolver. The first of what it knows.
+Result<SocketAddress> ask(const HostPort& parts, int flags) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = flags | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  const int error = ::getaddrinfo(parts.host.c_str(), parts.port.c_str(), &hints, &found);
+  if (error != 0) return fail(Errc::unavailable, "getaddrinfo: unknown host", error);
+  SocketAddress result;
+  std::memcpy(&result.storage, found->ai_addr, found->ai_addrlen);
+  result.size = found->ai_addrlen;
+  ::freeaddrinfo(found);
+  return result;
+}
+
 Result<Descriptor> open_socket(int family) {
   Descriptor socket(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!socket) return fail(code_of(errno), "socket", errno);
@@ -71,24 +86,20 @@ bool is_loopback(const Address& address) {
   return resolved && resolved->loopback();
 }
 
-Result<SocketAddress> resolve(const Address& address) {
+Result<std::optional<SocketAddress>> resolve_number(const Address& address) {
   const Result<HostPort> parts = split(address);
   if (!parts) return fail(parts.error());
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
-  addrinfo* found = nullptr;
-  int error = ::getaddrinfo(parts->host.c_str(), parts->port.c_str(), &hints, &found);
-  if (error == EAI_NONAME) {  // a name, then
-    hints.ai_flags = AI_NUMERICSERV;
-    error = ::getaddrinfo(parts->host.c_str(), parts->port.c_str(), &hints, &found);
-  }
-  if (error != 0) return fail(Errc::unavailable, "getaddrinfo: unknown host", error);
-  SocketAddress result;
-  std::memcpy(&result.storage, found->ai_addr, found->ai_addrlen);
-  result.size = found->ai_addrlen;
-  ::freeaddrinfo(found);
-  return result;
+  const Result<SocketAddress> found = ask(*parts, AI_NUMERICHOST);
+  if (!found && found.error().native == EAI_NONAME) return std::nullopt;
+  if (!found) return fail(found.error());
+  return *found;
+}
+
+Result<SocketAddress> resolve(const Address& address) {
+  const Result<std::optional<SocketAddress>> number = resolve_number(address);
+  if (!number) return fail(number.error());
+  if (*number) return **number;
+  return ask(*split(address), 0);
 }
 
 Result<Descriptor> open_listener(const SocketAddress& address) {

@@ -3,6 +3,7 @@
 
 #include <sys/socket.h>
 
+#include <optional>
 #include <string>
 
 #include "membrain/result.h"
@@ -22,9 +23,12 @@ struct SocketAddress {
   [[nodiscard]] bool loopback() const noexcept;
 };
 
+/// As `resolve`, of what needs no lookup: numbers and "localhost". Nothing for a name.
+Result<std::optional<SocketAddress>> resolve_number(const Address& address);
+
 /// Understands "127.0.0.1:9201", "[::1]:9201", "localhost:9201" (127.0.0.1) and names. Numbers and
 /// "localhost" are never looked up; any other name is, by the system's resolver, which may block
-/// the calling thread for as long as the system is set up to wait.
+/// the calling thread for as long as the system is set up to wait: see `look_up`.
 /// `invalid_argument` if it is no address, `unavailable` if the name is unknown.
 Result<SocketAddress> resolve(const Address& address);
 

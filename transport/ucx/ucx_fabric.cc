@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mac.h"
+#include "transport/ucx/name_lookup.h"
 #include "transport/ucx/peer_fabric.h"
 #include "transport/ucx/region.h"
 
@@ -136,7 +137,12 @@ Result<Address> UcxFabric::listen(const Address& address) {
 }
 
 Task<Result<PeerId>> UcxFabric::connect(Address address, TimePoint deadline) {
-  const Result<std::uint64_t> called = contacts_.call(address, deadline);
+  ++waiting_;
+  Task<Result<SocketAddress>> looking = look_up(loop_, std::move(address), deadline);
+  const Result<SocketAddress> found = co_await looking;
+  --waiting_;
+  if (!found) co_return fail(found.error());
+  const Result<std::uint64_t> called = contacts_.call(*found, deadline);
   if (!called) co_return fail(called.error());
   Dial dial(loop_.ready());
   Timer late(loop_, [this, contact = *called] { give_up(contact); });
