@@ -117,6 +117,7 @@ class Replicating final : public GroupCall {
   Task<> keep(Chunk& chunk);
   void open_children(wire::TreeShape shape);
   Task<> await_anyone();
+  Task<Result<PeerId>> reach(std::uint32_t rank);
   Task<> feed(Child& child);
   Task<> send(Child& child, std::shared_ptr<Chunk> chunk);
   Task<Result<>> fill(Chunk& chunk);

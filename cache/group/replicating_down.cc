@@ -1,5 +1,6 @@
 // The part of a replication that passes blocks on, down the tree.
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "cache/group/replicating.h"
@@ -7,6 +8,10 @@
 namespace membrain {
 
 using wire::ItemStatus;
+
+namespace {
+constexpr Duration kReachTurn = std::chrono::seconds(3);
+}  // namespace
 
 void Replicating::open_children(wire::TreeShape shape) {
   shape_ = shape;
@@ -62,8 +67,19 @@ wire::GroupOffer Replicating::offer() const {
   return {job_.sequence, job_.root, shape_, blocks(), chunk_blocks_, job_.block_bytes, job_.names};
 }
 
+/// In turns: a call that is taken back need not wait until its deadline for a member that is
+/// stopped.
+Task<Result<PeerId>> Replicating::reach(std::uint32_t rank) {
+  while (true) {
+    const TimePoint turn = std::min(job_.deadline, links_.loop().now() + kReachTurn);
+    Task<Result<PeerId>> reaching = links_.reach(rank, turn);
+    Result<PeerId> peer = co_await reaching;
+    if (peer || peer.error().code != Errc::timed_out || late()) co_return peer;
+  }
+}
+
 Task<> Replicating::feed(Child& child) {
-  Task<Result<PeerId>> reaching = links_.reach(child.rank, job_.deadline);
+  Task<Result<PeerId>> reaching = reach(child.rank);
   const Result<PeerId> peer = co_await reaching;
   if (peer) {
     child.peer = *peer;

@@ -160,6 +160,33 @@ TEST_F(Replication, CanBeTakenBack) {
   EXPECT_LT(clock_.now() - begun_, seconds(5));
 }
 
+TEST_F(Replication, CanBeTakenBackWhileAMemberIsStopped) {
+  make(2);
+  sequence_ = 1;
+  network_.pause("member1");
+  call(0, 0, std::chrono::minutes(10));
+  run_for(milliseconds(10));
+  members_[0]->call->cancel();
+  settle();
+  EXPECT_EQ(ok(0), 0U);
+  EXPECT_LT(clock_.now() - begun_, seconds(5));
+  network_.resume("member1");
+}
+
+TEST_F(Replication, AMemberThatIsStoppedForLongGetsItsBlocks) {
+  make(2);
+  sequence_ = 1;
+  sent_ = content(1);
+  std::ranges::copy(sent_, members_[0]->blocks);
+  network_.pause("member1");
+  call(0, 0, std::chrono::minutes(1));
+  call(1, 0, std::chrono::minutes(1));
+  run_for(seconds(20));
+  network_.resume("member1");
+  settle();
+  expect_all();
+}
+
 TEST_F(Replication, UnderFaultsEndsInTimeAndNeverGivesAWrongByte) {
   make(6);
   std::size_t whole = 0;
