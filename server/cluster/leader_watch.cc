@@ -12,7 +12,8 @@ namespace membrain {
 namespace {
 constexpr Duration kConnectPatience = std::chrono::seconds(1);
 constexpr Duration kRevokePatience = std::chrono::seconds(1);
-constexpr Duration kRetry = std::chrono::milliseconds(100);
+/// Short: a leader that dies resets the first call, and refuses the next.
+constexpr Duration kRetry = std::chrono::milliseconds(20);
 
 /// The host answered that this port is nobody's. Whatever else keeps us from connecting may lie
 /// between us and a leader that lives, or with ourselves.
