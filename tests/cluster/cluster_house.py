@@ -250,7 +250,8 @@ class ClusterHouse:
             engine.close()
         for far in self.far_engines:
             far.close()
-        died = [told for one in (*self.nodes, *self.servers) if (told := one.process.died())]
+        mortals: list[Node | Server] = [*self.nodes, *self.servers]
+        died = [told for one in mortals if (told := one.process.died())]
         for node in self.nodes:
             node.end()
         for server in self.servers:
