@@ -21,7 +21,7 @@
 #include <utility>
 
 #include "base/clock.h"
-#include "tools/tcp.h"
+#include "transport/ucx/socket.h"
 
 namespace membrain {
 namespace {
@@ -31,7 +31,6 @@ constexpr std::chrono::milliseconds kLook(100);
 constexpr unsigned kConnections = 64;
 constexpr unsigned kConnectionsOfAHost = 16;
 constexpr std::size_t kRequestBytes = 8192;  ///< of headers and the like, for each connection
-constexpr int kQueuedCallers = 64;
 
 struct Page {
   unsigned status = MHD_HTTP_OK;
@@ -153,19 +152,18 @@ AdminHttp::~AdminHttp() {
 }
 
 Outcome<std::unique_ptr<AdminHttp>> AdminHttp::start(const std::string& address, Source status) {
-  const auto unheard = [&address](int error) {
+  const auto unheard = [&address](const Error& error) {
     return complain("the admin page cannot listen on {}: {}; take another --admin, or --no-admin",
-                    address, error != 0 ? std::strerror(error) : "no such address");
+                    address, error.native > 0 ? std::strerror(error.native) : error.context);
   };
   std::unique_ptr<AdminHttp> admin(new AdminHttp);
   Service& service = *admin->service_;
   service.status = std::move(status);
-  tl::expected<Descriptor, int> socket = bind_tcp(address);
+  const Result<SocketAddress> resolved = resolve(address);
+  if (!resolved) return unheard(resolved.error());
+  Result<Descriptor> socket = open_listener(*resolved);
   if (!socket) return unheard(socket.error());
-  if (!service.wake || ::listen(socket->fd(), kQueuedCallers) != 0) return unheard(errno);
-  admin->address_ =
-      fmt::format("{}:{}", address.substr(0, address.rfind(':')), bound_port(*socket));
-  errno = 0;
+  admin->address_ = with_port(address, port_of(*socket));
   // clang-format off
   service.daemon = MHD_start_daemon(
       MHD_USE_EPOLL, 0, nullptr, nullptr, &Service::answer, &service,
@@ -176,7 +174,9 @@ Outcome<std::unique_ptr<AdminHttp>> AdminHttp::start(const std::string& address,
       MHD_OPTION_NOTIFY_CONNECTION, &Service::note, &service,
       MHD_OPTION_END);
   // clang-format on
-  if (service.daemon == nullptr) return unheard(errno);
+  if (!service.wake || service.daemon == nullptr) {
+    return unheard(Error{Errc::out_of_capacity, errno, "libmicrohttpd"});
+  }
   static_cast<void>(socket->release());  // the library closes it
   service.thread = std::thread([&service] { service.run(); });
   return admin;

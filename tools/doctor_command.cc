@@ -13,7 +13,7 @@
 #include "tools/lane_probe.h"
 #include "tools/output.h"
 #include "tools/program.h"
-#include "tools/tcp.h"
+#include "transport/ucx/socket.h"
 
 namespace membrain {
 namespace {
@@ -38,9 +38,11 @@ enum class Port : std::uint8_t { free, taken, elsewhere };
 
 /// Whether a server could listen there.
 Port look_at_port(const std::string& address) {
-  const tl::expected<Descriptor, int> socket = bind_tcp(address);
+  const Result<SocketAddress> resolved = resolve(address);
+  if (!resolved) return Port::elsewhere;
+  const Result<Descriptor> socket = open_listener(*resolved);
   if (socket) return Port::free;
-  return socket.error() == EADDRINUSE ? Port::taken : Port::elsewhere;
+  return socket.error().native == EADDRINUSE ? Port::taken : Port::elsewhere;
 }
 
 Finding unreadable_secret(const std::string& why) {

@@ -1,24 +1,22 @@
 #include "tools/etcd_options.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <optional>
+#include <span>
 #include <sstream>
-#include <string_view>
 #include <system_error>
 #include <utility>
 
 #include "server/cluster/etcd/etcd.h"
+#include "server/cluster/replace_file.h"
 #include "tools/program.h"
 #include "transport/descriptor.h"
+#include "transport/ucx/socket.h"
 
 namespace membrain {
 
@@ -38,18 +36,6 @@ Outcome<std::string> text_of(const std::string& path) {
   return std::move(text).str();
 }
 
-/// All addresses of its host, and so none by which another finds it.
-bool everywhere(std::string_view address) {
-  std::string host(address.substr(0, address.rfind(':')));
-  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
-    host = host.substr(1, host.size() - 2);
-  }
-  in_addr v4{};
-  in6_addr v6{};
-  if (::inet_aton(host.c_str(), &v4) != 0) return v4.s_addr == htonl(INADDR_ANY);
-  return ::inet_pton(AF_INET6, host.c_str(), &v6) == 1 && IN6_IS_ADDR_UNSPECIFIED(&v6);
-}
-
 /// Nothing if there is no such file.
 Outcome<std::optional<std::string>> known_cluster(const std::string& path) {
   std::error_code failed;
@@ -65,25 +51,6 @@ Outcome<std::optional<std::string>> known_cluster(const std::string& path) {
         text.error().text);
   }
   return text->substr(0, text->find_first_of(" \t\r\n"));
-}
-
-/// Whole, and on disk, or not at all: a power cut leaves no empty file.
-Outcome<> keep_cluster(const std::filesystem::path& directory, const std::string& id) {
-  const std::string path = (directory / "cluster").string();
-  const std::string fresh = path + ".new";
-  const auto failed = [&path] {
-    return complain("{}: cannot be written: {}", path, std::strerror(errno));
-  };
-  const std::string text = id + "\n";
-  const Descriptor file(::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!file) return failed();
-  const ssize_t written = ::write(file.fd(), text.data(), text.size());
-  if (written >= 0 && static_cast<std::size_t>(written) < text.size()) errno = ENOSPC;
-  if (written != static_cast<ssize_t>(text.size()) || ::fsync(file.fd()) != 0) return failed();
-  if (std::rename(fresh.c_str(), path.c_str()) != 0) return failed();
-  const Descriptor folder(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!folder || ::fsync(folder.fd()) != 0) return failed();
-  return {};
 }
 
 }  // namespace
@@ -136,12 +103,11 @@ Outcome<std::unique_ptr<Coordination>> connect_etcd(const EtcdOptions& options, 
 
 Outcome<> EtcdOptions::check_listen(const std::string& listen) const {
   const std::string& reached = advertise.empty() ? listen : advertise;
-  if (alone() || !everywhere(reached)) return {};
+  if (alone() || !is_everywhere(reached)) return {};
   return complain(
       "--{} {}: no other server, node or engine finds this one by that address, and two servers "
-      "with"
-      " it would take each other for themselves; with --etcd say by --advertise HOST:PORT where"
-      " others reach it",
+      "with it would take each other for themselves; with --etcd say by --advertise HOST:PORT "
+      "where others reach it",
       advertise.empty() ? "listen" : "advertise", reached);
 }
 
@@ -159,7 +125,12 @@ Outcome<> same_cluster(const std::string& directory, const std::string& id) {
   }
   std::error_code ignored;  // what is wrong shows below
   std::filesystem::create_directories(folder, ignored);
-  return keep_cluster(folder, id);
+  const Descriptor opened(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!opened) return complain("{}: cannot be written: {}", path, std::strerror(errno));
+  const std::string text = id + "\n";
+  const Result<> kept = replace_file(opened.fd(), "cluster", std::as_bytes(std::span(text)));
+  if (!kept) return complain("{}: cannot be written: {}", path, in_words(kept.error()));
+  return {};
 }
 
 }  // namespace membrain

@@ -53,9 +53,6 @@ RunningServer::RunningServer() : control_("server") {}
 
 Outcome<std::unique_ptr<RunningServer>> RunningServer::start(const ServerOptions& options,
                                                              std::shared_ptr<UcxContext> context) {
-  if (Outcome<> fine = options.etcd.check_listen(options.listen); !fine) {
-    return tl::unexpected(fine.error());
-  }
   std::unique_ptr<RunningServer> server(new RunningServer);
   Loop& loop = server->control_.loop();
   const bool alone = options.etcd.alone();

@@ -18,7 +18,7 @@
 
 #include "tools/cluster.h"
 #include "tools/free_port.h"
-#include "tools/tcp.h"
+#include "tools/http_get.h"
 #include "tools/units.h"
 
 namespace membrain {

@@ -7,13 +7,13 @@
 
 #include <array>
 #include <cerrno>
-#include <cstdio>
 #include <filesystem>
 #include <string_view>
 #include <system_error>
 
 #include "base/checksum.h"
 #include "base/codec.h"
+#include "server/cluster/replace_file.h"
 
 namespace membrain {
 
@@ -25,46 +25,13 @@ constexpr std::size_t kChecksumBytes = 16;
 constexpr std::size_t kLeastEntryBytes = 20;  // two revisions, two lengths
 constexpr std::size_t kMaxFileBytes = 64UL << 20;
 
-tl::unexpected<Error> failed(std::string_view what) noexcept {
-  const int why = errno;
-  Errc code = Errc::unavailable;
-  if (why == ENOSPC || why == EDQUOT) code = Errc::out_of_capacity;
-  if (why == EACCES || why == EPERM || why == EROFS) code = Errc::denied;
-  return fail(code, what, why);
-}
-
-/// A descriptor that closes itself.
-class File {
- public:
-  explicit File(int fd) noexcept : fd_(fd) {}
-  ~File() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  [[nodiscard]] int fd() const noexcept { return fd_; }
-
- private:
-  int fd_;
-};
-
-Result<> write_all(int fd, std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return failed("writing the server's state");
-    bytes = bytes.subspan(static_cast<std::size_t>(written));
-  }
-  return {};
-}
-
 Result<std::vector<std::byte>> read_all(int fd) {
   std::vector<std::byte> bytes;
   std::array<std::byte, 65536> chunk;
   while (true) {
     const ssize_t got = ::read(fd, chunk.data(), chunk.size());
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return failed("reading the server's state");
+    if (got < 0) return file_failed("reading the server's state");
     if (got == 0) return bytes;
     if (bytes.size() > kMaxFileBytes) {
       return fail(Errc::corrupt, "the server's state file is too large to be one");
@@ -80,33 +47,28 @@ Result<std::unique_ptr<StateFile>> StateFile::open(const std::string& directory)
   std::error_code ignored;  // what is wrong shows below
   std::filesystem::create_directories(std::filesystem::path(directory).parent_path(), ignored);
   if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
-    return failed("making the state directory");
+    return file_failed("making the state directory");
   }
-  store->directory_fd_ = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (store->directory_fd_ < 0) return failed("opening the state directory");
+  store->directory_ = Descriptor(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!store->directory_) return file_failed("opening the state directory");
   if (const Result<> locked = store->lock(); !locked) return fail(locked.error());
   if (const Result<> loaded = store->load(); !loaded) return fail(loaded.error());
   return store;
 }
 
-StateFile::~StateFile() {
-  if (lock_fd_ >= 0) ::close(lock_fd_);
-  if (directory_fd_ >= 0) ::close(directory_fd_);
-}
-
 Result<> StateFile::lock() {
-  lock_fd_ = ::openat(directory_fd_, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (lock_fd_ < 0) return failed("opening the lock of the state directory");
-  if (::flock(lock_fd_, LOCK_EX | LOCK_NB) == 0) return {};
-  if (errno != EWOULDBLOCK) return failed("locking the state directory");
+  lock_ = Descriptor(::openat(directory_.fd(), "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!lock_) return file_failed("opening the lock of the state directory");
+  if (::flock(lock_.fd(), LOCK_EX | LOCK_NB) == 0) return {};
+  if (errno != EWOULDBLOCK) return file_failed("locking the state directory");
   return fail(Errc::unavailable, "another server uses this state directory", EWOULDBLOCK);
 }
 
 Result<> StateFile::load() {
-  const File file(::openat(directory_fd_, "state", O_RDONLY | O_CLOEXEC));
-  if (file.fd() < 0) {
+  const Descriptor file(::openat(directory_.fd(), "state", O_RDONLY | O_CLOEXEC));
+  if (!file) {
     if (errno == ENOENT) return {};
-    return failed("opening the server's state file");
+    return file_failed("opening the server's state file");
   }
   const Result<std::vector<std::byte>> bytes = read_all(file.fd());
   if (!bytes) return fail(bytes.error());
@@ -139,7 +101,6 @@ Result<> StateFile::parse(std::span<const std::byte> bytes) {
   return {};
 }
 
-/// The old file is whole until the new one is on disk.
 Result<> StateFile::save(const CoordinationView& view) {
   if (view.entries.size() > kMaxEntries) {
     return fail(Errc::out_of_capacity, "the server's state is full");
@@ -160,25 +121,7 @@ Result<> StateFile::save(const CoordinationView& view) {
   out.put(sum);
   if (bytes.size() > kMaxFileBytes)
     return fail(Errc::out_of_capacity, "the server's state is full");
-  const Result<> written = write_file("state.new", bytes);
-  if (!written) {
-    ::unlinkat(directory_fd_, "state.new", 0);
-    return written;
-  }
-  if (::renameat(directory_fd_, "state.new", directory_fd_, "state") != 0) {
-    return failed("replacing the server's state");
-  }
-  if (::fsync(directory_fd_) != 0) return failed("syncing the state directory");
-  return {};
-}
-
-Result<> StateFile::write_file(const std::string& path, std::span<const std::byte> bytes) {
-  const File file(
-      ::openat(directory_fd_, path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (file.fd() < 0) return failed("creating the server's state file");
-  if (const Result<> written = write_all(file.fd(), bytes); !written) return written;
-  if (::fsync(file.fd()) != 0) return failed("syncing the server's state");
-  return {};
+  return replace_file(directory_.fd(), "state", bytes);
 }
 
 }  // namespace membrain

@@ -9,6 +9,7 @@
 
 #include "membrain/result.h"
 #include "server/cluster/coordination.h"
+#include "transport/descriptor.h"
 
 namespace membrain {
 
@@ -25,7 +26,6 @@ class StateFile {
   /// `corrupt` for a state file that fails its check (it is left as it is), `denied` without the
   /// right to it, `out_of_capacity` on a full disk.
   static Result<std::unique_ptr<StateFile>> open(const std::string& directory);
-  ~StateFile();
   StateFile(const StateFile&) = delete;
   StateFile& operator=(const StateFile&) = delete;
 
@@ -41,11 +41,10 @@ class StateFile {
   Result<> lock();
   Result<> load();
   Result<> parse(std::span<const std::byte> bytes);
-  Result<> write_file(const std::string& path, std::span<const std::byte> bytes);
 
   CoordinationView loaded_;
-  int directory_fd_ = -1;
-  int lock_fd_ = -1;
+  Descriptor directory_;
+  Descriptor lock_;
 };
 
 }  // namespace membrain

@@ -22,6 +22,15 @@ class SplitSession : public ClientTest {
     other_.catalog = shard_.catalog;
     other_.silent = true;
   }
+  /// "Another" model, while the first shard is away and the other hangs.
+  void open_another_while_the_other_is_asked(std::optional<Result<OpenedNamespace>>& opened) {
+    run_for(milliseconds(20));
+    network_.pause("other");
+    Namespace space = test_namespace();
+    space.model = "another";
+    control_loop_.spawn(put_into(core_->open_namespace(space), opened));
+    run_for(milliseconds(20));
+  }
   static constexpr std::uint64_t kHalf = std::uint64_t{1} << 63;
   FakeShard other_{network_, clock_, "other"};
   unsigned first_ = 0;   ///< a block of the first shard
@@ -58,13 +67,8 @@ TEST_F(SplitSession, AnAnswerToASessionThatWasReplacedMeanwhileIsNone) {
 TEST_F(SplitSession, ANamespaceIsOpenedAtAShardThatCameBackWhileAnotherAnswered) {
   shard_.deny = true;  // so that it cannot come back
   shard_.close(*shard_.peers.begin());
-  run_for(milliseconds(20));
-  network_.pause("other");
   std::optional<Result<OpenedNamespace>> opened;
-  Namespace space = test_namespace();
-  space.model = "another";
-  control_loop_.spawn(put_into(core_->open_namespace(space), opened));
-  run_for(milliseconds(20));
+  open_another_while_the_other_is_asked(opened);
   const std::size_t lists = shard_.node_lists;
   shard_.deny = false;
   step_until([&] { return shard_.node_lists > lists; });
@@ -81,13 +85,8 @@ TEST_F(SplitSession, ANamespaceIsOpenedAtAShardThatCameByASplitWhileAnotherAnswe
   FakeShard fresh(network_, clock_, "fresh");
   shard_.epoch = Epoch{0};  // so that it cannot come back, and is asked again who leads what
   shard_.close(*shard_.peers.begin());
-  run_for(milliseconds(20));
-  network_.pause("other");
   std::optional<Result<OpenedNamespace>> opened;
-  Namespace space = test_namespace();
-  space.model = "another";
-  control_loop_.spawn(put_into(core_->open_namespace(space), opened));
-  run_for(milliseconds(20));
+  open_another_while_the_other_is_asked(opened);
   shard_.shards = {2,
                    {{ShardId{0}, 0, "server:9201"},
                     {ShardId{2}, kHalf / 2, "fresh:9201"},

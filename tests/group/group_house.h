@@ -25,6 +25,8 @@ using std::chrono::seconds;
 inline constexpr std::size_t kBlockBytes = 300 * 1024;
 inline constexpr std::uint32_t kBlocks = 10;
 inline constexpr int kGpu = 0;
+/// Larger than any chunk: as a lane does whose payloads come with their messages.
+inline constexpr std::uint64_t kAllEager = std::uint64_t{2} << 20;
 
 /// One member: a process with memory for its blocks.
 struct Member {

@@ -1,23 +1,21 @@
 // Callers that mean no good: they take no memory, no time of others, and do not keep it running.
 #include "tools/admin_http.h"
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
 
-#include "tools/tcp.h"
+#include "tools/http_get.h"
+#include "transport/ucx/socket.h"
 
 namespace membrain {
 namespace {
@@ -33,13 +31,8 @@ std::unique_ptr<AdminHttp> started() {
 
 Descriptor connected(const AdminHttp& admin) {
   Descriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  const std::string& address = admin.address();
-  to.sin_port = htons(static_cast<std::uint16_t>(
-      std::strtoul(address.c_str() + address.rfind(':') + 1, nullptr, 10)));
-  EXPECT_EQ(::connect(socket.fd(), reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
+  const SocketAddress to = resolve(admin.address()).value();
+  EXPECT_EQ(::connect(socket.fd(), to.get(), to.size), 0);
   return socket;
 }
 
@@ -99,7 +92,7 @@ TEST(AdminHttp, SaysWhyItCannotListen) {
   const auto nowhere =
       AdminHttp::start("no.such.host.invalid:1", [] { return Outcome<std::string>(""); });
   ASSERT_FALSE(nowhere);
-  EXPECT_NE(nowhere.error().text.find("no such address"), std::string::npos);
+  EXPECT_NE(nowhere.error().text.find("unknown host"), std::string::npos);
 }
 
 TEST(AdminHttp, HangsUpOnARequestWithoutAnEnd) {

@@ -81,6 +81,22 @@ bool SocketAddress::loopback() const noexcept {
   return IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr);
 }
 
+bool SocketAddress::everywhere() const noexcept {
+  if (storage.ss_family == AF_INET) {
+    sockaddr_in v4{};
+    std::memcpy(&v4, &storage, sizeof v4);
+    return v4.sin_addr.s_addr == htonl(INADDR_ANY);
+  }
+  sockaddr_in6 v6{};
+  std::memcpy(&v6, &storage, sizeof v6);
+  return IN6_IS_ADDR_UNSPECIFIED(&v6.sin6_addr);
+}
+
+bool is_everywhere(const Address& address) {
+  const Result<std::optional<SocketAddress>> number = resolve_number(address);
+  return number && *number && (*number)->everywhere();
+}
+
 bool is_loopback(const Address& address) {
   const Result<SocketAddress> resolved = resolve(address);
   return resolved && resolved->loopback();

@@ -21,6 +21,8 @@ struct SocketAddress {
     return reinterpret_cast<const sockaddr*>(&storage);
   }
   [[nodiscard]] bool loopback() const noexcept;
+  /// All addresses of the host: one can listen there, and nobody else finds it by that.
+  [[nodiscard]] bool everywhere() const noexcept;
 };
 
 /// As `resolve`, of what needs no lookup: numbers and "localhost". Nothing for a name.
@@ -31,6 +33,9 @@ Result<std::optional<SocketAddress>> resolve_number(const Address& address);
 /// the calling thread for as long as the system is set up to wait: see `look_up`.
 /// `invalid_argument` if it is no address, `unavailable` if the name is unknown.
 Result<SocketAddress> resolve(const Address& address);
+
+/// "0.0.0.0:9201", "[::]:9201". False for names.
+[[nodiscard]] bool is_everywhere(const Address& address);
 
 /// A listening socket. `unavailable`, with errno, if the port is in use or not ours to take.
 Result<Descriptor> open_listener(const SocketAddress& address);
