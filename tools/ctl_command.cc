@@ -11,12 +11,14 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "server/cluster/steering.h"
 #include "tools/etcd_options.h"
 #include "tools/loop_thread.h"
 #include "tools/output.h"
 #include "tools/program.h"
+#include "tools/units.h"
 
 namespace membrain {
 namespace {
@@ -73,6 +75,12 @@ class Etcd {
     if (!committed) return fail(committed.error());
     return {};
   }
+  /// What each member says of itself.
+  std::vector<CoordinationMember> members(TimePoint deadline) {
+    std::vector<CoordinationMember> all;
+    thread_.run(ask_members(deadline, all));
+    return all;
+  }
   [[nodiscard]] const ClusterNames& names() const noexcept { return names_; }
 
  private:
@@ -80,6 +88,10 @@ class Etcd {
   Task<> read(TimePoint deadline, Result<CoordinationView>& view) {
     Task<Result<CoordinationView>> reading = coordination_->read(names_.root(), deadline);
     view = co_await reading;
+  }
+  Task<> ask_members(TimePoint deadline, std::vector<CoordinationMember>& all) {
+    Task<std::vector<CoordinationMember>> asking = coordination_->members(deadline);
+    all = co_await asking;
   }
   Task<> commit(CoordinationChange change, TimePoint deadline, Result<Committed>& committed) {
     Task<Result<Committed>> committing = coordination_->commit(std::move(change), deadline);
@@ -157,8 +169,33 @@ Outcome<std::optional<Wish>> wish_of(const CtlOptions& options, const SteeredClu
   return std::optional<Wish>(std::move(*wish));
 }
 
-std::string as_json(const SteeredCluster& cluster) {
+using Members = std::vector<CoordinationMember>;
+
+std::string words_of(const CoordinationMember& member) {
+  if (member.version.empty()) return "does not answer";
+  return fmt::format("version {}, {}{}", member.version, format_size(member.bytes),
+                     member.has_leader ? "" : ", has no leader: too few others answer it");
+}
+
+/// Each begins a line.
+std::string lines_of(const Members& members) {
+  std::string text;
+  for (const CoordinationMember& member : members) {
+    text += fmt::format("\netcd {}: {}", member.address, words_of(member));
+  }
+  return text;
+}
+
+std::string as_json(const SteeredCluster& cluster, const Members& members) {
   using Json = nlohmann::ordered_json;
+  Json etcd = Json::array();
+  for (const CoordinationMember& member : members) {
+    etcd.push_back(Json{{"address", member.address},
+                        {"answers", !member.version.empty()},
+                        {"version", member.version},
+                        {"has_leader", member.has_leader},
+                        {"bytes", member.bytes}});
+  }
   Json servers = Json::array();
   for (const auto& [name, address] : cluster.servers) {
     servers.push_back(Json{{"name", name}, {"address", address}});
@@ -172,12 +209,14 @@ std::string as_json(const SteeredCluster& cluster) {
                           {"epoch", one.epoch.value},
                           {"wanted", one.wanted}});
   }
-  return Json{{"map_version", cluster.map.version()}, {"servers", servers}, {"shards", shards}}
-             .dump(2) +
-         "\n";
+  const Json all{{"map_version", cluster.map.version()},
+                 {"etcd", etcd},
+                 {"servers", servers},
+                 {"shards", shards}};
+  return all.dump(2) + "\n";
 }
 
-std::string as_table(const SteeredCluster& cluster) {
+std::string as_table(const SteeredCluster& cluster, const Members& members) {
   std::size_t width = 6;
   for (const auto& [name, address] : cluster.servers) width = std::max(width, name.size());
   std::string text = fmt::format("map of shards, version {}; servers alive: {}\n",
@@ -189,6 +228,7 @@ std::string as_table(const SteeredCluster& cluster) {
     text += fmt::format("  {:>5}  {:>11.2f} %  {:<{}}  {:>10}  {}\n", one.shard.value, share * 100,
                         one.leader.empty() ? "-" : one.leader, width, one.epoch.value, one.wanted);
   }
+  if (const std::string etcd = lines_of(members); !etcd.empty()) text += etcd.substr(1) + "\n";
   return text;
 }
 
@@ -246,9 +286,11 @@ Exit run_ctl(Program& program, const CtlOptions& options) {
   const TimePoint deadline = SteadyClock().now() + options.timeout;
   Result<SteeredCluster> cluster = (*etcd)->look(deadline);
   if (!cluster) {
-    return failed("ctl", fmt::format("the cluster \"{}\" cannot be seen: {}; is --etcd right, and "
-                                     "has one of its servers ever run?",
-                                     options.etcd.cluster, in_words(cluster.error())));
+    const Members members = (*etcd)->members(SteadyClock().now() + options.timeout);
+    return failed("ctl",
+                  fmt::format("the cluster \"{}\" cannot be seen: {}; is --etcd right, and "
+                              "has one of its servers ever run?{}",
+                              options.etcd.cluster, in_words(cluster.error()), lines_of(members)));
   }
   const Outcome<std::optional<Wish>> wish = wish_of(options, *cluster, (*etcd)->names());
   if (!wish) return failed("ctl", wish.error().text);
@@ -260,7 +302,8 @@ Exit run_ctl(Program& program, const CtlOptions& options) {
     if (!now) return failed("ctl", now.error().text);
     cluster = std::move(*now);
   }
-  say(options.json ? as_json(*cluster) : as_table(*cluster));
+  const Members members = (*etcd)->members(SteadyClock().now() + options.timeout);
+  say(options.json ? as_json(*cluster, members) : as_table(*cluster, members));
   return Exit::ok;
 }
 

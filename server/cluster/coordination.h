@@ -71,6 +71,14 @@ struct CoordinationChange {
   std::vector<std::string> removals;
 };
 
+/// One of those that hold it, as it says of itself.
+struct CoordinationMember {
+  std::string address;
+  std::string version;      ///< empty: it does not answer
+  bool has_leader = false;  ///< false: it is cut off from the others, or they are too few
+  std::uint64_t bytes = 0;  ///< of its storage
+};
+
 struct Committed {
   bool done = false;  ///< false: a condition did not hold
   Revision revision = 0;
@@ -99,6 +107,11 @@ class Coordination {
   /// Ends when something that begins with `prefix` has changed after `after`, at the deadline, when
   /// it cannot be told any more, and at `stop`: whoever asks reads again.
   virtual Task<> changed(std::string prefix, Revision after, TimePoint deadline) = 0;
+
+  /// Each of those that hold it, whether or not the others answer; none where this process does.
+  virtual Task<std::vector<CoordinationMember>> members(TimePoint) {
+    co_return std::vector<CoordinationMember>();
+  }
 
   /// Ends every call; ends when all have. Before it is destroyed.
   virtual Task<> stop() = 0;

@@ -82,7 +82,7 @@ Result<std::unique_ptr<Coordination>> make_etcd_coordination(Loop& loop, EtcdCon
   for (const std::string& text : shared->endpoints) {
     const Result<Endpoint> endpoint = endpoint_of(text);
     if (!endpoint) return fail(endpoint.error());
-    members.emplace_back([shared, at = *endpoint] { return channel_to(at, *shared); });
+    members.emplace_back(text, [shared, at = *endpoint] { return channel_to(at, *shared); });
   }
   if (members.empty()) return fail(Errc::invalid_argument, "no etcd endpoint was given");
   return std::make_unique<EtcdCoordination>(loop, std::move(members));

@@ -27,20 +27,25 @@ namespace pb = etcdserverpb;
 struct EtcdMember {
   using Dial = std::function<std::shared_ptr<grpc::Channel>()>;
 
-  explicit EtcdMember(Dial how) : dial(std::move(how)) { connect(); }
+  EtcdMember(std::string at, Dial how) : address(std::move(at)), dial(std::move(how)) {
+    connect();
+  }
   /// Over another channel from now on. Calls that are under way keep theirs.
   void connect() {
     const std::shared_ptr<grpc::Channel> channel = dial();
     kv = pb::KV::NewStub(channel);
     watch = pb::Watch::NewStub(channel);
     lease = pb::Lease::NewStub(channel);
+    maintenance = pb::Maintenance::NewStub(channel);
     silent_calls = 0;
   }
 
+  std::string address;  ///< as it was given
   Dial dial;
   std::unique_ptr<pb::KV::Stub> kv;
   std::unique_ptr<pb::Watch::Stub> watch;
   std::unique_ptr<pb::Lease::Stub> lease;
+  std::unique_ptr<pb::Maintenance::Stub> maintenance;
   std::uint32_t silent_calls = 0;  ///< in a row that were not answered in time
 };
 

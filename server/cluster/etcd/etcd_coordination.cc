@@ -15,6 +15,7 @@ namespace {
 /// So many calls to a member that were not answered in time, one after the other, are reason enough
 /// for another connection.
 constexpr std::uint32_t kSilentCalls = 3;
+constexpr Duration kStatusPatience = std::chrono::seconds(1);
 constexpr const char* kWentBack =
     "etcd was wiped or restored: stop servers, nodes and engines, start nodes with --fresh";
 
@@ -170,12 +171,18 @@ Result<> EtcdCoordination::check_revision(const pb::ResponseHeader& header, Revi
 
 template <class Response, class Begin>
 Task<Result<>> EtcdCoordination::ask(TimePoint deadline, Response& response, Begin begin) {
+  Task<Result<>> asking = ask_one(member_, deadline, response, begin);
+  co_return co_await asking;
+}
+
+template <class Response, class Begin>
+Task<Result<>> EtcdCoordination::ask_one(std::size_t member, TimePoint deadline, Response& response,
+                                         Begin begin) {
   if (stopping_) co_return fail(Errc::cancelled, "coordination is over");
   grpc::ClientContext context;
   grpc::Status status;
   Completion done(loop_.ready());
   prepare(context, deadline);
-  const std::size_t member = member_;
   begin(members_[member], context, response, [this, &status, &done](grpc::Status ended) {
     status = std::move(ended);
     arrivals_.finished(done);
@@ -313,6 +320,27 @@ Task<> EtcdCoordination::changed(std::string prefix, Revision after, TimePoint d
   const bool over = exchange.status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
   const bool quiet = over && exchange.heard;
   if (!exchange.got && !quiet) static_cast<void>(outcome(exchange.status, member));
+}
+
+Task<std::vector<CoordinationMember>> EtcdCoordination::members(TimePoint deadline) {
+  std::vector<CoordinationMember> all;
+  for (std::size_t i = 0; i < members_.size(); ++i) {
+    const pb::StatusRequest request;
+    pb::StatusResponse response;
+    const TimePoint patience = std::min(deadline, loop_.now() + kStatusPatience);
+    Task<Result<>> asking =
+        ask_one(i, patience, response, [&](EtcdMember& to, auto& context, auto& into, auto done) {
+          to.maintenance->async()->Status(&context, &request, &into, std::move(done));
+        });
+    const Result<> asked = co_await asking;
+    CoordinationMember& member = all.emplace_back();
+    member.address = members_[i].address;
+    if (!asked) continue;
+    member.version = response.version();
+    member.has_leader = response.leader() != 0;
+    member.bytes = static_cast<std::uint64_t>(std::max<std::int64_t>(response.dbsize(), 0));
+  }
+  co_return all;
 }
 
 Task<> EtcdCoordination::stop() {

@@ -25,11 +25,15 @@ class EtcdCoordination final : public Coordination {
   Task<Result<CoordinationView>> read(std::string prefix, TimePoint deadline) override;
   Task<Result<Committed>> commit(CoordinationChange change, TimePoint deadline) override;
   Task<> changed(std::string prefix, Revision after, TimePoint deadline) override;
+  Task<std::vector<CoordinationMember>> members(TimePoint deadline) override;
   Task<> stop() override;
 
  private:
+  /// Whoever serves, or that member.
   template <class Response, class Begin>
   Task<Result<>> ask(TimePoint deadline, Response& response, Begin begin);
+  template <class Response, class Begin>
+  Task<Result<>> ask_one(std::size_t member, TimePoint deadline, Response& response, Begin begin);
   void prepare(grpc::ClientContext& context, TimePoint deadline);
   Result<> outcome(const grpc::Status& status, std::size_t member);
   void note_failure(Errc code, std::size_t member);
