@@ -27,9 +27,7 @@ namespace pb = etcdserverpb;
 struct EtcdMember {
   using Dial = std::function<std::shared_ptr<grpc::Channel>()>;
 
-  EtcdMember(std::string at, Dial how) : address(std::move(at)), dial(std::move(how)) {
-    connect();
-  }
+  EtcdMember(std::string at, Dial how) : address(std::move(at)), dial(std::move(how)) { connect(); }
   /// Over another channel from now on. Calls that are under way keep theirs.
   void connect() {
     const std::shared_ptr<grpc::Channel> channel = dial();
