@@ -38,7 +38,11 @@ Shard::Shard(ShardParams params)
 
 Session* Shard::heard(SessionId id, TimePoint now) {
   Session* session = sessions_.find(id);
-  if (session != nullptr) session->heard = now;
+  if (session == nullptr) return nullptr;
+  session->heard = now;
+  // What it has not asserted yet is held by the one before, however long asserting takes.
+  Session* before = session->before ? sessions_.find(session->before) : nullptr;
+  if (before != nullptr) before->heard = now;
   return session;
 }
 

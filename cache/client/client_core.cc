@@ -78,7 +78,7 @@ Task<Result<>> ClientCore::start() {
   Task<Result<>> begun = session_.start();
   const Result<> outcome = co_await begun;
   started_ = outcome.has_value();
-  Task<> mapped = mapped_.settle();
+  Task<> mapped = started_ ? mapped_.settle() : mapped_.stop();
   co_await mapped;
   Task<> settled = settle_data();
   co_await settled;
@@ -247,7 +247,9 @@ Task<Result<OpenedNamespace>> ClientCore::clear(OpenedNamespace space) {
 }
 
 Task<Result<std::map<std::string, std::uint64_t>>> ClientCore::server_stats() {
-  return session_.stats(deadline_of(control_.loop(), {}));
+  Task<Result<std::map<std::string, std::uint64_t>>> asked =
+      session_.stats(deadline_of(control_.loop(), {}));
+  co_return co_await asked;
 }
 
 }  // namespace membrain

@@ -114,7 +114,8 @@ Task<Result<wire::ProbedParts>> ClusterSession::probe_parts(wire::ProbeParts req
     share.request.era = request.era;
     loop_.spawn([](ShardSession& asked, PartShare& part, TimePoint until, wire::ProbedParts& into,
                    Result<>& failed, Completion& ended) -> Task<> {
-      Task<Result<wire::ProbedParts>> asking = asked.ask<wire::ProbedParts>(part.request, until);
+      Task<Result<wire::ProbedParts>> asking =
+          asked.ask<wire::ProbedParts>(part.request, until, ShardSession::Silence::is_nothing);
       const Result<wire::ProbedParts> probed = co_await asking;
       if (!probed) failed = fail(probed.error());
       for (std::size_t i = 0; i < part.places.size() && probed; ++i) {

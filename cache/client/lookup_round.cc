@@ -190,7 +190,9 @@ Task<> ask(Share& share, wire::Lookup request, const LookupPlan& plan, LookupId 
   }
   if (share.found || plan.options.mode != LookupOptions::Mode::pin) co_return;
   const Errc code = share.found.error().code;
-  if (code != Errc::corrupt && code != Errc::timed_out) co_return;
+  const bool unsure =
+      code == Errc::corrupt || code == Errc::timed_out || code == Errc::out_of_capacity;
+  if (!unsure) co_return;
   // It may pin all the same: the id is unpinned, whatever became of it.
   share.session->pins().release(lookup);
   share.session->pins_released();

@@ -1,5 +1,6 @@
 #include "cache/client/node_windows.h"
 
+#include <iterator>
 #include <utility>
 
 #include "base/check.h"
@@ -43,8 +44,10 @@ NodeWindows::~NodeWindows() {
 std::shared_ptr<const NodeWindow> NodeWindows::of(NodeId node, const wire::SessionProof& proof) {
   const PeerId peer = links_.connected(node);
   if (!peer || stopping_ || !may_have_window(links_.fabric().lane(peer))) return nullptr;
+  const auto known = entries_.find(node);
+  if (known == entries_.end() || known->second.asked_on != peer) forget_the_gone();
   Entry& entry = entries_[node];
-  if (entry.window && (entry.asked_on != peer || !entry.window->remote->usable())) let_go(entry);
+  if (entry.window && !entry.window->remote->usable()) let_go(entry);
   if (entry.asked_on != peer) {
     entry.asked_on = peer;
     ++running_;
@@ -83,6 +86,15 @@ Task<> NodeWindows::ask(NodeId node, PeerId peer, wire::SessionProof proof) {
 void NodeWindows::let_go(Entry& entry) {
   ++running_;
   links_.loop().spawn(close(std::exchange(entry.window, nullptr)));
+}
+
+/// Of nodes whose connection has gone, and that may never be asked again.
+void NodeWindows::forget_the_gone() {
+  for (auto at = entries_.begin(); at != entries_.end();) {
+    const bool gone = links_.connected(at->first) != at->second.asked_on;
+    if (gone && at->second.window) let_go(at->second);
+    at = gone ? entries_.erase(at) : std::next(at);
+  }
 }
 
 void NodeWindows::abandon(const NodeWindow& window) {

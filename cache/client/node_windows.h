@@ -53,6 +53,7 @@ class NodeWindows {
   };
   Task<> ask(NodeId node, PeerId peer, wire::SessionProof proof);
   void let_go(Entry& entry);
+  void forget_the_gone();
   Task<> close(std::shared_ptr<NodeWindow> window);
 
   NodeLinks& links_;

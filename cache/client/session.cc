@@ -163,7 +163,7 @@ Task<Result<>> ShardSession::introduce(TimePoint deadline) {
   if (const Result<> outcome = co_await renewed; !outcome) co_return outcome;
   Task<Result<>> asserted = assert_again(deadline);
   if (const Result<> outcome = co_await asserted; !outcome) co_return outcome;
-  Task<Result<>> listed = fetch_nodes(deadline);
+  Task<Result<>> listed = fetch_nodes(patience(deadline));
   co_return co_await listed;
 }
 
@@ -211,6 +211,7 @@ Task<> ShardSession::live() {
       next_beat = loop_.now() + beat_every();
       Task<> opened = open_untold();
       co_await opened;
+      if (stopping_) continue;
       Task<> beaten = beat();
       co_await beaten;
     } else {

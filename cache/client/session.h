@@ -96,9 +96,12 @@ class ShardSession final {
   [[nodiscard]] std::size_t max_keys() const noexcept { return max_keys_; }
   [[nodiscard]] PinRegistry& pins() noexcept { return pins_; }
 
+  /// What no answer in time says of the server: little, where the time is but a moment.
+  enum class Silence : std::uint8_t { is_doubted, is_nothing };
   /// Asks the shard. `unavailable` at once while it is away, and when it goes meanwhile.
   template <class Reply, class Request>
-  Task<Result<Reply>> ask(Request request, TimePoint deadline);
+  Task<Result<Reply>> ask(Request request, TimePoint deadline,
+                          Silence silence = Silence::is_doubted);
 
   /// Opens a namespace, now and after every reconnect.
   Task<Result<wire::NamespaceOpened>> open(wire::OpenNamespace request, TimePoint deadline);
@@ -127,6 +130,7 @@ class ShardSession final {
   Task<Result<>> connect(TimePoint deadline);
   Task<Result<>> connect_to(Address server, TimePoint deadline);
   Task<Result<>> introduce(TimePoint deadline);
+  [[nodiscard]] TimePoint patience(TimePoint deadline) const noexcept;
   Task<Result<>> assert_again(TimePoint deadline);
   /// What this session does not know yet, because it was here again before `open_later`.
   Task<> open_untold();
@@ -172,12 +176,13 @@ class ShardSession final {
 };
 
 template <class Reply, class Request>
-Task<Result<Reply>> ShardSession::ask(Request request, TimePoint deadline) {
+Task<Result<Reply>> ShardSession::ask(Request request, TimePoint deadline, Silence silence) {
   if (!here()) co_return fail(Errc::unavailable, "the server is away");
   const wire::Header head = header();
   Task<Result<Reply>> asked = calls_.call<Reply>(peer_, std::move(request), deadline, head);
   Result<Reply> reply = co_await asked;
-  if (!reply && reply.error().code == Errc::timed_out) doubt();
+  const bool silent = !reply && reply.error().code == Errc::timed_out;
+  if (silent && silence == Silence::is_doubted) doubt();
   if (!reply && reply.error().code == Errc::peer_lost) {
     co_return fail(Errc::unavailable, "the server went away");
   }

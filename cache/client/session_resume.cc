@@ -1,26 +1,64 @@
 // ShardSession: what the server is told that this client has opened and holds.
+#include <algorithm>
+#include <span>
 #include <utility>
 
+#include "base/log.h"
 #include "cache/client/session.h"
+#include "protocol/servers.h"
+#include "transport/completion.h"
 
 namespace membrain {
 
+namespace {
+
+constexpr std::size_t kAssertedAtOnce = 32;
+
+/// The shard does not want this one, and would not want it any more at the next attempt.
+bool is_refusal(const Error& error) noexcept {
+  return error.code == Errc::out_of_capacity || error.code == Errc::invalid_argument;
+}
+
+}  // namespace
+
+/// A server that answers is alive, however much it is asked: what counts is its silence.
+TimePoint ShardSession::patience(TimePoint deadline) const noexcept {
+  return std::max(deadline, loop_.now() + Servers::kPatience);
+}
+
 /// Namespaces and pins of the session before, for the new one. What a pin no longer finds is lost:
-/// a fetch of it will be `stale`.
+/// a fetch of it will be `stale`. So is what the shard refuses: all the rest is there again.
 Task<Result<>> ShardSession::assert_again(TimePoint deadline) {
   for (const NamespaceId space : untold()) {
     wire::OpenNamespace request = opened_[space];
     const wire::Header head = header();
     Task<Result<wire::NamespaceOpened>> asked =
-        calls_.call<wire::NamespaceOpened>(peer_, std::move(request), deadline, head);
+        calls_.call<wire::NamespaceOpened>(peer_, std::move(request), patience(deadline), head);
     const Result<wire::NamespaceOpened> opened = co_await asked;
-    if (!opened) co_return fail(opened.error());
-    told_.insert(space);
+    if (opened) told_.insert(space);
+    if (!opened && !is_refusal(opened.error())) co_return fail(opened.error());
   }
   const std::vector<LookupId> held = pins_.held();
-  for (const LookupId lookup : held) {
-    Task<Result<>> asserted = assert_pin(lookup, deadline);
-    if (const Result<> outcome = co_await asserted; !outcome) co_return outcome;
+  std::size_t refused = 0;
+  for (std::size_t begin = 0; begin < held.size(); begin += kAssertedAtOnce) {
+    const auto some =
+        std::span(held).subspan(begin).first(std::min(kAssertedAtOnce, held.size() - begin));
+    Completion all(loop_.ready(), static_cast<std::uint32_t>(some.size()));
+    for (const LookupId lookup : some) {
+      loop_.spawn([](Task<Result<>> asserting, std::size_t& lost, Completion& ended) -> Task<> {
+        const Result<> asserted = co_await asserting;
+        const bool gone = !asserted && is_refusal(asserted.error());
+        if (gone) ++lost;
+        ended.finish(gone ? Result<>{} : asserted);
+      }(assert_pin(lookup, patience(deadline)), refused, all));
+    }
+    if (const Result<> outcome = co_await all; !outcome) co_return outcome;
+  }
+  if (refused != 0) {
+    log(LogLevel::warn,
+        "shard {}: {} of {} held lookups were refused after the reconnect: their "
+        "blocks are not pinned any more",
+        shard_.value, refused, held.size());
   }
   co_return Result<>{};
 }

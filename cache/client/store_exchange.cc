@@ -87,8 +87,7 @@ void StoreExchange::begin(PeerId peer) {
       message_);
   links_.attach(op_, peer, *this);
   if (!std::holds_alternative<wire::Store>(message_)) {
-    // What cannot be delivered shows as a lost peer.
-    static_cast<void>(fabric_.send(peer, frame));
+    if (const Result<> sent = fabric_.send(peer, frame); !sent) links_.abandon(peer);
     return;
   }
   sending_ = true;

@@ -163,6 +163,8 @@ class FakeShard final : public FakeProcess {
   bool deny = false;               ///< refuses Hello
   std::size_t deaf_to_unpins = 0;  ///< so many Unpins are not answered
 
+  LookupId unwelcome;  ///< refused: there is no room for its pins
+
   bool deaf_to_probes = false;       ///< ProbeParts are not answered
   bool short_probe_answers = false;  ///< only of the first eight parts
 

@@ -44,6 +44,9 @@ void FakeShard::take_rest(PeerId peer, const wire::Frame& frame) {
       return answer(peer, op, wire::Alive{1});
     case wire::Type::lookup:
       lookups.push_back(wire::read_body<wire::Lookup>(frame.body).value());
+      if (unwelcome && lookups.back().lookup == unwelcome) {
+        return answer(peer, op, wire::Refused{Errc::out_of_capacity, "no"});
+      }
       return answer(peer, op, find(lookups.back()));
     case wire::Type::unpin:
       return take_unpin(peer, op, wire::read_body<wire::Unpin>(frame.body).value());

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/client/fake_cluster.h"
+#include "tests/client/reluctant_fabric.h"
 
 namespace membrain::client_test {
 namespace {
@@ -38,6 +39,24 @@ TEST_F(Session, ALookupThatIsNotAnsweredInTimeIsGivenUpAndUnpinned) {
   EXPECT_EQ(match.error().code, Errc::timed_out);
   shard_.silent = false;
   step_until([&] { return !shard_.unpins.empty(); });
+}
+
+TEST_F(Session, ALookupWhoseSecondCopyCannotBeSentIsUnpinned) {
+  int copies = 0;
+  control_ = std::make_unique<ReluctantFabric>(std::move(control_), [&](auto frame) {
+    return type_of(frame) == wire::Type::lookup && ++copies > 1;
+  });
+  begin();
+  publish(1, 100, {&node1_});
+  std::optional<Result<Match>> found;
+  network_.pause("server");  // it takes the first copy in when it goes on
+  control_loop_.spawn(put_into(core_->lookup(space_, {hash_of(1)}, {}), found));
+  step_until([&] { return found.has_value(); });
+  ASSERT_FALSE(found->has_value());
+  EXPECT_EQ(found->error().code, Errc::out_of_capacity);
+  network_.resume("server");
+  step_until([&] { return !shard_.lookups.empty() && !shard_.unpins.empty(); });
+  EXPECT_TRUE(shard_.pins.empty());
 }
 
 TEST_F(Session, IsUnavailableAtOnceWhileTheServerIsAwayAndComesBackByItself) {

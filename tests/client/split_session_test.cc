@@ -100,5 +100,40 @@ TEST_F(SplitSession, ANamespaceIsOpenedAtAShardThatCameByASplitWhileAnotherAnswe
   step_until([&] { return fresh.opened == 2; });
 }
 
+TEST_F(SplitSession, AProbeThatIsLateSaysNothingOfTheServer) {
+  other_.silent = false;
+  run_for(milliseconds(100));
+  shard_.deaf_to_probes = other_.deaf_to_probes = true;
+  const std::size_t lists = shard_.node_lists;
+  const std::vector<std::byte> bytes = content(1 << 20, 1);
+  for (unsigned number = 1000; number < 1020; ++number) {
+    StoreItem item;
+    item.hash = hash_of(number);
+    item.from = {{bytes.data(), bytes.size()}};
+    ASSERT_TRUE(store({item}));
+  }
+  EXPECT_GT(shard_.probes.size(), 0U);
+  EXPECT_LE(shard_.node_lists, lists + 1);
+}
+
+TEST_F(SplitSession, EndsSoonAlthoughAServerHangsThatIsToldOfANamespace) {
+  shard_.ttl_ms = 9000;
+  shard_.deny = true;  // so that it cannot come back
+  shard_.close(*shard_.peers.begin());
+  std::optional<Result<OpenedNamespace>> opened;
+  open_another_while_the_other_is_asked(opened);
+  const std::size_t lists = shard_.node_lists;
+  shard_.deny = false;
+  step_until([&] { return shard_.node_lists > lists; });
+  run_for(milliseconds(1));
+  network_.pause("server");
+  network_.resume("other");
+  step_until([&] { return opened.has_value(); });
+  run_for(milliseconds(1));
+  const TimePoint before = clock_.now();
+  stop();
+  EXPECT_LT(clock_.now() - before, seconds(2));
+}
+
 }  // namespace
 }  // namespace membrain::client_test

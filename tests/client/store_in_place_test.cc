@@ -10,6 +10,7 @@
 #include "cache/client/reserve.h"
 #include "cache/node/arena.h"
 #include "tests/client/fake_cluster.h"
+#include "tests/client/reluctant_fabric.h"
 
 namespace membrain::client_test {
 namespace {
@@ -134,6 +135,20 @@ TEST_F(StoreInPlace, BlocksAreWrittenWhereTheyWillLie) {
   }
   EXPECT_EQ(store({block(30, 100)})->ok_count(), 1u);
   EXPECT_EQ(asked_, 1u) << "it is mapped once";
+}
+
+TEST_F(StoreInPlace, WhatANodeCannotBeAskedIsNotWaitedFor) {
+  int asked = 0;
+  data_ = std::make_unique<ReluctantFabric>(std::move(data_), [&](auto frame) {
+    return type_of(frame) == wire::Type::reserve_slots && ++asked == 1;
+  });
+  begin();
+  const TimePoint before = clock_.now();
+  ASSERT_TRUE(store({block(1, 1000)}));
+  EXPECT_EQ(asked, 1);
+  EXPECT_LT(clock_.now() - before, seconds(1));
+  run_for(seconds(3));  // until the node is tried again
+  EXPECT_EQ(store({block(2, 1000)})->ok_count(), 1u);
 }
 
 TEST_F(StoreInPlace, ADuplicateIsNotWritten) {

@@ -17,6 +17,46 @@ using Mood = FakeNode::Mood;
 
 constexpr std::uint64_t kCapacity = 4 << 20;
 
+/// Others' windows, counted while they are open.
+class CountedWindows final : public Windows {
+ public:
+  CountedWindows(std::unique_ptr<Windows> real, std::size_t& open)
+      : real_(std::move(real)), open_(open) {}
+  Result<std::vector<std::byte>> open(std::span<std::byte> memory) override {
+    return real_->open(memory);
+  }
+  Result<std::unique_ptr<RemoteWindow>> enter(std::span<const std::byte> window) override {
+    Result<std::unique_ptr<RemoteWindow>> entered = real_->enter(window);
+    if (entered) entered = std::make_unique<Counted>(std::move(*entered), open_);
+    return entered;
+  }
+
+ private:
+  class Counted final : public RemoteWindow {
+   public:
+    Counted(std::unique_ptr<RemoteWindow> real, std::size_t& open)
+        : real_(std::move(real)), open_(open) {
+      ++open_;
+    }
+    std::uint64_t size_bytes() const noexcept override { return real_->size_bytes(); }
+    void read(std::uint64_t offset, std::span<const Segment> into, Completion& done) override {
+      real_->read(offset, into, done);
+    }
+    bool usable() const noexcept override { return real_->usable(); }
+    Task<> close() override {
+      --open_;
+      return real_->close();
+    }
+
+   private:
+    std::unique_ptr<RemoteWindow> real_;
+    std::size_t& open_;
+  };
+
+  std::unique_ptr<Windows> real_;
+  std::size_t& open_;
+};
+
 /// node1's memory is open to the client; checksums are not compared: the seals alone decide.
 class WindowReads : public FetchTest {
  protected:
@@ -212,6 +252,24 @@ TEST_F(WindowReads, AWindowThatMakesNoSenseIsNotUsed) {
     EXPECT_FALSE(reads(number, keep(number, 100)));
     EXPECT_EQ(node1_.windows_asked, static_cast<std::size_t>(round) + 2);
   }
+}
+
+TEST_F(WindowReads, AWindowOfANodeThatHasGoneIsClosedWhenAnotherIsAsked) {
+  std::size_t open = 0;
+  windows_ = std::make_unique<CountedWindows>(std::move(windows_), open);
+  begin();
+  open_window();
+  ASSERT_EQ(open, 1U);
+  node1_.close(node1_.last_peer);
+  run_for(seconds(2));
+  const std::vector<std::byte> bytes = publish(1, 100, {&node2_});
+  const Match match = lookup({1}).value();
+  std::vector<std::byte> into(bytes.size());
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(fetch(match, {whole(0, into)}));
+    run_for(milliseconds(50));
+  }
+  EXPECT_EQ(open, 0U);
 }
 
 TEST_F(WindowReads, ANodeWithoutAWindowIsAskedForOneOnce) {

@@ -291,6 +291,23 @@ TEST_F(ShardLookupTest, AResumedSessionTakesOverWhatItAsserts) {
   EXPECT_FALSE(shard_->heartbeat(session_, now_));
 }
 
+TEST_F(ShardLookupTest, WhatIsNotAssertedYetIsHeldHoweverLongAssertingTakes) {
+  publish_prompt(1, 3);
+  look(session_, 8, {1});
+  look(session_, 9, {2, 3});
+  shard_->disconnected(session_);
+  const SessionId resumed = hello("default", session_);
+  for (int i = 0; i < 5; ++i) {
+    now_ += seconds(4);
+    look(resumed, 8, {1}, LookupRule::all);
+    shard_->tick(now_);
+  }
+  EXPECT_EQ(shard_->pin_count(), 4u);
+  look(resumed, 9, {2, 3}, LookupRule::all);
+  EXPECT_TRUE(shard_->list_nodes(resumed, now_));
+  EXPECT_EQ(shard_->pin_count(), 3u);
+}
+
 TEST_F(ShardLookupTest, ASessionThatPinsNothingGoesWithItsConnection) {
   shard_->disconnected(session_);
   EXPECT_FALSE(shard_->heartbeat(session_, now_));
