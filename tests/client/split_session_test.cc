@@ -15,8 +15,8 @@ class SplitSession : public ClientTest {
     shard_.shards = {1, {{ShardId{0}, 0, "server:9201"}, {ShardId{1}, kHalf, "other:9201"}}};
     other_.shards = shard_.shards;
     begin();
-    first_ = number_of([](const BlockKey& key) { return key.high < kHalf; });
-    second_ = number_of([](const BlockKey& key) { return key.high >= kHalf; });
+    first_ = number_of([](const BlockKey& key) { return key.high < kHalf; }, 1);
+    second_ = number_of([](const BlockKey& key) { return key.high >= kHalf; }, 1);
     publish(first_, 100, {&node1_});
     publish(second_, 100, {&node1_});
     other_.catalog = shard_.catalog;
@@ -31,6 +31,11 @@ class SplitSession : public ClientTest {
     control_loop_.spawn(put_into(core_->open_namespace(space), opened));
     run_for(milliseconds(20));
   }
+  /// The next block behind `after` of the same shard.
+  [[nodiscard]] unsigned next(unsigned after) const {
+    const bool upper = key_of(after).high >= kHalf;
+    return number_of([=](const BlockKey& key) { return (key.high >= kHalf) == upper; }, after + 1);
+  }
   static constexpr std::uint64_t kHalf = std::uint64_t{1} << 63;
   FakeShard other_{network_, clock_, "other"};
   unsigned first_ = 0;   ///< a block of the first shard
@@ -38,8 +43,7 @@ class SplitSession : public ClientTest {
 
  private:
   template <class Is>
-  unsigned number_of(Is is) const {
-    unsigned number = 1;
+  unsigned number_of(Is is, unsigned number) const {
     while (!is(key_of(number))) ++number;
     return number;
   }
@@ -62,6 +66,23 @@ TEST_F(SplitSession, AnAnswerToASessionThatWasReplacedMeanwhileIsNone) {
   EXPECT_EQ((*found)->prefix_blocks(), 0U) << "the new session was not told to pin it";
   EXPECT_FALSE((*found)->answered(0));
   EXPECT_FALSE((*found)->pinned());
+}
+
+TEST_F(SplitSession, WhatAShardPinsBeyondTheJointPrefixIsUnpinnedInTheSameTurn) {
+  const unsigned beyond = next(first_);
+  publish(beyond, 100, {&node1_});
+  other_.catalog.clear();
+  other_.silent = false;
+  const Result<Match> found = lookup({first_, second_, beyond, next(second_)});
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->prefix_blocks(), 1U) << "the second block is not there";
+  const TimePoint told = clock_.now();
+  step_until([&] { return !shard_.unpins.empty(); });
+  EXPECT_LT(clock_.now() - told, milliseconds(1)) << "not with the next heartbeat";
+  const std::vector<wire::UnpinItem>& items = shard_.unpins.front().items;
+  ASSERT_EQ(items.size(), 1U);
+  EXPECT_EQ(items[0].lookup, shard_.lookups.front().lookup);
+  EXPECT_EQ(items[0].keys, std::vector<BlockKey>{key_of(beyond)});
 }
 
 TEST_F(SplitSession, ANamespaceIsOpenedAtAShardThatCameBackWhileAnotherAnswered) {
