@@ -33,6 +33,7 @@ build=(
 )
 test=(
   python3-yaml        # reads what deploy/ says
+  golang-go golang-github-masterminds-sprig-dev # renders its chart, as helm does
   patch               # bugs that the simulator must find
   clang-format-16
   python3-pytest      # tests of the Python package

@@ -79,6 +79,7 @@ TEST_F(SplitSession, WhatAShardPinsBeyondTheJointPrefixIsUnpinnedInTheSameTurn) 
   const TimePoint told = clock_.now();
   step_until([&] { return !shard_.unpins.empty(); });
   EXPECT_LT(clock_.now() - told, milliseconds(1)) << "not with the next heartbeat";
+  ASSERT_FALSE(shard_.unpins.empty());
   const std::vector<wire::UnpinItem>& items = shard_.unpins.front().items;
   ASSERT_EQ(items.size(), 1U);
   EXPECT_EQ(items[0].lookup, shard_.lookups.front().lookup);
