@@ -128,7 +128,7 @@ Command node_command(Program& program) {
       .text("zone", node.zone, "ZONE",
             "Rack or availability zone: replicas may be spread over them (server --zone-rule)")
       .address("listen", node.listen, "Where clients make first contact; port 0: any")
-      .text("directory", node.directory, "DIR", "Where the arena's file lies: a tmpfs")
+      .text("directory", node.directory, "DIR", "Where the arena's file lies: a tmpfs or hugetlbfs")
       .toggle("one-sided-reads", node.one_sided_reads,
               "Let clients that ask for it read all blocks by RDMA alone, without asking")
       .duration("drain", options->drain,

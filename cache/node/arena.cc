@@ -1,10 +1,12 @@
 #include "cache/node/arena.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -86,6 +88,31 @@ Result<Descriptor> open_locked(const std::string& path) {
   return fail(Errc::unavailable, "the arena's file keeps being replaced");
 }
 
+/// What a file on a hugetlbfs is made of; 0 for any other file.
+std::uint64_t huge_page_bytes(int fd) noexcept {
+  struct statfs system {};
+  const bool huge = ::fstatfs(fd, &system) == 0 && system.f_type == HUGETLBFS_MAGIC;
+  return huge ? static_cast<std::uint64_t>(system.f_bsize) : 0;
+}
+
+/// Of the huge pages of a size: how many are set aside, free, or promised to somebody.
+std::uint64_t count_pages(std::uint64_t page_bytes, const char* which) {
+  std::uint64_t count = 0;
+  std::ifstream(
+      fmt::format("/sys/kernel/mm/hugepages/hugepages-{}kB/{}", page_bytes >> 10, which)) >>
+      count;
+  return count;
+}
+
+/// They come only to those who ask before the pages exist.
+bool ask_for_huge_pages(std::span<std::byte> memory) noexcept {
+  std::string setting;
+  std::getline(std::ifstream("/sys/kernel/mm/transparent_hugepage/shmem_enabled"), setting);
+  const bool off = setting.empty() || setting.find("[never]") != std::string::npos ||
+                   setting.find("[deny]") != std::string::npos;
+  return !off && ::madvise(memory.data(), memory.size(), MADV_HUGEPAGE) == 0;
+}
+
 /// Made by a process that died before it had written the header, whose last word is the magic: no
 /// node has lived in it.
 bool unfinished(int fd) noexcept {
@@ -104,17 +131,21 @@ bool unfinished(int fd) noexcept {
 }  // namespace
 
 struct Arena::Layout {
-  explicit Layout(std::uint64_t requested_bytes) noexcept
-      : capacity_bytes(requested_bytes / kPageBytes * kPageBytes),
+  /// `huge_page`: see `huge_page_bytes`. All parts of a file of those can be mapped alone.
+  explicit Layout(std::uint64_t requested_bytes, std::uint64_t huge_page = 0) noexcept
+      : huge_page_bytes(huge_page),
+        capacity_bytes(huge_page > 0 ? rounded_up(requested_bytes, huge_page)
+                                     : requested_bytes / kPageBytes * kPageBytes),
         seals_bytes(rounded_up(capacity_bytes / kPageBytes * sizeof(Seal), kPageBytes)),
-        slots_offset(rounded_up(kPageBytes + seals_bytes, kHugePageBytes)),
+        slots_offset(rounded_up(kPageBytes + seals_bytes, std::max(kHugePageBytes, huge_page))),
         file_bytes(slots_offset + capacity_bytes) {}
 
   /// Bytes of memory that it takes: the gap before the slots is a hole.
   [[nodiscard]] std::uint64_t resident_bytes() const noexcept {
-    return kPageBytes + seals_bytes + capacity_bytes;
+    return huge_page_bytes > 0 ? file_bytes : kPageBytes + seals_bytes + capacity_bytes;
   }
 
+  std::uint64_t huge_page_bytes;
   std::uint64_t capacity_bytes;
   std::uint64_t seals_bytes;
   std::uint64_t slots_offset;
@@ -126,10 +157,10 @@ Result<std::unique_ptr<Arena>> Arena::open(const ArenaConfig& config) {
   if (config.capacity_bytes < kPageBytes || config.capacity_bytes > kMaxCapacityBytes) {
     return fail(Errc::invalid_argument, "an arena's capacity is 4 KiB to 8 TiB");
   }
-  const Layout layout(config.capacity_bytes);
   const std::string path = config.directory + "/membrain-" + config.name;
   Result<Descriptor> file = open_locked(path);
   if (!file) return fail(file.error());
+  const Layout layout(config.capacity_bytes, huge_page_bytes(file->fd()));
   struct stat status {};
   if (::fstat(file->fd(), &status) != 0) return fail(Errc::denied, "fstat", errno);
   if (status.st_size > 0 && (config.fresh || unfinished(file->fd()))) {
@@ -156,7 +187,7 @@ Result<std::unique_ptr<Arena>> Arena::open(const ArenaConfig& config) {
   }
   if (const Result<> mapped = arena->map(arena->file_.fd(), layout); !mapped)
     return fail(mapped.error());
-  arena->populate(kPopulateRead);
+  arena->populate(layout, kPopulateRead);
   if (const Result<> sound = arena->adopt(layout, path); !sound) return fail(sound.error());
   return arena;
 }
@@ -192,24 +223,43 @@ Result<> Arena::create(const Layout& layout, const ArenaConfig& config) {
   if (::ftruncate(file_.fd(), static_cast<off_t>(layout.file_bytes)) != 0) {
     return fail(Errc::out_of_capacity, "the arena's file cannot have its size", errno);
   }
-  if (const Result<> mapped = map(file_.fd(), layout); !mapped) return mapped;
+  if (const Result<> mapped = map(file_.fd(), layout); !mapped) {
+    return layout.huge_page_bytes > 0 ? too_few_huge_pages(layout, config) : mapped;
+  }
   if (const Result<> reserved = reserve(layout, config); !reserved) return reserved;
   format(layout, {});
   return {};
+}
+
+/// Mapping has reserved them all, or failed.
+Result<> Arena::too_few_huge_pages(const Layout& layout, const ArenaConfig& config) {
+  const std::uint64_t page = layout.huge_page_bytes;
+  const std::uint64_t needed = layout.file_bytes / page;
+  const std::uint64_t all = count_pages(page, "nr_hugepages");
+  const std::uint64_t promised = count_pages(page, "resv_hugepages");
+  const std::uint64_t free = std::max(count_pages(page, "free_hugepages"), promised) - promised;
+  log(LogLevel::error,
+      "arena {}: {} needs {} huge pages of {} KiB and the machine has {} free: set aside more "
+      "(vm.nr_hugepages={} if that is their usual size), mount it with a larger size, or ask for "
+      "less",
+      config.name, config.directory, needed, page >> 10, free,
+      all + (needed > free ? needed - free : 0));
+  return fail(Errc::out_of_capacity, "too few free huge pages: raise vm.nr_hugepages", ENOMEM);
 }
 
 /// Takes every page now: a full file system is an error here, and no fault (SIGBUS) later.
 Result<> Arena::reserve(const Layout& layout, const ArenaConfig& config) {
   struct statvfs space {};
   const std::uint64_t needed = layout.resident_bytes();
-  const bool known = ::fstatvfs(file_.fd(), &space) == 0;
+  // A hugetlbfs has kept them free since the file was mapped.
+  const bool known = layout.huge_page_bytes == 0 && ::fstatvfs(file_.fd(), &space) == 0;
   const std::uint64_t free_bytes = known ? std::uint64_t{space.f_bavail} * space.f_frsize : 0;
   // A file system without a limit of its own reports no blocks at all.
   int failed = known && space.f_blocks > 0 && free_bytes < needed ? ENOSPC : 0;
   if (failed == 0) {
     log(LogLevel::info, "arena {}: taking {} MiB of {}", config.name, (needed >> 20) + 1,
         config.directory);
-    populate(kPopulateWrite);
+    populate(layout, kPopulateWrite);
   }
   const auto take = [&](std::uint64_t offset, std::uint64_t bytes) {
     if (failed != 0) return;
@@ -236,14 +286,9 @@ Result<> Arena::map(int fd, const Layout& layout) {
   return {};
 }
 
-/// Asks for huge pages (they come only to those who ask before the pages exist), then maps every
-/// page, so that no store waits for a page fault.
-void Arena::populate(int advice) noexcept {
-  std::string setting;
-  std::getline(std::ifstream("/sys/kernel/mm/transparent_hugepage/shmem_enabled"), setting);
-  const bool off = setting.empty() || setting.find("[never]") != std::string::npos ||
-                   setting.find("[deny]") != std::string::npos;
-  if (off || ::madvise(slots_.data(), slots_.size(), MADV_HUGEPAGE) != 0) {
+/// Maps every page, if it can huge ones, so that no store waits for a page fault.
+void Arena::populate(const Layout& layout, int advice) noexcept {
+  if (layout.huge_page_bytes == 0 && !ask_for_huge_pages(slots_)) {
     log(LogLevel::info, "arena: no huge pages for shared memory on this machine; small ones it is");
   }
   // What it cannot fill (an older kernel, too little memory) is left to the reservation.

@@ -18,10 +18,10 @@
 namespace membrain {
 
 struct ArenaConfig {
-  std::string name = "node";         ///< 1 to 64 of [A-Za-z0-9._-]; the file is membrain-<name>
-  std::uint64_t capacity_bytes = 0;  ///< of the slots alone; rounded down to whole pages
-  bool fresh = false;                ///< forget what an earlier life left there
-  std::string directory = "/dev/shm";
+  std::string name = "node";           ///< 1 to 64 of [A-Za-z0-9._-]; the file is membrain-<name>
+  std::uint64_t capacity_bytes = 0;    ///< of the slots alone; rounded down to whole pages of 4 KiB
+  bool fresh = false;                  ///< forget what an earlier life left there
+  std::string directory = "/dev/shm";  ///< a tmpfs, or a hugetlbfs: capacity is rounded up there
 };
 
 /// Slots, their seals, and a header that says whose they are: one mapping.
@@ -35,11 +35,12 @@ struct ArenaConfig {
 /// Threads    One thread at a time; the generation counter and seals may be read by any process.
 /// Cost       `open` takes and maps all its memory, so that no later access can fail or wait for a
 ///            page: about half a second per GiB when it is made, less when adopted. Resident memory
-///            is the capacity, 1/32 of it for seals, and a page.
+///            is the capacity, 1/32 of it for seals, and a page; on a hugetlbfs whole huge pages.
 /// Errors     Each is also logged with its figures. `invalid_argument`: capacity 0, a bad name, or
 ///            an arena of another capacity (`--fresh` removes it). `unavailable`: another node
-///            holds the name. `out_of_capacity`: too little shared memory. `corrupt`: the header is
-///            not an arena's (`--fresh` removes it). `denied`: the file cannot be opened safely.
+///            holds the name. `out_of_capacity`: too little shared memory, or too few huge pages.
+///            `corrupt`: the header is not an arena's (`--fresh` removes it). `denied`: the file
+///            cannot be opened safely.
 class Arena {
  public:
   static constexpr std::uint64_t kMaxCapacityBytes = std::uint64_t{8} << 40;
@@ -100,7 +101,8 @@ class Arena {
   Result<> create(const Layout& layout, const ArenaConfig& config);
   Result<> map(int fd, const Layout& layout);
   Result<> reserve(const Layout& layout, const ArenaConfig& config);
-  void populate(int advice) noexcept;
+  static Result<> too_few_huge_pages(const Layout& layout, const ArenaConfig& config);
+  void populate(const Layout& layout, int advice) noexcept;
   void format(const Layout& layout, NodeId node) noexcept;
   Result<> adopt(const Layout& layout, const std::string& path);
 
