@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdint>
 #include <set>
 #include <utility>
 
@@ -104,6 +105,7 @@ Result<ShardMap> ShardMap::split(ShardId shard, ShardId fresh) const {
   const KeyRange whole = range(index);
   const std::uint64_t width = whole.last - whole.first;
   if (width == 0) return fail(Errc::invalid_argument, "this shard is too small to be split");
+  if (version_ == UINT32_MAX) return fail(Errc::out_of_capacity, "no map comes after this one");
   std::vector<Place> places = places_;
   places.insert(places.begin() + static_cast<std::ptrdiff_t>(index) + 1,
                 {whole.first + width / 2 + 1, fresh});

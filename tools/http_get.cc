@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -67,7 +68,8 @@ std::optional<std::string> http_get(const std::string& address, const std::strin
   if (!answer || !answer->starts_with("HTTP/1.")) return std::nullopt;
   const std::string_view head(*answer);
   const std::size_t end = head.find("\r\n\r\n");
-  const bool good = head.substr(head.find(' ') + 1).starts_with("200 ");
+  const std::size_t version_end = std::min(head.find_first_of(" \r"), head.size());
+  const bool good = head.substr(version_end).starts_with(" 200 ");
   if (end == std::string_view::npos || !good) return std::nullopt;
   return answer->substr(end + 4);
 }

@@ -8,7 +8,6 @@
 #include <cstring>
 #include <filesystem>
 #include <iterator>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <sstream>
@@ -57,22 +56,7 @@ using ByShard = std::map<std::uint64_t, LeaderStatus>;
 /// What a server answers to GET /status of the shards that it leads.
 ByShard shards_of(const std::string& admin) {
   const std::optional<std::string> answer = http_get(admin, "/status", kStatusPatience);
-  if (!answer) return {};
-  ByShard led;
-  try {
-    const nlohmann::json object = nlohmann::json::parse(*answer);
-    for (const nlohmann::json& shard : object.at("shards")) {
-      LeaderStatus status;
-      shard.at("epoch").get_to(status.epoch);
-      if (status.epoch == 0) continue;
-      shard.at("grace").get_to(status.grace);
-      shard.at("counters").get_to(status.counters);
-      led.emplace(shard.at("shard").get<std::uint64_t>(), std::move(status));
-    }
-  } catch (const nlohmann::json::exception&) {
-    return {};
-  }
-  return led;
+  return answer ? led_shards(*answer) : ByShard{};
 }
 
 /// Blocks and pins are in one shard each; every node and session is in all of them.
@@ -93,11 +77,6 @@ void add(LeaderStatus& sum, const LeaderStatus& shard) {
 }
 
 }  // namespace
-
-std::uint64_t LeaderStatus::counter(const std::string& name) const {
-  const auto found = counters.find(name);
-  return found == counters.end() ? 0 : found->second;
-}
 
 TortureHouse::TortureHouse(const TortureHouseConfig& config)
     : config_(config), secret_(random_secret()) {}

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "tools/leader_status.h"
 #include "tools/outcome.h"
 #include "tools/resident.h"
 #include "tools/torture_arena.h"
@@ -23,16 +24,6 @@ struct TortureHouseConfig {
   std::uint64_t shards = 1;
   std::uint64_t nodes = 2;
   std::uint64_t arena_bytes = std::uint64_t{4} << 20;  ///< of each node
-};
-
-/// What the leader of a shard says of it, or those of all shards together.
-struct LeaderStatus {
-  std::size_t server = 0;   ///< which of them leads; of several shards: the one elected last
-  std::uint64_t epoch = 0;  ///< of several shards the highest: it changes with each election
-  bool grace = false;
-  std::map<std::string, std::uint64_t> counters;
-
-  [[nodiscard]] std::uint64_t counter(const std::string& name) const;
 };
 
 /// Ownership  Destroying it ends all processes and removes its folders. Threads: one.

@@ -114,9 +114,44 @@ Bytes file_bytes(const std::string& path) {
   return {bytes.begin(), bytes.end()};
 }
 
+/// One active message for ucx_messages: how it comes, and its header, of the first connection.
+void append_message(Bytes& to, std::uint8_t how, std::uint32_t sequence, std::uint32_t kind,
+                    std::string_view frame, std::uint32_t data_bytes) {
+  Writer out(to);
+  out.put(how), out.put(std::uint8_t{0});
+  out.put(static_cast<std::uint8_t>(16 + frame.size()));
+  out.put(std::uint64_t{0}), out.put(sequence), out.put(kind);
+  out.raw(frame.data(), frame.size());
+  out.put(data_bytes);
+}
+
+void seed_active_messages(Seeds& seeds) {
+  constexpr std::uint8_t kToken = 1;
+  constexpr std::uint8_t kRendezvous = 2;
+  constexpr std::uint8_t kKept = 4;
+  constexpr std::uint8_t kTaken = 8;
+  constexpr std::uint8_t kForgotten = 16;
+  Bytes usual;
+  append_message(usual, kToken, 0, 5, "", 0);
+  append_message(usual, kToken, 1, 1, "a frame", 0);
+  append_message(usual, kToken | kKept, 2, 2, "", 3000);
+  append_message(usual, kToken | kRendezvous | kTaken, 3, 3, "a frame", 1 << 20);
+  seeds.put("ucx_messages", "usual", usual);
+  Bytes gone;
+  append_message(gone, kToken | kKept, 0, 3, "a frame", 70'000);
+  append_message(gone, kToken | kRendezvous | kForgotten, 1, 4, "", 5000);
+  append_message(gone, kToken | kTaken, 2, 1, "a frame", 0);
+  seeds.put("ucx_messages", "gone", gone);
+  Bytes strange;
+  append_message(strange, 0, 0, 1, "of nobody", 0);
+  append_message(strange, kToken | kKept, 7, 99, "of no kind", UINT32_MAX);
+  seeds.put("ucx_messages", "strange", strange);
+}
+
 }  // namespace
 
 void seed_messages(Seeds& seeds) {
+  seed_active_messages(seeds);
   constexpr wire::EveryMessageIn<std::tuple>* kAll = nullptr;
   seed_each(seeds, kAll);
   using Kind = wire::DoorFrame::Kind;

@@ -31,6 +31,12 @@ void seed_json(Seeds& seeds) {
 "prefix_blocks": 4, "tokens_saved": 5, "bytes_fetched": 6, "wrong_bytes": 0, "blocks_stored": 7,
 "blocks_duplicate": 8, "bytes_stored": 9, "lookup_ns": 10, "fetch_ns": 11, "store_ns": 12,
 "misses": [1, 2, 3, 4, 5], "not_stored": {"full": 1}, "lanes": {"mapped": 2}})");
+  seeds.put("torture_lines", "fetch", R"({"op": "fetch", "call": 1, "ret": 2, "space": 3, "era": 4,
+"next_era": 0, "match": 5, "pinned": 1, "outcome": "ok", "blocks": [6, 18446744073709551615],
+"items": "+?", "bytes": 7, "wrong_bytes": 0})");
+  seeds.put("torture_lines", "clear", R"({"op": "clear", "call": -1, "ret": 2, "space": 3, "era": 4,
+"next_era": 5, "match": 0, "pinned": 0, "outcome": "timed_out", "blocks": [], "items": "",
+"bytes": 0, "wrong_bytes": 0})");
 }
 
 void seed_configuration(Seeds& seeds) {
@@ -51,6 +57,23 @@ void seed_configuration(Seeds& seeds) {
                                "max",  "2.5x",    "host:1", "[::1]:80", "a:1,b:2,[::]:3",
                                "yes",  "off",     "2e9 GB", "debug",    "0123456789abcdef"};
   for (int i = 0; const char* const text : texts) seeds.put("texts", std::to_string(i++), text);
+}
+
+void seed_cluster(Seeds& seeds) {
+  seeds.put("cluster_values", "one", "1 0:0\nservers/a 7 a:9201\nshards/0/leader 7 a:9201\n");
+  seeds.put("cluster_values", "two",
+            "3 0:0 8000000000000000:1\nservers/a 7 a:9201\nservers/b 8 b:9201\n"
+            "shards/0/leader 7 a:9201\nshards/1/leader 7 a:9201\nshards/1/wanted 0 b\n"
+            "shards/1/ready 8 b\nshards/0/split 0 2\n");
+  seeds.put("cluster_values", "many", "7 0:5 1:4 2:3 ffffffffffffffff:4294967295\nservers/a 1 a\n");
+  seeds.put("cluster_values", "last_version", "4294967295 0:0\n");
+  constexpr const char* kStatus = R"({"counters": {}, "shards": [{"shard": 1, "epoch": 2,
+"grace": false, "counters": {"blocks": 3}}, {"shard": 2, "epoch": 0}]})";
+  seeds.put("http_answers", "json", kStatus);
+  seeds.put("http_answers", "status",
+            std::string("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n") + kStatus);
+  seeds.put("http_answers", "not_found", "HTTP/1.1 404 Not Found\r\n\r\nno");
+  seeds.put("http_answers", "two_hundred_elsewhere", "HTTP/1.1\r\nA: 200 \r\n\r\n");
 }
 
 void seed_network(Seeds& seeds) {
@@ -89,6 +112,7 @@ void seed_network(Seeds& seeds) {
 void seed_texts(Seeds& seeds) {
   seed_json(seeds);
   seed_configuration(seeds);
+  seed_cluster(seeds);
   seed_network(seeds);
 }
 
