@@ -16,6 +16,7 @@ from contract.requests import Status
 from contract.simulated import connector_on
 from contract.step import SchedulerOutput
 from contract.tensors import Tensor
+from membrain.vllm import settings
 
 PROMPT = list(range(100, 141))  # ten blocks and one token
 HYBRID = Shape(groups=(GroupSpec(), GroupSpec(window_tokens=9)), blocks=96)
@@ -169,6 +170,28 @@ def test_a_load_that_fails_whole_is_asked_for_once() -> None:
     engine = house.engine()
     assert serve(engine, "b") == 0
     assert engine.scheduler.failed_loads == 1
+    house.close()
+
+
+@pytest.mark.parametrize("survives", [False, True])
+def test_a_scheduler_that_a_failed_load_would_end_is_given_none(
+    survives: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM up to 0.26, with several groups. Told that it survives, it shows how it ends."""
+    monkeypatch.setattr(settings, "survives_failed_loads", lambda groups: survives)
+    house = House(HYBRID)
+    serve(house.engine(), "a")
+    house.cluster.faults.fetch = 1.0
+    engine = house.engine()
+    engine.scheduler.knows_one_group = True
+    if survives:
+        with pytest.raises(ValueError, match="too many values to unpack"):
+            serve(engine, "b")
+        return
+    assert serve(engine, "b", [*PROMPT, 7, 7, 7, 7]) == 0
+    house.cluster.faults.fetch = 0.0
+    monkeypatch.undo()
+    assert serve(house.engine(), "c", [*PROMPT, 7, 7, 7, 7]) == 44, "it stores all the same"
     house.close()
 
 

@@ -49,6 +49,21 @@ class Factory:
         self.known[name] = f"{module}.{of}"
 
 
+class OneGroup:
+    """A scheduler, up to 0.26."""
+
+    def _update_requests_with_invalid_blocks(self, blocks: Any) -> Any:
+        (req_block_ids,) = blocks
+        return req_block_ids
+
+
+class AllGroups:
+    """A scheduler since."""
+
+    def _update_requests_with_invalid_blocks(self, blocks: Any) -> Any:
+        return [one for group in blocks for one in group]
+
+
 class Vllm:
     """The modules, and what they were asked."""
 
@@ -60,6 +75,7 @@ class Vllm:
         self.utils.resolve_kv_cache_block_sizes = lambda caches, config: (0, self.hash_tokens)
         self.group: Any = None
         self.factory = Factory()
+        self.scheduler = SimpleNamespace(Scheduler=AllGroups)
 
     def _init_none_hash(self, hash_of: Any) -> None:
         seed = os.environ.get("PYTHONHASHSEED")
@@ -78,6 +94,7 @@ class Vllm:
             "vllm": ModuleType("vllm"),
             hashing.UTILS: self.utils,
             "vllm.utils.hashing": SimpleNamespace(get_hash_fn_by_name=by_name.__getitem__),
+            interface.SCHEDULER: self.scheduler,
             interface.KV_TRANSFER: SimpleNamespace(**transfer),
             f"{interface.KV_TRANSFER}.kv_connector.factory": SimpleNamespace(
                 KVConnectorFactory=self.factory
@@ -153,6 +170,32 @@ def test_vllm_says_how_many_tokens_a_hash_covers(vllm: Vllm) -> None:
     with pytest.raises(WrongSetting, match="no multiple of the 8 tokens"):
         settings_of(vllm_config(), CACHES)
     assert settings_of(vllm_config(), CACHES, schedules=False).groups
+
+
+def test_nothing_is_loaded_where_a_failed_load_ends_the_engine(
+    vllm: Vllm, caplog: pytest.LogCaptureFixture
+) -> None:
+    several = kv_cache_config([GroupSpec(), GroupSpec(window_tokens=9)], 2, 16)
+    assert settings_of(vllm_config(), several).loads
+    vllm.scheduler.Scheduler = OneGroup
+    assert settings_of(vllm_config(), CACHES).loads, "it has but one group"
+    found = MembrainConnector(vllm_config(), KVConnectorRole.SCHEDULER, several).scheduler.settings
+    assert found.saves and not found.loads
+    assert "vLLM after 0.26" in caplog.text
+    vllm.scheduler.Scheduler = SimpleNamespace()  # it has another name there
+    assert not settings_of(vllm_config(), several).loads
+
+
+class OlderBase:
+    def handle_preemptions(self, preempted_req_ids: set[str]) -> None: ...
+
+
+def test_a_vllm_that_does_not_say_what_a_preemption_overwrites_is_refused(
+    vllm: Vllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interface, "KVConnectorBase_V1", OlderBase)
+    with pytest.raises(WrongSetting, match="May 2026 or later"):
+        settings_of(vllm_config(), CACHES)
 
 
 def test_events_have_what_this_vllm_asks_for(vllm: Vllm) -> None:

@@ -25,7 +25,7 @@ from membrain.vllm.link import Link
 from membrain.vllm.plan import Handshake, Step
 from membrain.vllm.report import WorkerReport
 from membrain.vllm.scheduler import SchedulerSide
-from membrain.vllm.settings import Settings, settings_of, warn_of_own_hashes
+from membrain.vllm.settings import Settings, settings_of, warn
 from membrain.vllm.stats import MembrainProm, MembrainStats
 from membrain.vllm.worker import WorkerSide
 
@@ -43,7 +43,7 @@ class MembrainConnector(KVConnectorBase_V1, SupportsHMA):
         self._scheduler: SchedulerSide | None = None
         self._worker: WorkerSide | None = None
         if schedules:
-            warn_of_own_hashes(settings)
+            warn(settings)
             self._scheduler = SchedulerSide(
                 settings, self._link(settings, "scheduler"), self.clock
             )

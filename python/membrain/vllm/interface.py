@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,27 @@ else:
         HAVE_VLLM = False
 
 KV_TRANSFER = "vllm.distributed.kv_transfer"
+SCHEDULER = "vllm.v1.core.sched.scheduler"
+ONE_GROUP = "(req_block_ids,)"  # how older schedulers take the blocks of a load that failed
+
+
+def survives_failed_loads(groups: int) -> bool:
+    """Whether a load that fails leaves this vLLM's scheduler alive: up to 0.26 it unpacks one
+    group's blocks where a model has several, and the engine ends."""
+    if not HAVE_VLLM or groups == 1:
+        return True
+    scheduler = import_module(SCHEDULER).Scheduler
+    try:
+        source = inspect.getsource(scheduler._update_requests_with_invalid_blocks)
+    except (AttributeError, OSError, TypeError):
+        return False  # nobody knows
+    return ONE_GROUP not in source
+
+
+def passes_plans_at_preemptions() -> bool:
+    """vLLM up to 0.18 hands names of requests to `handle_preemptions`, and not the step's plan."""
+    theirs = getattr(KVConnectorBase_V1, "handle_preemptions", None)
+    return theirs is None or "preempted_req_ids" not in inspect.signature(theirs).parameters
 
 
 def is_engines_own(connector: Any) -> bool:
@@ -92,4 +114,6 @@ __all__ = [
     "SupportsHMA",
     "is_engines_own",
     "make_known",
+    "passes_plans_at_preemptions",
+    "survives_failed_loads",
 ]

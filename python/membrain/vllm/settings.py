@@ -12,6 +12,7 @@ from math import lcm
 from typing import Any
 
 from membrain.vllm.hashing import OWN, seed_fingerprint, tokens_of_hash
+from membrain.vllm.interface import passes_plans_at_preemptions, survives_failed_loads
 from membrain.vllm.options import Options, WrongSetting
 from membrain.vllm.plan import Fields
 
@@ -143,6 +144,11 @@ def _groups(kv_cache_config: Any) -> tuple[Group, ...]:
 def _check(config: Any, options: Options) -> None:
     if os.environ.get("VLLM_USE_V1", "1") == "0":
         raise WrongSetting("VLLM_USE_V1=0: Membrain works with vLLM's V1 engine. Unset it")
+    if not passes_plans_at_preemptions():
+        raise WrongSetting(
+            "this vLLM does not say which blocks a preemption overwrites: use one of May 2026 or"
+            " later"
+        )
     policy = getattr(config.kv_transfer_config, "kv_load_failure_policy", "recompute")
     if policy != "recompute" and not options.allow_fail_policy:
         raise WrongSetting(
@@ -192,7 +198,15 @@ def _name_of(thing: Any) -> str:
     return str(getattr(thing, "__qualname__", type(thing).__qualname__))
 
 
-def warn_of_own_hashes(settings: Settings) -> None:
+def warn(settings: Settings) -> None:
+    """Of what works, and less well than its user may think."""
+    if not survives_failed_loads(len(settings.groups)):
+        log.warning(
+            "Membrain: this vLLM's scheduler ends when a load fails and the model has several KV"
+            " cache groups (%d here): nothing is loaded, and what is computed is stored. Use a"
+            " vLLM after 0.26",
+            len(settings.groups),
+        )
     if settings.fields["hash_seed_fingerprint"].startswith(OWN):
         log.warning(
             "Membrain: PYTHONHASHSEED is not set, and this vLLM begins its block hashes with a"
@@ -217,6 +231,8 @@ def settings_of(config: Any, kv_cache_config: Any, schedules: bool = True) -> Se
         bool(getattr(model, "use_mla", False)),
     )
     dtype = cache.cache_dtype if cache.cache_dtype != "auto" else model.dtype
+    # A load that fails is computed from the first block of a group that keeps all of them.
+    loads = survives_failed_loads(len(groups)) and not all(g.window_blocks for g in groups)
     role = transfer.kv_role
     algorithm = str(getattr(cache, "prefix_caching_hash_algo", "sha256"))
     engine = str(getattr(transfer, "engine_id", None) or "vllm")
@@ -226,8 +242,7 @@ def settings_of(config: Any, kv_cache_config: Any, schedules: bool = True) -> Se
         ranks=ranks,
         hash_tokens=hash_tokens,
         blocks=int(kv_cache_config.num_blocks),
-        # A load that fails is computed from the first block of a group that keeps all of them.
-        loads=role in ("kv_both", "kv_consumer") and not all(g.window_blocks for g in groups),
+        loads=loads and role in ("kv_both", "kv_consumer"),
         saves=role in ("kv_both", "kv_producer"),
         fields={
             "model": str(model.model),

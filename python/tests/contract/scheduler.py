@@ -37,6 +37,7 @@ class Scheduler:
         self.done: list[str] = []
         self.failed_loads = 0
         self.loaded_tokens = 0
+        self.knows_one_group = False  # when a load fails, as vLLM up to 0.26
 
     # ---- requests
 
@@ -368,6 +369,8 @@ class Scheduler:
         for request in self.skipped:
             if request.status is not Status.WAITING_FOR_REMOTE_KVS:
                 continue
+            if invalid and self.knows_one_group:
+                (_,) = request.ids
             for group, ids in enumerate(request.ids):
                 size = self.groups[group].block_tokens
                 for index, block in enumerate(ids):
