@@ -25,6 +25,9 @@ SHAPES = {
     "two ranks": Shape(ranks=2),
     "more ranks than heads": Shape(ranks=4, kv_heads=2),
     "MLA": Shape(ranks=2, mla=True),
+    "more heads in windows": Shape(
+        groups=(GroupSpec(), GroupSpec(window_tokens=9, own=True)), ranks=4, kv_heads=2, blocks=96
+    ),
     "full and window": HYBRID,
     "two windows, two ranks": Shape(
         groups=(GroupSpec(), GroupSpec(window_tokens=6), GroupSpec(window_tokens=13)),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from contract.config import kv_cache_config, vllm_config
-from contract.model import GroupSpec
+from contract.model import FullAttentionSpec, GroupSpec, SlidingWindowSpec
 
 from membrain.vllm import MembrainConnector
 from membrain.vllm.interface import KVConnectorRole
@@ -87,6 +87,22 @@ def test_what_makes_the_same_models_cache_another_is_part_of_its_name() -> None:
     assert name(dict(reversed(longer.items()))) == name(longer)
 
 
+class MambaSpec(SimpleNamespace):
+    pass
+
+
+class MLAAttentionSpec(SimpleNamespace):
+    pass
+
+
+class SlidingWindowMLASpec(SimpleNamespace):
+    pass
+
+
+class UniformTypeKVCacheSpecs(SimpleNamespace):
+    pass
+
+
 def test_what_it_cannot_do_is_refused() -> None:
     config = vllm_config()
     config.cache_config.enable_prefix_caching = False
@@ -98,10 +114,13 @@ def test_what_it_cannot_do_is_refused() -> None:
         settings_of(config, CACHES)
     with pytest.raises(WrongSetting, match="spread evenly over 3 ranks"):
         settings(ranks=3, kv_heads=2)
-    strange = kv_cache_config([GroupSpec()], 2, 16)
-    strange.kv_cache_groups[0].kv_cache_spec = SimpleNamespace(block_size=4)
+    strange = kv_cache_config([GroupSpec(), GroupSpec()], 2, 16)
+    strange.kv_cache_groups[1].kv_cache_spec = SimpleNamespace(block_size=4)
     with pytest.raises(WrongSetting, match="of SimpleNamespace are not supported"):
         settings_of(vllm_config(), strange)
+    strange.kv_cache_groups[1].kv_cache_spec = MambaSpec(block_size=4)
+    with pytest.raises(WrongSetting, match="of MambaSpec are not supported"):
+        settings_of(vllm_config(ranks=4, kv_heads=2), strange)
 
 
 def test_blocks_are_cut_by_heads_and_stages() -> None:
@@ -113,6 +132,40 @@ def test_blocks_are_cut_by_heads_and_stages() -> None:
     assert [shared.replica_of(rank) for rank in (0, 1, 2, 9)] == [0, 1, 0, 1]
     mla = Ranks.of(4, 1, kv_heads=1, mla=True)
     assert (mla.parts, [mla.replica_of(rank) for rank in range(4)]) == (1, [0, 1, 2, 3])
+
+
+def parts(caches: Any, mla: bool = False, **changes: Any) -> int:
+    config = vllm_config(ranks=4, kv_heads=2, mla=mla)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    return settings_of(config, caches).ranks.parts
+
+
+def test_ranks_share_parts_only_where_all_layers_are_cut_alike() -> None:
+    def caches(*specs: Any) -> Any:
+        made = kv_cache_config([GroupSpec()] * len(specs), 1, 16)
+        for group, spec in zip(made.kv_cache_groups, specs, strict=True):
+            group.kv_cache_spec = spec
+        return made
+
+    def full(heads: int) -> Any:
+        return FullAttentionSpec(block_size=4, num_kv_heads=heads, head_size=64)
+
+    assert parts(caches(full(1))) == parts(caches(full(1), full(1))) == 2
+    window = SlidingWindowSpec(block_size=4, num_kv_heads=1, head_size=64, sliding_window=9)
+    assert parts(caches(full(1), window)) == 4, "there may be more heads in the windows"
+    mla = MLAAttentionSpec(block_size=4)
+    mla_window = SlidingWindowMLASpec(block_size=4, sliding_window=9)
+    assert parts(caches(mla, mla_window), mla=True) == 1
+    assert parts(caches(mla, full(1)), mla=True) == 4, "a draft without MLA"
+    for inner, count in (({"a": full(1), "b": full(1)}, 2), ({"a": full(1), "b": full(2)}, 4)):
+        uniform = UniformTypeKVCacheSpecs(block_size=4, kv_cache_specs=inner)
+        assert parts(caches(uniform)) == count
+    draft = SimpleNamespace(get_total_num_kv_heads=lambda: 8)
+    speculative = SimpleNamespace(draft_model_config=draft)
+    assert parts(caches(full(1)), speculative_config=speculative) == 4
+    draft.get_total_num_kv_heads = lambda: 2
+    assert parts(caches(full(1)), speculative_config=speculative) == 2
 
 
 def test_blocks_of_several_sizes_are_named_by_the_last_hash_that_they_cover() -> None:

@@ -34,15 +34,18 @@ class Group:
 @dataclass(frozen=True)
 class Ranks:
     """How a block is cut into parts: head shards times pipeline stages. Ranks that hold the same
-    heads (more ranks than KV heads, or MLA) share a part, and store its blocks in turns."""
+    heads (more ranks than KV heads, or MLA) share a part, and store its blocks in turns; only where
+    all layers are cut alike. Else every rank has a part of its own."""
 
     tensor: int = 1
     pipeline: int = 1
     shards: int = 1
 
     @classmethod
-    def of(cls, tensor: int, pipeline: int, kv_heads: int, mla: bool) -> Ranks:
-        shards = 1 if mla else min(tensor, kv_heads)
+    def of(
+        cls, tensor: int, pipeline: int, kv_heads: int, mla: bool, alike: bool = True
+    ) -> Ranks:
+        shards = tensor if not alike else 1 if mla else min(tensor, kv_heads)
         if tensor % shards != 0:
             raise WrongSetting(
                 f"{kv_heads} KV heads cannot be spread evenly over {tensor} ranks: choose a"
@@ -106,11 +109,11 @@ def _window_blocks(spec: Any) -> int:
         return 0
     if kind in ("SlidingWindowSpec", "SlidingWindowMLASpec"):
         return -(-(int(spec.sliding_window) - 1) // int(spec.block_size))
-    if kind == "MambaSpec":
-        return 1  # the state after the last block
+    # Not MambaSpec: its states are cut over all ranks, also where heads are not, and vLLM copies
+    # and zeroes them before it tells a connector of the step.
     raise WrongSetting(
-        f"KV cache groups of {kind} are not supported; full, MLA, sliding-window and Mamba are."
-        " Run this model without the connector"
+        f"KV cache groups of {kind} are not supported; full, MLA and sliding-window are. Run this"
+        " model without the connector"
     )
 
 
@@ -139,6 +142,28 @@ def _groups(kv_cache_config: Any) -> tuple[Group, ...]:
     if not groups:
         raise WrongSetting("this model has no KV cache: run it without the connector")
     return tuple(groups)
+
+
+_MLA = ("MLAAttentionSpec", "SlidingWindowMLASpec")
+
+
+def _kinds(spec: Any) -> set[tuple[Any, ...]]:
+    """How layers may be cut over ranks, as far as one rank's spec shows: two kinds of attention
+    may have different heads in all, and yet as many on each rank."""
+    if type(spec).__name__ == "UniformTypeKVCacheSpecs":
+        return set[tuple[Any, ...]]().union(*map(_kinds, spec.kv_cache_specs.values()))
+    kind = type(spec).__name__
+    if kind in _MLA:
+        return {("MLA",)}  # every rank has all of it
+    return {(kind, getattr(spec, "num_kv_heads", None), getattr(spec, "head_size", None))}
+
+
+def _are_alike(config: Any, kv_cache_config: Any) -> bool:
+    """Whether what is known of the model's heads holds for all layers, those of a draft too."""
+    specs = (group.kv_cache_spec for group in kv_cache_config.kv_cache_groups)
+    draft = getattr(getattr(config, "speculative_config", None), "draft_model_config", None)
+    heads = {model.get_total_num_kv_heads() for model in (config.model_config, draft) if model}
+    return len(set[tuple[Any, ...]]().union(*map(_kinds, specs))) == 1 and len(heads) == 1
 
 
 def _check(config: Any, options: Options) -> None:
@@ -229,6 +254,7 @@ def settings_of(config: Any, kv_cache_config: Any, schedules: bool = True) -> Se
         parallel.pipeline_parallel_size,
         model.get_total_num_kv_heads(),
         bool(getattr(model, "use_mla", False)),
+        _are_alike(config, kv_cache_config),
     )
     dtype = cache.cache_dtype if cache.cache_dtype != "auto" else model.dtype
     # A load that fails is computed from the first block of a group that keeps all of them.

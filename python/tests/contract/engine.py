@@ -35,6 +35,12 @@ class Shape:
     def workers(self) -> int:
         return self.ranks * self.stages
 
+    def heads_of(self, rank: int) -> int:
+        """A number, the same for ranks of a stage that hold the same heads."""
+        stage, rank = divmod(rank, self.ranks)
+        shards = 1 if self.mla else min(self.ranks, self.kv_heads)
+        return stage * self.ranks + rank * shards // self.ranks
+
     def layers_of(self, rank: int) -> int:
         return self.layers + rank // self.ranks
 
@@ -68,8 +74,8 @@ class Engine:
         self.caches: list[RankCache] = []
         for rank in range(shape.workers):
             worker = connector(KVConnectorRole.WORKER, rank)
-            value = worker.worker.settings.ranks.part_of(rank)
-            cache = RankCache(value, shape.groups, shape.layers_of(rank), shape.blocks)
+            layers = shape.layers_of(rank)
+            cache = RankCache(rank, shape.heads_of(rank), shape.groups, layers, shape.blocks)
             worker.register_kv_caches(tensors(cache))
             self.workers.append(worker)
             self.caches.append(cache)

@@ -44,10 +44,12 @@ def block_hashes(tokens: Sequence[int], tokens_each: int, seed: bytes = SEED_HAS
 
 @dataclass(frozen=True)
 class GroupSpec:
-    """`window_tokens` 0: full attention."""
+    """`window_tokens` 0: full attention. `own`: no two ranks have the same heads of it, whatever
+    the model's others do."""
 
     window_tokens: int = 0
     block_tokens: int = BLOCK_TOKENS
+    own: bool = False
 
     @property
     def window_blocks(self) -> int:
@@ -87,8 +89,11 @@ class RankCache:
     """One rank's KV cache: `layers` pages a block, each of which belongs to one layer of every
     group, as vLLM shares them between groups."""
 
-    def __init__(self, rank_value: int, groups: Sequence[GroupSpec], layers: int, blocks: int):
-        self.rank_value = rank_value  # ranks with the same heads have the same
+    def __init__(
+        self, rank: int, heads: int, groups: Sequence[GroupSpec], layers: int, blocks: int
+    ) -> None:
+        self.rank = rank
+        self.heads = heads  # which of the model's: several ranks may have the same
         self.layers = layers
         self.pages: Bytes = np.zeros((layers, blocks, PAGE_BYTES), np.uint8)
         self.groups = groups
@@ -112,7 +117,8 @@ class RankCache:
         return slice(start, start + size)
 
     def value(self, group: int, layer: int, prefix: bytes) -> bytes:
-        salt = 1 + self.rank_value * 31 + group * 7 + layer
+        cut = self.rank if self.groups[group].own else self.heads
+        salt = 1 + cut * 31 + group * 7 + layer
         return prefix[: self._sizes[group]].translate(SALTED[salt])
 
     def write(self, group: int, block: int, offset: int, prefix: bytes) -> None:
