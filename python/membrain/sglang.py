@@ -61,7 +61,8 @@ else:
 
 class MembrainHiCache(HiCacheStorage):
     """A page is a block: all its pieces in the host pool (keys and values, all layers), in their
-    order. Each rank has a namespace of its own, but for MLA, whose pages are the same on all ranks.
+    order. Each rank has a namespace of its own, but for MLA, whose pages are the same on all ranks
+    (of one slice, where attention runs with context parallelism).
 
     Threads: any; SGLang calls it from its prefetch and backup threads."""
 
@@ -83,7 +84,7 @@ class MembrainHiCache(HiCacheStorage):
             tenant=str(extra.get("tenant", "default")),
             **dict(extra.get("client", {})),
         )
-        self._stats = dict.fromkeys(("hits", "misses", "loaded", "stored", "failed"), 0)
+        self._counters = dict.fromkeys(("hits", "misses", "loaded", "stored", "failed"), 0)
 
     def register_mem_pool_host(self, mem_pool_host: Any) -> None:
         """Pages lie there from now on. Its dtype and layout are part of the namespace."""
@@ -95,6 +96,9 @@ class MembrainHiCache(HiCacheStorage):
             raise InvalidArgument('the pool has no dtype: add "kv_dtype" to the extra config')
         rank = "all ranks" if self._mla else f"rank {config.tp_rank} of {config.tp_size}"
         stage = f"stage {getattr(config, 'pp_rank', 0)} of {getattr(config, 'pp_size', 1)}"
+        slices = int(getattr(config, "attn_cp_size", 1))  # of each page's tokens
+        if slices > 1:
+            stage += f", slice {config.attn_cp_rank} of {slices}"
         layout = getattr(mem_pool_host, "layout", "layer_first")
         self._fields = {
             "model": str(config.model_name or ""),
@@ -118,8 +122,8 @@ class MembrainHiCache(HiCacheStorage):
         except MembrainError as error:
             self._failed(error)
             found = 0
-        self._stats["hits"] += found
-        self._stats["misses"] += len(keys) - found
+        self._counters["hits"] += found
+        self._counters["misses"] += len(keys) - found
         return found
 
     def batch_get_v1(
@@ -137,7 +141,7 @@ class MembrainHiCache(HiCacheStorage):
             self._failed(error)
             return [False] * len(keys)
         loaded = [item.ok for item in report.items]
-        self._stats["loaded"] += sum(loaded)
+        self._counters["loaded"] += sum(loaded)
         return loaded + [False] * (len(keys) - there)
 
     def batch_set_v1(
@@ -168,14 +172,14 @@ class MembrainHiCache(HiCacheStorage):
         except MembrainError as error:
             self._failed(error)
             return [False] * len(keys)
-        self._stats["stored"] += report.ok
+        self._counters["stored"] += report.ok
         if any(item.why == "stale" for item in report.items):
             self._reopen()
         return [item.ok for item in report.items]
 
     def _failed(self, error: MembrainError) -> None:
         """A call that is a miss. After a clear by others, or a new server, the next is not."""
-        self._stats["failed"] += 1
+        self._counters["failed"] += 1
         if isinstance(error, Stale | NotFound):
             self._reopen()
 
@@ -234,8 +238,13 @@ class MembrainHiCache(HiCacheStorage):
         """Forgets every page of this model and rank, for everyone."""
         self._space = self._client.clear(self._namespace())
 
-    def get_stats(self) -> dict[str, int]:
-        return dict(self._stats)
+    def get_stats(self) -> Any:
+        """Nothing of what SGLang's StorageMetrics has: its scheduler takes these or None."""
+        return None
+
+    def counters(self) -> dict[str, int]:
+        """Pages, since the beginning: hits, misses, loaded, stored; and calls that failed."""
+        return dict(self._counters)
 
     def close(self) -> None:
         self._client.close()

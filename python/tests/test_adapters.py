@@ -59,8 +59,10 @@ def keys(count: int) -> list[str]:
     return [hashlib.sha256(b"page %d" % n).hexdigest() for n in range(count)]
 
 
-def storage(server: Server, rank: int = 0, ranks: int = 1, mla: bool = False) -> MembrainHiCache:
-    config = SimpleNamespace(
+def storage(
+    server: Server, rank: int = 0, ranks: int = 1, mla: bool = False, **config: int
+) -> MembrainHiCache:
+    made = SimpleNamespace(
         tp_rank=rank,
         tp_size=ranks,
         pp_rank=0,
@@ -68,8 +70,9 @@ def storage(server: Server, rank: int = 0, ranks: int = 1, mla: bool = False) ->
         is_mla_model=mla,
         model_name="a model",
         extra_config={"server": server.address},
+        **config,
     )
-    return MembrainHiCache(config, {})
+    return MembrainHiCache(made, {})
 
 
 def test_pages_go_from_one_pool_to_another(server: Server) -> None:
@@ -86,7 +89,8 @@ def test_pages_go_from_one_pool_to_another(server: Server) -> None:
     assert other.batch_get_v1(keys(7), tokens_of(places)) == [True] * 6 + [False]
     for number, place in enumerate(places[:6]):
         assert np.array_equal(target.kv_buffer[:, place], source.kv_buffer[:, number])
-    assert other.get_stats()["loaded"] == 6 and one.get_stats()["stored"] == 6
+    assert other.counters()["loaded"] == 6 and one.counters()["stored"] == 6
+    assert one.get_stats() is None, "SGLang's collector of metrics takes its own class, or None"
     other.clear()
     assert other.batch_exists(keys(8)) == 0
     limit = time.monotonic() + 30
@@ -108,9 +112,24 @@ def test_ranks_do_not_mix_but_for_mla(server: Server) -> None:
         assert ranks[0].batch_set_v1(keys(1), tokens_of([0])) == [True]
         assert ranks[1].batch_exists(keys(1)) == (1 if mla else 0)
         assert ranks[1].batch_set_v1(keys(1), tokens_of([0])) == [True]
-        assert ranks[1].get_stats()["stored"] == (0 if mla else 1), "MLA is stored once"
+        assert ranks[1].counters()["stored"] == (0 if mla else 1), "MLA is stored once"
         for rank in ranks:
             rank.close()
+
+
+@pytest.mark.parametrize("mla", [False, True])
+def test_slices_of_context_parallelism_do_not_mix(server: Server, mla: bool) -> None:
+    """Each rank holds other tokens of every page, and SGLang asks for them by one key."""
+    slices = [storage(server, mla=mla, attn_cp_rank=n, attn_cp_size=2) for n in range(2)]
+    pools = [HostPool(mla) for _ in slices]
+    for number, (one, pool) in enumerate(zip(slices, pools, strict=True)):
+        pool.fill(0, number)
+        one.register_mem_pool_host(pool)
+        assert one.batch_set_v1(keys(1), tokens_of([0])) == [True]
+    for one, pool in zip(slices, pools, strict=True):
+        assert one.batch_get_v1(keys(1), tokens_of([5])) == [True]
+        assert np.array_equal(pool.kv_buffer[:, 5], pool.kv_buffer[:, 0])
+        one.close()
 
 
 def test_values_may_be_tensors_of_the_callers(server: Server) -> None:
