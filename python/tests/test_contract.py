@@ -396,6 +396,79 @@ def test_a_load_that_is_under_way_at_a_reset_fails() -> None:
     assert caught > 5
 
 
+def test_what_was_computed_with_weights_of_before_a_reset_is_not_stored_after_it() -> None:
+    house = House(Shape(budget=8))
+    engine = house.engine()
+    prompt = list(range(200))
+    running = engine.add("a", prompt, 20)
+    while running.num_computed_tokens < 80:
+        engine.step()
+    engine.update_weights(b"new")
+    assert engine.scheduler_connector.reset_cache()
+    engine.run()
+    assert running.tokens[:200] == prompt and len(running.tokens) == 220, "it went on"
+    other = house.engine()
+    other.weights = b"new"
+    serve(other, "b", running.tokens)
+    third = house.engine()
+    third.weights = b"new"
+    assert serve(third, "c", running.tokens) == 220, "what the second computed"
+    house.close()
+
+
+def test_running_requests_that_are_reset_store_what_they_compute_again() -> None:
+    house = House(Shape(budget=8))
+    engine = house.engine()
+    prompt = list(range(200))
+    running = engine.add("a", prompt, 20)
+    while running.num_computed_tokens < 80:
+        engine.step()
+    engine.update_weights(b"new")
+    assert engine.scheduler.reset_prefix_cache(reset_connector=True)
+    engine.run()
+    third = house.engine()
+    third.weights = b"new"
+    assert serve(third, "c", running.tokens) == 216
+    house.close()
+
+
+def test_preemptions_that_nobody_tells_of_store_no_other_requests_bytes() -> None:
+    for seed in range(30):
+        house = House(Shape(blocks=24, budget=64), seed, slow=1.0)
+        engine = house.engine(role="kv_producer")  # asks nothing: they run again at once
+        for number in range(3):
+            engine.add(f"r{number}", [number] * 5 + PROMPT[:20], 2)
+        engine.step()
+        assert len(engine.scheduler.running) > 1
+        assert engine.scheduler.reset_prefix_cache()
+        engine.run()
+        reader = house.engine(Shape())
+        for number in range(3):
+            serve(reader, f"s{number}", [number] * 5 + PROMPT[:20])
+        house.close()
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_abort_after_a_preemption_that_nobody_tells_of_leaves_nothing(steps: int) -> None:
+    aborted = 0
+    for seed in range(20):
+        house = House(seed=seed, slow=0.5)
+        engine = house.engine()
+        serve(engine, "a")
+        request = engine.add("b", [*PROMPT, *range(20)], 30)
+        while request.num_computed_tokens < 60:
+            engine.step()
+        engine.scheduler.reset_prefix_cache()
+        while request.status not in (Status.WAITING_FOR_REMOTE_KVS, Status.RUNNING):
+            engine.step()
+        for _ in range(steps):
+            engine.step()
+        aborted += request.status is Status.WAITING_FOR_REMOTE_KVS
+        engine.scheduler.abort("b")
+        house.close()
+    assert aborted > 0
+
+
 def test_roles_are_kept() -> None:
     house = House()
     serve(house.engine(role="kv_consumer"), "a")

@@ -37,10 +37,9 @@ def early(right: Callable[..., Any]) -> Callable[..., Any]:
 
 MUTANTS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "saves are not fenced": (WorkerSide, "fence", lambda _: nothing),
-    "windows move on unfenced": (SavePlanner, "_move_on", lambda _: nothing),
-    "preempted blocks are unfenced": (SavePlanner, "_loosen", lambda _: nothing),
+    "nobody knows who reads a block": (SavePlanner, "_read", lambda _: lambda *_: set()),
     "blocks of finished requests are freed": (SavePlanner, "finished", lambda _: nothing),
-    "blocks that others get are unfenced": (SavePlanner, "_given", lambda _: lambda *_: []),
+    "blocks that others get are unfenced": (SavePlanner, "_given", lambda _: lambda *_: set()),
     "failed blocks are not reported": (WorkerSide, "errors", lambda _: lambda _: set()),
     "pins of loads are kept": (Lookups, "loaded", lambda _: nothing),
     "pins of aborted requests are kept": (Lookups, "drop", lambda _: nothing),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from membrain.vllm.lookups import group_hashes
@@ -14,15 +14,18 @@ from membrain.vllm.settings import Group, Settings
 NULL_ID = 0  # vLLM's block that stands for none
 
 
+READERS = 64  # of one block, at most
+
+
 @dataclass
 class Tracked:
-    """A request that runs."""
+    """A request that waits for its blocks, or runs."""
 
     request: Any
-    ids: list[list[int]]  # of its blocks, by group
+    ids: list[list[int]]  # of its blocks, by group; none until it runs
     saved: list[int]  # blocks that are stored, or planned to be, by group
-    planned: list[Save] = field(default_factory=list)
-    leaving: list[Save] = field(default_factory=list)  # of blocks that a window moves past
+    reads: bool = False  # saves of the blocks that it has were planned
+    old: bool = False  # it has blocks of before a reset: what follows is computed on them
 
 
 class SavePlanner:
@@ -30,27 +33,33 @@ class SavePlanner:
 
     A save reads its blocks for some time after its step, and they must not be overwritten
     meanwhile. Blocks of a request that runs are full, and those of one that finishes are kept
-    (`finished`). Others vLLM takes back as it likes: of preempted requests, and those that windows
-    have moved past. Such a block is loose; who gets it next gets it with a fence. That is long
-    after, as a rule: vLLM hands out first what has been free for longest."""
+    (`finished`). Others vLLM takes back as it likes: of preempted requests, of which it does not
+    always tell, and those that windows have moved past. So whoever gets a block gets it with a
+    fence. That is long after, as a rule: vLLM hands out first what has been free for longest, and
+    the fence is of saves that have ended.
+
+    After a reset nothing that the engine has may be stored: it was computed with other weights, or
+    on blocks that were. A block is new again when somebody gets it to compute it, on new ones."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._tracked: dict[str, Tracked] = {}
         self._numbers = itertools.count(1)
-        # By id, the saves that may still read a block that is loose. No more ids than blocks.
-        self._loose: dict[int, set[int]] = {}
+        self._readers: dict[int, list[int]] = {}  # by block, saves that may still read it
+        self._old: set[int] = set()  # blocks of before a reset
 
     def __len__(self) -> int:
         return len(self._tracked)
 
     def admit(self, request: Any, stored_tokens: int) -> None:
-        """It has got blocks; the cluster has those of its first `stored_tokens`."""
+        """It waited, and has got blocks; the cluster has those of its first `stored_tokens`."""
         tracked = self._tracked.get(request.request_id)
         if tracked is None:
             groups = len(self._settings.groups)
             tracked = Tracked(request, [[] for _ in range(groups)], [0] * groups)
             self._tracked[request.request_id] = tracked
+        elif any(tracked.ids):  # it ran, and was preempted without a word
+            self._forget(tracked)
         for group in self._settings.groups:
             known = stored_tokens // group.block_tokens
             tracked.saved[group.index] = max(tracked.saved[group.index], known)
@@ -61,97 +70,113 @@ class SavePlanner:
         if tracked is not None:
             tracked.saved = [0] * len(tracked.saved)
 
+    def reset(self) -> None:
+        """What is in the engine's blocks now is never stored."""
+        self._old = set(range(1, self._settings.blocks))
+        for tracked in self._tracked.values():
+            tracked.old = True
+
     def plan(
         self, output: Any, loaded: Iterable[int] = ()
     ) -> tuple[list[Save], list[int]]:
         """Saves of the blocks that this step fills, and numbers of those that end before it.
         `loaded`: ids of blocks into which it loads."""
         self._preempted(output.preempted_req_ids or ())
-        cached = output.scheduled_cached_reqs
-        for index, request_id in enumerate(cached.req_ids):
-            if request_id in self._tracked:
-                self._move_on(self._tracked[request_id], cached.num_computed_tokens[index])
-        fence = self._given(output, loaded)
+        into = list(loaded)
+        self._old.difference_update(into)
+        fence = self._given(output, into)
         saves: list[Save] = []
-        for new in output.scheduled_new_reqs:
-            tracked = self._tracked.get(new.req_id)
-            if tracked is not None:
-                tracked.ids = [list(ids) for ids in new.block_ids]
-                saves += self._full(tracked, new.num_computed_tokens, output)
+        cached = output.scheduled_cached_reqs  # first: new ones may find what these compute
         for index, request_id in enumerate(cached.req_ids):
             tracked = self._tracked.get(request_id)
             if tracked is not None:
-                new_ids = cached.new_block_ids[index]
-                self._grow(tracked, new_ids, request_id in cached.resumed_req_ids)
-                saves += self._full(tracked, cached.num_computed_tokens[index], output)
-        return saves, fence
+                ids, computed = cached.new_block_ids[index], cached.num_computed_tokens[index]
+                if request_id in cached.resumed_req_ids:
+                    self._start(tracked, ids or (), computed)
+                else:
+                    self._grow(tracked, ids or ())
+                saves += self._full(tracked, computed, output)
+        for new in output.scheduled_new_reqs:
+            tracked = self._tracked.get(new.req_id)
+            if tracked is not None:
+                self._start(tracked, new.block_ids, new.num_computed_tokens)
+                saves += self._full(tracked, new.num_computed_tokens, output)
+        return saves, sorted(fence | self._read(saves))
 
     def finished(self, request: Any) -> bool:
         """Whether its blocks must be kept until its saves are done. Those before its windows are
         not: vLLM gives them back first."""
         tracked = self._tracked.pop(request.request_id, None)
-        if tracked is None or not (tracked.planned or tracked.leaving):
-            return False
-        self._move_on(tracked, request.num_tokens)
-        return True
+        return tracked is not None and tracked.reads
 
-    # ---- blocks that vLLM has taken back
+    # ---- blocks that saves read
 
-    def _loosen(self, saves: Iterable[Save]) -> None:
+    def _read(self, saves: Iterable[Save]) -> set[int]:
+        """Keeps in mind who reads which block. Saves that end at once: the oldest of a block that
+        many read."""
+        fence: set[int] = set()
         for save in saves:
             for block in save.ids:
-                self._loose.setdefault(block, set()).add(save.number)
+                readers = self._readers.setdefault(block, [])
+                if len(readers) == READERS:
+                    fence.add(readers.pop(0))
+                readers.append(save.number)
+        return fence
 
-    def _given(self, output: Any, loaded: Iterable[int]) -> list[int]:
+    def _given(self, output: Any, loaded: Sequence[int]) -> set[int]:
         """Saves whose blocks somebody has got who will write to them."""
-        if not self._loose:
-            return []
-        tables: list[tuple[Sequence[Sequence[int]], int]] = [([list(loaded)], 0)]
+        fence: set[int] = set()
+        if not self._readers:
+            return fence
+        tables: list[tuple[Sequence[Sequence[int]], int]] = [([loaded], 0)]
         tables += [(new.block_ids, new.num_computed_tokens) for new in output.scheduled_new_reqs]
         cached = output.scheduled_cached_reqs
         for index, name in enumerate(cached.req_ids):
             computed = cached.num_computed_tokens[index] if name in cached.resumed_req_ids else 0
             tables.append((cached.new_block_ids[index] or (), computed))
-        fence: set[int] = set()
         for table, computed in tables:
             for group, ids in zip(self._settings.groups, table, strict=False):
                 for block in ids[computed // group.block_tokens :]:
-                    fence |= self._loose.pop(block, set())
-        return sorted(fence)
+                    fence.update(self._readers.pop(block, ()))
+        return fence
 
     # ---- one request
 
     def _preempted(self, requests: Iterable[str]) -> None:
-        """vLLM has taken their blocks. What was not stored yet may be lost: it is planned again."""
+        """vLLM has taken their blocks."""
         for request_id in requests:
             tracked = self._tracked.get(request_id)
-            if tracked is not None:
-                self._loosen(tracked.planned + tracked.leaving)
-                tracked.planned, tracked.leaving = [], []
-                tracked.ids = [[] for _ in tracked.ids]
-                tracked.saved = [0] * len(tracked.saved)
+            if tracked is not None and any(tracked.ids):
+                self._forget(tracked)
 
-    def _grow(
-        self, tracked: Tracked, new: Sequence[Sequence[int]] | None, resumed: bool
-    ) -> None:
-        for group, ids in enumerate(new or ()):
-            if resumed:
-                tracked.ids[group] = list(ids)
+    def _forget(self, tracked: Tracked) -> None:
+        """Its blocks. What was not stored yet may be lost: it is planned again."""
+        tracked.reads = False
+        tracked.ids = [[] for _ in tracked.ids]
+        tracked.saved = [0] * len(tracked.saved)
+
+    def _start(self, tracked: Tracked, table: Sequence[Sequence[int]], computed: int) -> None:
+        """It has all of these blocks, the first of which are computed."""
+        tracked.ids = [[] for _ in tracked.ids]
+        first = [computed // group.block_tokens for group in self._settings.groups]
+        found = [ids[:count] for ids, count in zip(table, first, strict=False)]
+        tracked.old = not self._old.isdisjoint(itertools.chain.from_iterable(found))
+        for group, ids in enumerate(found):
+            tracked.ids[group] += ids
+        self._grow(tracked, [ids[count:] for ids, count in zip(table, first, strict=False)])
+
+    def _grow(self, tracked: Tracked, new: Sequence[Sequence[int]]) -> None:
+        for group, ids in enumerate(new):
+            tracked.ids[group] += ids
+            if tracked.old:
+                self._old.update(ids)
+                self._old.discard(NULL_ID)
             else:
-                tracked.ids[group] += ids
-
-    def _move_on(self, tracked: Tracked, computed: int) -> None:
-        """Its windows are where so many tokens are computed."""
-        past: list[Save] = []
-        kept: list[Save] = []
-        for save in tracked.leaving:
-            group = self._settings.groups[save.group]
-            is_past = save.first_depth * group.block_tokens < _live_from(group, computed)
-            (past if is_past else kept).append(save)
-        tracked.leaving = kept
-        self._loosen(past)
+                self._old.difference_update(ids)
 
     def _full(self, tracked: Tracked, computed: int, output: Any) -> list[Save]:
+        if tracked.old:
+            return []
         request = tracked.request
         tokens = computed + output.num_scheduled_tokens[request.request_id]
         hashes = request.block_hashes
@@ -180,8 +205,8 @@ class SavePlanner:
                     parent=names[start - 1 - known] if start else b"",
                     first_depth=start,
                 )
-                (tracked.leaving if group.window_blocks else tracked.planned).append(save)
                 saves.append(save)
+        tracked.reads = tracked.reads or bool(saves)
         return saves
 
 

@@ -242,8 +242,9 @@ class SchedulerSide:
 
     def reset(self) -> bool:
         """Forgets every block of this model, for everyone. Waits for the server. What was found
-        before, or is being loaded, is not used either."""
+        before, or is being loaded, is not used either, and what the engine has is not stored."""
         self._lookups.drop_all()
+        self._saves.reset()
         self._cleared = True
         opened = self.link.opened
         if opened is None:

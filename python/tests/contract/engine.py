@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -87,6 +88,7 @@ class Engine:
         self.scheduler = Scheduler(
             self.scheduler_connector, list(shape.groups), shape.blocks, shape.budget
         )
+        self.weights = b""  # what the model's values depend on besides
         self._sending: Counter[str] = Counter()
         self._recving: Counter[str] = Counter()
         self._next_token = 1000
@@ -159,15 +161,37 @@ class Engine:
             end = request.num_computed_tokens
             spans.append((request, end - count, end))
         for request, start, end in spans:
+            self._compute(request, start, end)
             for group, ids in enumerate(request.ids):
                 size = self.shape.groups[group].block_tokens
                 for position in range(start, end):
                     block = ids[position // size]
                     assert block != NULL_ID
                     offset = position % size
-                    cache.write(group, block, offset, request.values[position])
+                    cache.write(group, block, offset, self._value(request, position))
         for request, start, end in spans:
             self._attend(rank, request, start, end)
+
+    def _compute(self, request: Request, start: int, end: int) -> None:
+        """What is computed on values of other weights is neither today's."""
+        if start == 0:
+            request.weights.clear()
+        for position in range(start, end):
+            request.weights.pop(position, None)
+            if (of_before := request.weights.get(position - 1)) is not None:
+                request.weights[position] = of_before
+
+    def update_weights(self, weights: bytes) -> None:
+        """Amid everything. What requests have is of those before."""
+        for request in self.scheduler.requests.values():
+            for position in range(request.num_computed_tokens):
+                request.weights.setdefault(position, self.weights)
+        self.weights = weights
+
+    def _value(self, request: Request, position: int) -> bytes:
+        of = request.weights.get(position, self.weights)
+        value = request.values[position]
+        return hashlib.blake2b(value + of, digest_size=len(value)).digest() if of else value
 
     def _attend(self, rank: int, request: Request, start: int, end: int) -> None:
         """Reads all that the tokens from `start` on attend to."""
@@ -178,7 +202,7 @@ class Engine:
                 block = request.ids[group][position // spec.block_tokens]
                 assert block != NULL_ID, f"{what}: token {position} is not there"
                 offset = position % spec.block_tokens
-                value = request.values[position]
+                value = self._value(request, position)
                 self.caches[rank].check(group, block, offset, value, f"{what} token {position}")
 
     # ---- the end
@@ -207,6 +231,8 @@ class Engine:
         assert not self._sending and not self._recving
         assert self.scheduler_connector.scheduler.held == 0, "the scheduler's side holds something"
         for worker in self.workers:
+            for _ in range(100):  # saves of blocks that were taken back end by themselves
+                worker.worker.poll()
             assert worker.worker.held == 0, "a worker holds something"
         self.shutdown()
 

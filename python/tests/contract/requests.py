@@ -38,6 +38,7 @@ class Request:
         self.skip_reading_prefix_cache = skip_reading_prefix_cache
         self.failed_load = False
         self.external = 0  # tokens that were loaded last
+        self.weights: dict[int, bytes] = {}  # with which tokens were computed, where not today's
         self._renew()
 
     def _renew(self) -> None:

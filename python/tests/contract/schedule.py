@@ -123,6 +123,8 @@ class Schedule:
             self.cluster.evict(self.random.randint(1, 20))
         elif what < 0.423:
             engine.scheduler_connector.reset_cache()
+        elif what < 0.426:
+            engine.scheduler.reset_prefix_cache(reset_connector=self.random.random() < 0.5)
         elif what < 0.44:
             self.cluster.ticks += self.random.choice([10, 100, 60_000])
         else:

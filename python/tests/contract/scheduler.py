@@ -136,13 +136,26 @@ class Scheduler:
             index = cached.req_ids.index(name)
             for column in (cached.req_ids, cached.new_block_ids, cached.num_computed_tokens):
                 del column[index]  # type: ignore[attr-defined]
+        self._take_back(victim)
+        output.preempted_req_ids.add(name)
+
+    def _take_back(self, victim: Request) -> None:
         for ids in victim.ids:
             self.pool.give_back(ids)
         victim.ids = []
         victim.num_computed_tokens = 0
         victim.status = Status.PREEMPTED
         self.waiting.appendleft(victim)
-        output.preempted_req_ids.add(name)
+
+    def reset_prefix_cache(self, reset_connector: bool = False) -> bool:
+        """With `reset_running_requests`: all that run are preempted, of which some versions of vLLM
+        tell nobody. Loads that wait to run keep their blocks, and then the pool is not reset."""
+        while self.running:
+            self._take_back(self.running.pop())
+        empty = not any(self.pool.refs)
+        if empty:
+            self.pool.forget_all()
+        return (not reset_connector or self.connector.reset_cache() is not False) and empty
 
     def _admit(self, output: SchedulerOutput, budget: int) -> None:
         skipped: list[Request] = []
