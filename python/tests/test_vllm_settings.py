@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -87,6 +88,45 @@ def test_what_makes_the_same_models_cache_another_is_part_of_its_name() -> None:
     assert name(dict(reversed(longer.items()))) == name(longer)
 
 
+def model_in(folder: Path, weights: bytes, config: str = "{}") -> str:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(config)
+    (folder / "model-00001-of-00002.safetensors").write_bytes(bytes(300_000))
+    (folder / "model-00002-of-00002.safetensors").write_bytes(weights)
+    (folder / "README.md").write_text(str(folder))
+    return str(folder)
+
+
+def test_models_at_one_path_are_told_apart_by_their_files(tmp_path: Path) -> None:
+    def name(path: str) -> str:
+        return str(settings(model=path, weights_version="7").fields["weights_version"])
+
+    base = bytes(3_000_000)
+    first = name(model_in(tmp_path / "a", base))
+    assert first == name(model_in(tmp_path / "b", base)), "as on another host"
+    at = tmp_path / "a"
+    tuned = [base[:-1] + b"x", b"x" + base[1:], base + b"x"]
+    tuned.append(base[:1_500_000] + b"x" * 200_000 + base[1_700_000:])
+    names = [name(model_in(at, weights)) for weights in tuned]
+    names.append(name(model_in(at, base, '{"rope_theta": 1}')))
+    assert len({first, *names}) == 1 + len(names)
+    assert name(model_in(at, base)) == first
+    assert name(str(at / "model-00002-of-00002.safetensors")) not in (first, "7"), "a file alone"
+    assert name("an/organisation") == "7"
+    weights = at / "model-00002-of-00002.safetensors"
+    weights.unlink()
+    weights.mkdir()  # no file
+    assert name(str(at)) not in (first, "7")
+
+
+def test_adapters_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    config = vllm_config()
+    for adapters, count in ((None, 0), (SimpleNamespace(max_loras=1), 1)):
+        config.lora_config = adapters
+        MembrainConnector(config, KVConnectorRole.SCHEDULER, CACHES)
+        assert caplog.text.count("told apart by their names alone") == count
+
+
 class MambaSpec(SimpleNamespace):
     pass
 
@@ -107,6 +147,10 @@ def test_what_it_cannot_do_is_refused() -> None:
     config = vllm_config()
     config.cache_config.enable_prefix_caching = False
     with pytest.raises(WrongSetting, match="prefix caching is off"):
+        settings_of(config, CACHES)
+    config = vllm_config()
+    config.cache_config.calculate_kv_scales = True
+    with pytest.raises(WrongSetting, match="remove --calculate-kv-scales"):
         settings_of(config, CACHES)
     config = vllm_config()
     config.parallel_config.decode_context_parallel_size = 2

@@ -15,6 +15,7 @@ from membrain.vllm.hashing import OWN, seed_fingerprint, tokens_of_hash
 from membrain.vllm.interface import passes_plans_at_preemptions, survives_failed_loads
 from membrain.vllm.options import Options, WrongSetting
 from membrain.vllm.plan import Fields
+from membrain.vllm.weights import fingerprint
 
 log = logging.getLogger("membrain.vllm")
 
@@ -80,6 +81,7 @@ class Settings:
     saves: bool
     fields: Mapping[str, Any]  # of every group's namespace, as this process sees them
     rank: int = 0
+    adapters: bool = False  # LoRA's
 
     @property
     def windows(self) -> bool:
@@ -185,6 +187,11 @@ def _check(config: Any, options: Options) -> None:
         raise WrongSetting(
             "prefix caching is off, so blocks have no hashes: remove --no-enable-prefix-caching"
         )
+    if getattr(config.cache_config, "calculate_kv_scales", False):
+        raise WrongSetting(
+            "the cache's scales are calculated from the first tokens that an engine sees, so that"
+            " no other one can read its blocks: remove --calculate-kv-scales"
+        )
     parallel = config.parallel_config
     for name in ("decode_context_parallel_size", "prefill_context_parallel_size"):
         if getattr(parallel, name, 1) != 1:
@@ -205,9 +212,14 @@ def _hash_tokens(config: Any, kv_cache_config: Any, groups: tuple[Group, ...]) -
 
 
 def _variant(model: Any, options: Options) -> str:
-    """What else makes the same model's cache another: weights that were updated, quantized when
-    they were loaded, or a configuration that was changed (the scaling of its positions)."""
+    """What else makes the same model's cache another: weights that were updated, or lie where
+    another's do, or were quantized when they were loaded, or a configuration that was changed (the
+    scaling of its positions)."""
     words = [options.weights_version]
+    if files := fingerprint(str(model.model)):
+        words.append(f"files {files}")
+    if elsewhere := getattr(model, "model_weights", None):  # than its configuration
+        words.append(f"weights {elsewhere}")
     if quantization := getattr(model, "quantization", None):
         words.append(f"quantization {quantization}")
     if overrides := getattr(model, "hf_overrides", None):
@@ -231,6 +243,11 @@ def warn(settings: Settings) -> None:
             " cache groups (%d here): nothing is loaded, and what is computed is stored. Use a"
             " vLLM after 0.26",
             len(settings.groups),
+        )
+    if settings.adapters:
+        log.warning(
+            "Membrain: LoRA adapters are told apart by their names alone, as in vLLM's own cache:"
+            " give an adapter that was changed another name, and the same name to no two"
         )
     if settings.fields["hash_seed_fingerprint"].startswith(OWN):
         log.warning(
@@ -280,4 +297,5 @@ def settings_of(config: Any, kv_cache_config: Any, schedules: bool = True) -> Se
             "hash_seed_fingerprint": seed_fingerprint(algorithm, engine),
         },
         rank=int(getattr(parallel, "rank", 0)) % (ranks.tensor * ranks.pipeline),
+        adapters=getattr(config, "lora_config", None) is not None,
     )
