@@ -1,0 +1,16 @@
+# UCX: the packaged one, or one of one's own (tools/build_ucx_cuda.sh).
+set(MEMBRAIN_UCX_PREFIX "" CACHE PATH "Where another UCX is installed")
+if(MEMBRAIN_UCX_PREFIX)
+  set(ENV{PKG_CONFIG_PATH} "${MEMBRAIN_UCX_PREFIX}/lib/pkgconfig:$ENV{PKG_CONFIG_PATH}")
+  set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)
+endif()
+# CMake looks once in the life of a build folder: what it has found elsewhere is forgotten.
+if(NOT DEFINED MEMBRAIN_UCX_FOUND_IN OR NOT MEMBRAIN_UCX_FOUND_IN STREQUAL MEMBRAIN_UCX_PREFIX)
+  get_cmake_property(cached CACHE_VARIABLES)
+  list(FILTER cached INCLUDE REGEX "^(pkgcfg_lib_ucx_|__pkg_config_checked_ucx$)")
+  foreach(name IN LISTS cached)
+    unset(${name} CACHE)
+  endforeach()
+endif()
+pkg_check_modules(ucx REQUIRED IMPORTED_TARGET ucx)
+set(MEMBRAIN_UCX_FOUND_IN "${MEMBRAIN_UCX_PREFIX}" CACHE INTERNAL "The prefix that was looked in")
