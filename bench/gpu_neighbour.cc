@@ -223,8 +223,8 @@ Outcome<Answer> tell(OrderWire& wire, Order order) {
 GpuNeighbour::GpuNeighbour(std::string driver)
     : process_([driver = std::move(driver)](OrderWire& wire) {
         set_log_level(LogLevel::error);
-        // Else NCCL refuses two members on one GPU.
-        ::setenv("NCCL_HOSTID", "gpu-bench-neighbour", 0);
+        // Not the one that the parent has set: NCCL refuses two members of a host on one GPU.
+        ::setenv("NCCL_HOSTID", "gpu-bench-neighbour", 1);
         return Neighbour(driver).serve(wire);
       }) {}
 

@@ -6,9 +6,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "tests/cuda/fake_gpu.h"
 #include "transport/nccl/api.h"
@@ -23,6 +26,8 @@ struct CommState {
   int listening = -1;  // at the first member
   sockaddr_un first{};
   int wire = -1;
+  bool greeted = false;
+  Status joined = kInProgress;
   ~CommState() { ::close(listening), ::close(wire); }
 };
 }  // namespace membrain::nccl
@@ -56,6 +61,27 @@ bool met(CommState& comm) {
   if (::connect(wire, to, sizeof comm.first) == 0) return comm.wire = wire, true;
   ::close(wire);
   return false;
+}
+
+/// On which host a member takes itself to be.
+using HostName = std::array<char, 64>;
+HostName host_name() {
+  HostName name{};
+  if (const char* const id = ::getenv("NCCL_HOSTID")) std::strncpy(name.data(), id, name.size());
+  return name;
+}
+
+/// Like NCCL's, it takes two members of a host for two uses of its one GPU, and refuses.
+Status greet(CommState& comm) {
+  const HostName mine = host_name();
+  if (!std::exchange(comm.greeted, true)) {
+    static_cast<void>(::send(comm.wire, mine.data(), mine.size(), MSG_NOSIGNAL));
+  }
+  HostName theirs{};
+  const ssize_t got = ::recv(comm.wire, theirs.data(), theirs.size(), 0);
+  if (got < 0) return kInProgress;
+  const bool whole = got == static_cast<ssize_t>(theirs.size());
+  return whole && theirs != mine ? kSuccess : kInvalidUsage;
 }
 
 /// Moves all of it, on the GPU's thread. What does not come in time is left out: the members'
@@ -109,7 +135,8 @@ Status ncclCommInitRankConfig(Comm* comm, std::int32_t size, UniqueId id, std::i
 }
 
 Status ncclCommGetAsyncError(Comm comm, Status* status) {
-  *status = met(*comm) ? kSuccess : kInProgress;
+  if (comm->joined == kInProgress && met(*comm)) comm->joined = greet(*comm);
+  *status = comm->joined;
   return kSuccess;
 }
 
