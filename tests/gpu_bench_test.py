@@ -5,6 +5,7 @@ status tells no GPU from one that does not work; and what tools/gpu_check.sh mak
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -87,13 +88,13 @@ class GpuCheck(unittest.TestCase):
         temporary = tempfile.TemporaryDirectory()
         self.addCleanup(temporary.cleanup)
         self.folder = Path(temporary.name)
-        for name in ("bin/cmake", "build/release/bench/gpu_bench", *self.tests()):
+        for name in ("bin/cmake", "build/release/bench/gpu_bench", *self.programs()):
             self.program(name, "exit 0")
         self.program("bin/compute-sanitizer", f'echo "$@" >>{self.folder}/sanitized')
         self.program("tools/gpu_table.py", "")
         shutil.copy(CHECK, self.folder / "tools/gpu_check.sh")
 
-    def tests(self) -> list[str]:
+    def programs(self) -> list[str]:
         names = ("cuda/gpu_test", "client/client_gpu_test", "nccl/nccl_gpu_test")
         return [f"build/release/tests/{name}" for name in names]
 
@@ -103,11 +104,11 @@ class GpuCheck(unittest.TestCase):
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
 
-    def check(self) -> subprocess.CompletedProcess[str]:
-        environment = dict(os.environ, PATH=f"{self.folder}/bin:{os.environ['PATH']}")
+    def check(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        environment = dict(os.environ, PATH=f"{self.folder}/bin:{os.environ['PATH']}", **more)
         script = self.folder / "tools/gpu_check.sh"
-        return subprocess.run([str(script), "--no-setup"], env=environment, capture_output=True,
-                              text=True, timeout=60)
+        return subprocess.run([str(script), *(words or ("--no-setup",))], env=environment,
+                              capture_output=True, text=True, timeout=60)
 
     def test_is_skipped_where_there_is_no_gpu(self) -> None:
         self.program("build/release/bench/gpu_bench", "echo 'gpu_bench: no GPU' >&2; exit 77")
@@ -131,10 +132,94 @@ class GpuCheck(unittest.TestCase):
             self.assertIn("--report-api-errors no", line)
 
     def test_a_test_that_fails_is_a_failure(self) -> None:
-        for name in self.tests():
+        for name in self.programs():
             self.program(name, "exit 1")
             self.assertEqual(self.check().returncode, 1, name)
             self.program(name, "exit 0")
+
+    def test_what_fails_says_why(self) -> None:
+        self.program(self.programs()[1], "echo 'the pages are wrong' >&2; exit 1")
+        ran = self.check()
+        self.assertEqual(ran.returncode, 1)
+        self.assertIn("the pages are wrong", ran.stderr)
+        self.assertIn("FAILED: client_gpu_test ended with 1", ran.stderr)
+
+    def test_a_bench_that_dies_is_a_failure_and_says_so(self) -> None:
+        self.program("build/release/bench/gpu_bench",
+                     "case $* in *list_tests*) exit 0 ;; esac\n"
+                     "echo 'of a row' >&2; kill -SEGV $$")
+        ran = self.check()
+        self.assertEqual(ran.returncode, 1)
+        self.assertIn("of a row", ran.stderr)
+        self.assertIn("FAILED: gpu_bench ended with 139", ran.stderr)
+
+    def test_what_was_built_elsewhere_is_not_built_again(self) -> None:
+        (self.folder / "build/release").rename(self.folder / "elsewhere")
+        for name in ("bin/cmake", "tools/setup.sh"):
+            self.program(name, "exit 1")
+        ran = self.check("--programs", str(self.folder / "elsewhere"))
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        (self.folder / "elsewhere/tests/cuda/gpu_test").unlink()
+        ran = self.check("--programs", str(self.folder / "elsewhere"))
+        self.assertEqual(ran.returncode, 1)
+        self.assertIn("has no tests/cuda/gpu_test", ran.stderr)
+
+    def test_compute_sanitizer_is_found_in_the_toolkit(self) -> None:
+        (self.folder / "cuda").mkdir()
+        (self.folder / "bin/compute-sanitizer").unlink()
+        self.program("cuda/bin/compute-sanitizer", f'echo "$@" >>{self.folder}/sanitized')
+        ran = self.check("--no-setup", CUDA_HOME=str(self.folder / "cuda"))
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        self.assertEqual(len((self.folder / "sanitized").read_text().splitlines()), 2)
+
+    def test_nccl_is_found_in_a_toolkit_or_a_package(self) -> None:
+        self.program("bin/ldconfig", "exit 0")  # the machine has none
+        told = f'echo "$LD_LIBRARY_PATH" >{self.folder}/libraries'
+        self.program("build/release/tests/nccl/nccl_gpu_test", told)
+        for place, variable in (("cuda/lib64", "CUDA_HOME"),
+                                ("packages/nvidia/nccl/lib", "PYTHONPATH")):
+            library = self.folder / place / "libnccl.so.2"
+            library.parent.mkdir(parents=True)
+            library.touch()
+            where = str(self.folder / place.split("/")[0])
+            ran = self.check("--no-setup", **{"CUDA_HOME": "", variable: where})
+            self.assertEqual(ran.returncode, 0, ran.stderr)
+            self.assertIn(str(library.parent), (self.folder / "libraries").read_text())
+
+
+class GpuBundle(unittest.TestCase):
+    """What `gpu_check.sh --bundle` makes of this build."""
+
+    bundle: Path
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        temporary = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(temporary.cleanup)
+        cls.bundle = Path(temporary.name) / "bundle"
+        build = str(Path(BENCH).parent.parent)
+        subprocess.run([str(CHECK), "--programs", build, "--bundle", str(cls.bundle)], check=True,
+                       capture_output=True, text=True, timeout=120)
+
+    def test_runs_without_what_it_was_built_from(self) -> None:
+        ran = subprocess.run(
+            [str(self.bundle / "gpu_check.sh"), "--driver", "libno-such-driver.so.1"],
+            env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=60)
+        self.assertEqual(ran.returncode, 77, ran.stderr)
+        self.assertIn("SKIPPED: no NVIDIA driver", ran.stdout)
+
+    def test_has_all_that_its_programs_load(self) -> None:
+        """But for the C library, and what belongs to a driver."""
+        programs = [path for path in self.bundle.rglob("*_test") if path.is_file()]
+        programs += [self.bundle / "bench/gpu_bench", *self.bundle.glob("lib/ucx/*.so*")]
+        self.assertGreater(len(programs), 6)
+        for program in programs:
+            said = subprocess.run(["ldd", str(program)], capture_output=True, text=True,
+                                  env={"LD_LIBRARY_PATH": str(self.bundle / "lib")}).stdout
+            for line in said.splitlines():
+                name, arrow, path = line.strip().partition(" => ")
+                if arrow and not re.match(r"lib(c|m|cuda|nvidia-ml)\.so", name):
+                    self.assertTrue(path.startswith(str(self.bundle)), line)
 
 
 def driver_alone(folder: str) -> str:
