@@ -221,15 +221,13 @@ void ShardLink::portion(LinkId link, std::vector<wire::SlotEntry> entries, bool 
   news_.end();
 }
 
-/// Says that the node lives, three times within the time to live.
+/// Says that the node lives, and what room it has: at once (until then the shard takes it for full)
+/// and three times within the time to live.
 Task<> ShardLink::beat() {
   const Child child(*this);
   TimePoint heard = loop_.now();
   while (up()) {
     const Duration between = std::max(ttl_ / 3, kShortestBeat);
-    Task<> waiting = heart_.until(loop_.now() + between);
-    co_await waiting;
-    if (!up()) break;
     wire::NodeHeartbeat heartbeat;
     heartbeat.node = config_.node;
     heartbeat.incarnation = config_.incarnation;
@@ -247,6 +245,9 @@ Task<> ShardLink::beat() {
     } else if (loop_.now() - heard > (several ? ttl_ / 2 : ttl_)) {
       take_down({Errc::timed_out, 0, "the shard has fallen silent"});
     }
+    if (!up()) break;
+    Task<> waiting = heart_.until(loop_.now() + between);
+    co_await waiting;
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -254,6 +255,10 @@ class FakeClient final : public Receiver {
     fabric_->set_receiver(*this);
   }
   void connect(Address to) { loop_.spawn(connecting(std::move(to))); }
+  /// Nothing that it sends is under way.
+  [[nodiscard]] bool quiet() const {
+    return std::ranges::all_of(sendings_, [](const Sending& one) { return one.done.done(); });
+  }
 
   OpId store(const std::vector<std::pair<std::uint64_t, std::vector<std::byte>>>& blocks,
              Epoch epoch = Epoch{3}, std::uint32_t deadline_ms = 1000) {
@@ -417,7 +422,10 @@ class NodeWorld : public ::testing::Test {
       : NodeWorld(*Arena::anonymous(capacity, NodeId{77}), faults) {}
   explicit NodeWorld(std::unique_ptr<Arena> memory, SimFaults faults = {})
       : network(clock, 42, faults), arena(std::move(memory)) {}
-  ~NodeWorld() override { stop_node(); }
+  ~NodeWorld() override {
+    stop_node();
+    EXPECT_TRUE(run_until([&] { return client.quiet(); }));
+  }
 
   [[nodiscard]] virtual NodeConfig config() const {
     NodeConfig config;

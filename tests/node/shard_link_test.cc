@@ -39,6 +39,12 @@ TEST_F(ShardLinkTest, BeatsThreeTimesWithinTheTimeToLive) {
   EXPECT_EQ(shard.registrations, 1);
 }
 
+TEST_F(ShardLinkTest, TellsOfItsRoomWithoutWaitingForTheNextBeat) {
+  start();
+  run_for(milliseconds(100));
+  EXPECT_EQ(shard.heartbeats, 1);
+}
+
 TEST_F(ShardLinkTest, RegistersAnewWhenTheShardFallsSilent) {
   start();
   shard.silent = true;
