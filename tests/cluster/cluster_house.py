@@ -198,10 +198,10 @@ class ClusterHouse:
     def place(self, name: str) -> Host | Here:
         return self.network.host(name) if self.network else Here()
 
-    def start(self, servers: int) -> None:
+    def start(self, servers: int, words: Sequence[str] = ()) -> None:
         for number in range(servers):
             place = self._server_places[number % len(self._server_places)]
-            self.servers.append(Server(self, f"server{number}", place))
+            self.servers.append(Server(self, f"server{number}", place, *words))
         if self.etcd is not None:
             wait_for("a leader", self.leader)
 
@@ -279,12 +279,15 @@ class NetworkTest(unittest.TestCase):
         if why := lacking():
             self.skipTest(why)
 
-    def house(self, servers: int = 1, members: int = 0) -> ClusterHouse:
+    def house(
+        self, servers: int = 1, members: int = 0, words: Sequence[str] = ()
+    ) -> ClusterHouse:
+        """`words` are the servers'."""
         network = Network()
         self.addCleanup(network.end)
         made = ClusterHouse(members, network)
         self.addCleanup(made.end)
-        made.start(servers)
+        made.start(servers, words)
         return made
 
 
