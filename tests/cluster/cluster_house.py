@@ -202,7 +202,7 @@ class ClusterHouse:
         for number in range(servers):
             place = self._server_places[number % len(self._server_places)]
             self.servers.append(Server(self, f"server{number}", place, *words))
-        if self.etcd is not None:
+        if self.etcd is not None and self.servers:
             wait_for("a leader", self.leader)
 
     def server_hosts(self) -> list[Host]:
@@ -243,6 +243,12 @@ class ClusterHouse:
         engine = FarEngine(place, dict(os.environ), self.addresses, secret)
         self.far_engines.append(engine)
         return engine
+
+    def listen(self) -> None:
+        """Takes what all have said: one that nobody listens to waits, once its pipe is full."""
+        everyone: list[Node | Server] = [*self.nodes, *self.servers]
+        for one in everyone:
+            one.process.read(0)
 
     def end(self) -> None:
         """A failure if a process has ended that nobody told to."""

@@ -15,6 +15,7 @@ from network import Host
 COUNT = 40  # blocks
 SESSION_TTL = 10.0  # seconds, the server's
 SLACK = 2.0  # of two busy processors
+AT_ONCE = 4  # clients that die
 DEATHS = int(os.environ.get("MEMBRAIN_CLUSTER_DEATHS", "20"))  # of clients; 10,000 once a release
 
 
@@ -206,9 +207,13 @@ class ClientsDie(NetworkTest):
     def test_their_pins_die_with_them_however_many(self) -> None:
         house = self.house()
         engine = filled(house)
-        victims = house.far_engine()
-        for _ in range(DEATHS):
-            victims.call("child_that_dies_with_pins", 0, COUNT)
+        parents = [house.far_engine() for _ in range(AT_ONCE)]
+        for _ in range(0, DEATHS, AT_ONCE):
+            for parent in parents:
+                parent.begin("child_that_dies_with_pins", 0, COUNT)
+            for parent in parents:
+                parent.answer()
+            house.listen()
         began = time.monotonic()
         most = engine.stats()["pins"]
         wait_for("no pins", lambda: engine.stats()["pins"] == 0)
