@@ -129,6 +129,12 @@ Command& Command::choice(std::string_view name, bool& value, std::string_view he
   return *this;
 }
 
+Command& Command::words(std::string_view meta, std::vector<std::string>& values,
+                        std::string_view help) {
+  words_ = WordsSpec{std::string(meta), std::string(help), &values};
+  return *this;
+}
+
 Command& Command::letter(char letter) {
   options_.back().letter = std::string(1, letter);
   return *this;
@@ -141,11 +147,6 @@ Command& Command::required() {
 
 Command& Command::hide_option() {
   options_.back().hidden = true;
-  return *this;
-}
-
-Command& Command::words_only() {
-  options_.back().words_only = true;
   return *this;
 }
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,8 +24,14 @@ struct OptionSpec {
   bool repeatable = false;  ///< what it is given each time is joined with commas
   bool hidden = false;      ///< for processes that we start ourselves
   bool required = false;
-  bool words_only = false;  ///< neither in the environment nor in a file
   std::function<Outcome<>(std::string_view)> assign;
+};
+
+/// Words that stand behind the command by themselves: what it is to do. On the command line alone.
+struct WordsSpec {
+  std::string meta;  ///< what stands for them in the help
+  std::string help;  ///< lines
+  std::vector<std::string>* values = nullptr;
 };
 
 /// Options of one command, bound to values that outlive it. Defaults are what the values hold when
@@ -49,14 +56,12 @@ class Command {
   Command& toggle(std::string_view name, bool& value, std::string_view help);
   /// --name and --no-name.
   Command& choice(std::string_view name, bool& value, std::string_view help);
+  Command& words(std::string_view meta, std::vector<std::string>& values, std::string_view help);
 
   // Of the option that was added last:
   Command& letter(char letter);
   Command& required();
   Command& hide_option();
-  /// What is to be done just this once: on the command line alone, not in the environment, where
-  /// another command's option of that name may stand, and not in a file.
-  Command& words_only();
   /// What the help calls the default, where the value itself says nothing ("enough for all").
   Command& standard(std::string_view words);
 
@@ -70,6 +75,7 @@ class Command {
   [[nodiscard]] bool hidden() const noexcept { return hidden_; }
   [[nodiscard]] bool is_service() const noexcept { return service_; }
   [[nodiscard]] const std::vector<OptionSpec>& options() const noexcept { return options_; }
+  [[nodiscard]] const std::optional<WordsSpec>& words() const noexcept { return words_; }
   [[nodiscard]] const OptionSpec* find(std::string_view option) const noexcept;
   Exit run() const { return run_(); }
 
@@ -82,6 +88,7 @@ class Command {
   bool hidden_ = false;
   bool service_ = false;
   std::vector<OptionSpec> options_;
+  std::optional<WordsSpec> words_;
 };
 
 }  // namespace membrain

@@ -15,13 +15,18 @@ namespace membrain {
 namespace {
 
 constexpr const char* kFooter =
-    "Every option, but for what ctl is to do, can also stand in the environment (--state-dir is\n"
-    "MEMBRAIN_STATE_DIR) or in a TOML file (--config, one table for each command). The command\n"
-    "line wins over the environment, the environment over the file. The cluster's secret comes\n"
-    "from MEMBRAIN_SECRET or --secret-file. Exit status: 0 done, 1 failed, 2 wrong usage.";
+    "Every option can also stand in the environment (--state-dir is MEMBRAIN_STATE_DIR) or in a\n"
+    "TOML file (--config, one table for each command). The command line wins over the "
+    "environment,\n"
+    "the environment over the file. The cluster's secret comes from MEMBRAIN_SECRET or\n"
+    "--secret-file. Exit status: 0 done, 1 failed, 2 wrong usage.";
 
-/// What CLI11 found: one entry for each option of each command, in their order.
-using Bound = std::map<const Command*, std::vector<CLI::Option*>>;
+/// What CLI11 found of a command: one entry for each option, in their order.
+struct Found {
+  std::vector<CLI::Option*> options;
+  CLI::Option* words = nullptr;
+};
+using Bound = std::map<const Command*, Found>;
 
 constexpr std::size_t kNameColumns = 26;
 constexpr std::size_t kHelpColumns = 100 - kNameColumns - 1;
@@ -74,19 +79,28 @@ CLI::Option* declare(CLI::App& app, const OptionSpec& option) {
   return declared;
 }
 
+CLI::Option* declare_words(CLI::App& app, const WordsSpec& words) {
+  CLI::Option* const declared = app.add_option_function<std::vector<std::string>>(
+      words.meta, [](const std::vector<std::string>&) {}, words.help);
+  declared->type_name("");
+  return declared;
+}
+
 void declare_all(CLI::App& app, const std::vector<Command>& commands, Bound& bound) {
   app.set_version_flag("--version", fmt::format("membrain {}", kVersion), "Show the version");
   app.set_help_flag("-h,--help", "Show this help");
   app.formatter(std::make_shared<HelpText>());
   app.footer(kFooter);
+  app.require_subcommand(0, 1);  // a word of a command is no other command
   for (const Command& command : commands) {
     CLI::App* const sub = app.add_subcommand(command.name(), command.about());
     sub->set_help_flag("-h,--help", "Show this help");
     sub->footer(kFooter);
     sub->group(command.hidden() ? "" : "Commands");
     for (const OptionSpec& option : command.options()) {
-      bound[&command].push_back(declare(*sub, option));
+      bound[&command].options.push_back(declare(*sub, option));
     }
+    if (command.words()) bound[&command].words = declare_words(*sub, *command.words());
   }
 }
 
@@ -133,9 +147,6 @@ Outcome<> check_names(const ConfigFile& file, const std::vector<Command>& comman
         return complain("{}: unknown key \"{}\"{}", setting.source, key,
                         table.empty() ? " outside any table" : " in [" + table + "]");
       }
-      if (!table.empty() && command->find(key)->words_only) {
-        return complain("{}: \"{}\" is for the command line alone: --{}", setting.source, key, key);
-      }
     }
   }
   return {};
@@ -163,7 +174,7 @@ Outcome<> assign_all(const Command& command, const std::vector<CLI::Option*>& op
   for (std::size_t index = 0; index < options.size(); ++index) {
     const OptionSpec& option = command.options()[index];
     std::optional<Setting> setting = from_command_line(option, *options[index]);
-    if (!setting && !option.words_only) setting = from_environment(option, environment);
+    if (!setting) setting = from_environment(option, environment);
     if (!setting) setting = from_file(file, command.name(), option);
     if (!setting) setting = from_file(file, "", option);
     if (!setting) {
@@ -184,7 +195,7 @@ std::vector<std::string> unknown_variables(const std::vector<Command>& commands,
     const bool known =
         name == kSecretVariable || std::ranges::any_of(commands, [&](const Command& command) {
           return std::ranges::any_of(command.options(), [&](const OptionSpec& option) {
-            return !option.words_only && variable_of(option.name) == name;
+            return variable_of(option.name) == name;
           });
         });
     if (!known) unknown.push_back(fmt::format("{} is no option of any command", name));
@@ -229,11 +240,12 @@ Outcome<Intent> parse_command_line(const std::vector<Command>& commands,
   const auto chosen = std::ranges::find_if(
       commands, [&](const Command& command) { return app.got_subcommand(command.name()); });
   if (chosen == commands.end()) return complain("which command? (membrain --help lists them)");
-  const std::vector<CLI::Option*>& options = bound[&*chosen];
-  const Outcome<ConfigFile> file = load_file(*chosen, options, commands, environment);
+  const Found& found = bound[&*chosen];
+  const Outcome<ConfigFile> file = load_file(*chosen, found.options, commands, environment);
   if (!file) return tl::unexpected(file.error());
-  const Outcome<> assigned = assign_all(*chosen, options, environment, *file);
+  const Outcome<> assigned = assign_all(*chosen, found.options, environment, *file);
   if (!assigned) return tl::unexpected(assigned.error());
+  if (found.words != nullptr) *chosen->words()->values = found.words->results();
   intent.command = &*chosen;
   intent.warnings = unknown_variables(commands, environment);
   return intent;

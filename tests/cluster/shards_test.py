@@ -85,21 +85,21 @@ class Shards(ClusterTest):
         self.addCleanup(reader.end)
         found = lambda: engine.good_lookup(0, BLOCKS)  # noqa: E731
 
-        balanced = self.ctl(house, "--rebalance")
+        balanced = self.ctl(house, "rebalance")
         counts = [one["leader"] for one in balanced["shards"]]
         self.assertEqual(sorted(map(counts.count, ("server0", "server1"))), [2, 2])
         wait_for("all is found after the moves", found)
 
-        split = self.ctl(house, "--split", "1")
+        split = self.ctl(house, "split", "1")
         self.assertEqual(len(split["shards"]), SHARDS + 1)
         self.assertEqual(split["map_version"], 2)
         wait_for("all is found after the split", found)
 
-        drained = self.ctl(house, "--drain", "server0")
+        drained = self.ctl(house, "drain", "server0")
         self.assertEqual({one["leader"] for one in drained["shards"]}, {"server1"})
         wait_for("all is found after the drain", found)
 
-        moved = self.ctl(house, "--move", "0", "--to", "server0")
+        moved = self.ctl(house, "move", "0", "server0")
         self.assertEqual(moved["shards"][0]["leader"], "server0")
         wait_for("all is found after the move", found)
 
@@ -112,7 +112,7 @@ class Shards(ClusterTest):
     def test_a_dead_server_takes_no_shard_with_it(self) -> None:
         house = self.shard_house(3)
         engine = self.filled(house)
-        self.ctl(house, "--rebalance")
+        self.ctl(house, "rebalance")
         wait_for("all is found", lambda: engine.good_lookup(0, BLOCKS))
         held = engine.hold(0, BLOCKS)
         house.servers[0].kill()
@@ -124,7 +124,7 @@ class Shards(ClusterTest):
     def test_while_a_leader_is_stopped_the_blocks_of_other_shards_are_found(self) -> None:
         house = self.shard_house(2)
         engine = self.filled(house)
-        self.ctl(house, "--rebalance")
+        self.ctl(house, "rebalance")
         wait_for("all is found", lambda: engine.good_lookup(0, BLOCKS))
         house.servers[0].stop()
         wait_for("it has stopped", lambda: stopped(house.servers[0].process.pid))
@@ -151,13 +151,13 @@ class Shards(ClusterTest):
         binary = os.environ["MEMBRAIN_TEST_BINARY"]
         etcd = ["--etcd", house.members.urls]
         wrong: list[tuple[list[str], str]] = [
-            (["--move", "0"], "--move and --to go together"),
+            (["move", "0"], "it is: membrain ctl move SHARD NAME"),
             ([], "--etcd is missing"),
-            ([*etcd, "--move", "9", "--to", "server0"], "there is no shard 9"),
-            ([*etcd, "--move", "0", "--to", "nobody"], "those are: server0"),
-            ([*etcd, "--split", "9"], "there is no such shard"),
-            ([*etcd, "--drain", "server0"], "nobody is left to lead"),
-            ([*etcd, "--split", "0", "--rebalance"], "at a time"),
+            ([*etcd, "move", "9", "server0"], "there is no shard 9"),
+            ([*etcd, "move", "0", "nobody"], "those are: server0"),
+            ([*etcd, "split", "9"], "there is no such shard"),
+            ([*etcd, "drain", "server0"], "nobody is left to lead"),
+            ([*etcd, "split", "0", "rebalance"], "it is: membrain ctl split SHARD"),
             ([*etcd, "--cluster", "other"], "cannot be seen"),
         ]
         for words, said in wrong:

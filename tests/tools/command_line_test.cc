@@ -27,7 +27,7 @@ class CommandLine : public testing::Test {
         .toggle("fresh", fresh_, "Forget")
         .duration("timeout", timeout_, "Patience");
     Command other("status", "Shows counters", [] { return Exit::ok; });
-    other.toggle("json", json_, "As JSON").text("move", move_, "NAME", "Do it now").words_only();
+    other.toggle("json", json_, "As JSON").words("WHAT", what_, "move NAME   does it now");
     for (Command* command : {&node, &other}) common_.bind(*command);
     commands_ = {node, other};
   }
@@ -52,7 +52,7 @@ class CommandLine : public testing::Test {
   bool verify_ = true;
   bool fresh_ = false;
   bool json_ = false;
-  std::string move_;
+  std::vector<std::string> what_;
   std::chrono::milliseconds timeout_{10000};
   CommonOptions common_;
   std::vector<Command> commands_;
@@ -92,7 +92,6 @@ TEST_F(CommandLine, WinsOverTheEnvironmentWhichWinsOverTheFile) {
 TEST_F(CommandLine, NamesWhatItDoesNotKnow) {
   EXPECT_NE(complaint({"node", "--capacity", "1", "--frob"}).find("--frob"), std::string::npos);
   EXPECT_NE(complaint({"nod"}).find("nod"), std::string::npos);
-  EXPECT_NE(complaint({"status", "extra"}).find("extra"), std::string::npos);
   EXPECT_NE(complaint({}).find("which command"), std::string::npos);
   EXPECT_NE(complaint({"--frob"}).find("--frob"), std::string::npos);
 }
@@ -135,18 +134,26 @@ TEST_F(CommandLine, WarnsOfVariablesThatMeanNothing) {
             std::vector<std::string>{"MEMBRAIN_CAPACTY is no option of any command"});
 }
 
-TEST_F(CommandLine, TakesWhatIsToBeDoneFromWordsOnly) {
-  const Environment variables{{"MEMBRAIN_MOVE", "of another command"}};
-  const Outcome<Intent> without = parse({"status"}, variables);
-  ASSERT_TRUE(without);
-  EXPECT_EQ(move_, "");
-  EXPECT_EQ(without->warnings,
-            std::vector<std::string>{"MEMBRAIN_MOVE is no option of any command"});
-  ASSERT_TRUE(parse({"status", "--move", "a"}, variables));
-  EXPECT_EQ(move_, "a");
-  const std::string config = file("[status]\nmove = \"b\"\n");
-  EXPECT_EQ(complaint({"status", "--config", config}),
-            config + ":2: \"move\" is for the command line alone: --move");
+using Words = std::vector<std::string>;
+
+TEST_F(CommandLine, TakesWhatIsToBeDoneFromWords) {
+  ASSERT_TRUE(parse({"status", "move", "--json", "here"}));
+  EXPECT_EQ(what_, (Words{"move", "here"}));
+  EXPECT_TRUE(json_);
+  ASSERT_TRUE(parse({"status"}));
+  EXPECT_EQ(what_, Words{});
+}
+
+TEST_F(CommandLine, TakesAWordForNoOtherCommand) {
+  const Outcome<Intent> intent = parse({"status", "move", "node"});
+  ASSERT_TRUE(intent) << intent.error().text;
+  EXPECT_EQ(intent->command->name(), "status");
+  EXPECT_EQ(what_, (Words{"move", "node"}));
+}
+
+TEST_F(CommandLine, TakesNoWordWhereNoneIsMeant) {
+  EXPECT_NE(complaint({"node", "--capacity", "1", "extra"}).find("extra"), std::string::npos);
+  EXPECT_NE(complaint({"node", "--capacity", "1", "status"}).find("status"), std::string::npos);
 }
 
 TEST_F(CommandLine, HelpsEverywhere) {
@@ -157,6 +164,9 @@ TEST_F(CommandLine, HelpsEverywhere) {
   EXPECT_EQ(one->command, nullptr);
   EXPECT_NE(one->answer.find("--capacity SIZE"), std::string::npos) << one->answer;
   EXPECT_NE(one->answer.find("Patience [10 s]"), std::string::npos) << one->answer;
+  const std::string words = parse({"status", "--help"}).value().answer;
+  EXPECT_NE(words.find("status [OPTIONS] [WHAT...]"), std::string::npos) << words;
+  EXPECT_NE(words.find("move NAME   does it now"), std::string::npos) << words;
   EXPECT_NE(parse({"--version"}).value().answer.find("membrain 0."), std::string::npos);
 }
 

@@ -98,13 +98,36 @@ class Usage(ProcessTest):
         self.assertIn("--advertise HOST:PORT", err)
 
     def test_ctl_takes_no_number_for_another_shards(self) -> None:
-        for words in (["--split", str(2**32)], ["--move", str(2**32), "--to", "server0"]):
+        for words in (["split", str(2**32)], ["move", str(2**32), "server0"]):
             status, out, err = run("ctl", "--etcd", "http://127.0.0.1:1", *words)
             self.assertEqual((status, out), (2, ""))
             self.assertIn(f"{words[0]}: there is no shard {2**32}", err)
+        for words in (["split", "first"], ["move", "-1", "server0"]):
+            status, out, err = run("ctl", "--etcd", "http://127.0.0.1:1", "--", *words)
+            self.assertEqual((status, out), (2, ""))
+            self.assertIn(f'"{words[1]}" is not a whole number', err)
         status, _, err = run("ctl", "--etcd", "http://127.0.0.1:1", "--cluster", "a/b")
         self.assertEqual(status, 2)
         self.assertIn("--cluster", err)
+
+    def test_ctl_says_what_it_can_be_asked_for(self) -> None:
+        wrong: list[tuple[list[str], str]] = [
+            (["drane", "server0"], "drain NAME, join NAME, rebalance, move SHARD NAME, split"),
+            (["drain"], "it is: membrain ctl drain NAME"),
+            (["join", "one", "two"], "it is: membrain ctl join NAME"),
+            (["rebalance", "now"], "it is: membrain ctl rebalance"),
+            (["move", "3"], "it is: membrain ctl move SHARD NAME"),
+            (["split"], "it is: membrain ctl split SHARD"),
+            (["rebalance", "--drain", "server0"], "--drain"),
+        ]
+        for words, said in wrong:
+            status, out, err = run("ctl", "--etcd", "http://127.0.0.1:1", *words)
+            self.assertEqual((status, out), (2, ""), words)
+            self.assertIn(said, err)
+        status, out, _ = run("ctl", "--help")
+        self.assertEqual(status, 0)
+        for form in ("drain NAME", "join NAME", "rebalance", "move SHARD NAME", "split SHARD"):
+            self.assertIn(form, out)
 
 
 class Output(ProcessTest):
