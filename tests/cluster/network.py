@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterable, Sequence
@@ -137,6 +138,37 @@ class Host:
         self._holder.stdout.close()
 
 
+class SlowWire:
+    """Between a host and its switch, until `end`: relay.py."""
+
+    def __init__(
+        self, switch: Host, host: Host, port: str, delay_ms: float, jitter_ms: float
+    ) -> None:
+        self._switch, self._port = switch, port
+        middle, inner = f"{port}m", f"{port}i"
+        switch.run("ip", "link", "add", middle, "type", "veth", "peer", "name", inner)
+        switch.run("ip", "link", "set", inner, "master", "switch", "up")
+        switch.run("ip", "link", "set", middle, "up")
+        host.run("ip", "link", "set", "eth0", "gso_max_segs", "1")  # packets, and no heaps of them
+        switch.run("ip", "link", "set", port, "nomaster")
+        words = [port, middle, str(delay_ms), str(jitter_ms)]
+        self._relay = subprocess.Popen(
+            [*switch.at, sys.executable, str(Path(__file__).parent / "relay.py"), *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._relay.stdout is not None
+        assert self._relay.stdout.readline() == "relays\n", "no relay"
+
+    def end(self) -> dict[str, int]:
+        """What the relay has seen; the host is on the switch itself again."""
+        told, _ = self._relay.communicate()
+        self._switch.run("ip", "link", "set", self._port, "master", "switch")
+        self._switch.run("ip", "link", "del", f"{self._port}m")
+        return dict(json.loads(told))
+
+
 class Network:
     """A switch, and the hosts on it."""
 
@@ -165,6 +197,11 @@ class Network:
         """What goes to it goes at this rate, whoever sends."""
         port = f"port{self.hosts.index(host) + 1}"
         self._switch.run("tc", "qdisc", "replace", "dev", port, *slow(rate))
+
+    def delay(self, host: Host, delay_ms: float, jitter_ms: float) -> SlowWire:
+        """Each packet to and from it takes so long, and up to `jitter_ms` more."""
+        port = f"port{self.hosts.index(host) + 1}"
+        return SlowWire(self._switch, host, port, delay_ms, jitter_ms)
 
     @staticmethod
     def part(some: Iterable[Host], others: Iterable[Host]) -> None:

@@ -113,11 +113,11 @@ class LeaderCutOff(NetworkTest):
         self.assertEqual(engine.call("fetch_kept", kept, 0)["ok"], 10)
 
 
-class Loss(NetworkTest):
-    @staticmethod
-    def stored(engine: FarEngine, first: int) -> bool:
-        return engine.store(first, COUNT) == COUNT
+def stored(engine: FarEngine, first: int) -> bool:
+    return engine.store(first, COUNT) == COUNT
 
+
+class Loss(NetworkTest):
     def bear(self, percent: int, rounds: int = 4, of: str = "") -> None:
         house = self.house()
         engine = filled(house, nodes=2)
@@ -126,7 +126,7 @@ class Loss(NetworkTest):
             host.lose(percent, of)
         began = time.monotonic()
         for at in range(1000, 1000 + rounds * 1000, 1000):
-            wait_for("stores", partial(self.stored, engine, at))
+            wait_for("stores", partial(stored, engine, at))
             wait_for("good lookups", partial(engine.good_lookup, at, COUNT))
         lost = sum(host.spoiled() for host in house.network.hosts)
         tell(percent=percent, lost=lost, seconds=round(time.monotonic() - began, 2))
@@ -142,6 +142,37 @@ class Loss(NetworkTest):
 
     def test_of_three_bulk_packets_in_ten_costs_time_and_no_byte(self) -> None:
         self.bear(30, rounds=1, of="ip length > 1400")
+
+
+class Delay(NetworkTest):
+    """Of each packet by another time, so that many overtake others."""
+
+    def bear(self, slow: str, delay_ms: float, jitter_ms: float, rounds: int) -> None:
+        house = self.house()
+        engine = filled(house, nodes=2)
+        epoch = engine.call("epoch")
+        assert house.network is not None
+        hosts = [host for host in house.network.hosts if host.name.startswith(slow)]
+        wires = [house.network.delay(host, delay_ms, jitter_ms) for host in hosts]
+        began = time.monotonic()
+        for at in range(1000, 1000 + rounds * 1000, 1000):
+            wait_for("stores", partial(stored, engine, at))
+            wait_for("good lookups", partial(engine.good_lookup, at, COUNT))
+        took = time.monotonic() - began
+        seen = [wire.end() for wire in wires]
+        stats = engine.stats()
+        tell(slow=slow, seconds=round(took, 2), seen=seen)
+        for one in seen:
+            self.assertGreater(one["overtaken"], 0)
+        self.assertEqual(stats["epoch"], epoch)
+        self.assertEqual((stats["nodes_lost"], stats["sessions_expired"]), (0, 0))
+        wait_for("a good lookup", lambda: engine.good_lookup(0, COUNT))
+
+    def test_and_reordering_to_and_from_nodes_costs_time_and_no_byte(self) -> None:
+        self.bear("node", 5, 10, rounds=3)
+
+    def test_and_reordering_to_and_from_the_server_has_nobody_taken_for_dead(self) -> None:
+        self.bear("server", 50, 50, rounds=6)
 
 
 class PowerCut(NetworkTest):
