@@ -1,4 +1,4 @@
-"""Less of a machine than there is: processor time, by a cgroup of either version."""
+"""Less of a machine than there is: processor time and memory, by a cgroup of either version."""
 
 from __future__ import annotations
 
@@ -57,4 +57,42 @@ class CpuLimit:
         above = self._group.parent / "cgroup.procs"
         for pid in (self._group / "cgroup.procs").read_text().split():
             above.write_text(pid)
+        self._group.rmdir()
+
+
+class MemoryLimit:
+    """Of processes that begin with the words `at`. Ends with `end`, after them."""
+
+    def __init__(self, group: Path, knob: str) -> None:
+        self._group = group
+        self._knob = group / knob
+        self.at = ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh"]
+
+    @classmethod
+    def of(cls, limit_bytes: int) -> MemoryLimit | None:
+        """None where no such cgroup can be made."""
+        name = f"membrain-test-{os.getpid()}"
+        for parent, knob in (
+            (ROOT, "memory.max"),
+            (ROOT / "memory", "memory.limit_in_bytes"),
+        ):
+            made = cls(parent / name, knob)
+            try:
+                made._group.mkdir(exist_ok=True)
+                if made._knob.exists():
+                    made.set(limit_bytes)
+                    return made
+                made._group.rmdir()
+            except OSError:
+                pass
+        return None
+
+    def set(self, limit_bytes: int) -> None:
+        self._knob.write_text(str(limit_bytes))
+
+    def take(self, pid: int) -> None:
+        """This process, too: what it takes from now on."""
+        (self._group / "cgroup.procs").write_text(str(pid))
+
+    def end(self) -> None:
         self._group.rmdir()

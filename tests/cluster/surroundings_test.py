@@ -4,12 +4,17 @@ jumps, its files are torn."""
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from broken_disk import BrokenDisk
 from cluster_engine import BLOCK_BYTES, FarEngine, FarError
 from cluster_house import ClusterHouse, NetworkTest, Server, main, tell, wait_for
+from limits import MemoryLimit
 from membrain_process import Process
 from network import Host, Network
 
@@ -21,6 +26,7 @@ FAKE_TIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 def filled(house: ClusterHouse) -> FarEngine:
     house.node()
     engine = house.far_engine()
+    wait_for("all nodes", lambda: engine.stats()["nodes"] == len(house.nodes))
     wait_for("a node that stores", lambda: engine.store(0, COUNT) == COUNT)
     assert engine.good_lookup(0, COUNT)
     return engine
@@ -47,9 +53,9 @@ class Disk(NetworkTest):
                 file.write(b"x" * 4096)
         return rest
 
-    def refused(self, server: Server, why: str) -> None:
+    def refused(self, server: Server, why: str, before: Sequence[str] = ()) -> None:
         words = ["server", "--listen", server.address, "--no-admin", "--state-dir", server.state]
-        with Process(*words, at=server.place.at) as process:
+        with Process(*words, at=[*server.place.at, *before]) as process:
             self.assertEqual(process.wait(), 1)
             said = "\n".join(process.err)
         self.assertIn(server.state, said)
@@ -75,6 +81,30 @@ class Disk(NetworkTest):
         self.assertTrue(engine.good_lookup(0, COUNT), "nothing was cleared")
         server.kill()
         rest.unlink()
+        server.start()
+        wait_for("what was there", lambda: engine.good_lookup(0, COUNT))
+        engine.call("clear")
+        self.assertEqual(engine.call("found", 0, COUNT), 0)
+
+    def test_that_fails_refuses_a_clear_and_is_said_at_the_start(self) -> None:
+        if why := BrokenDisk.lacking():
+            self.skipTest(why)
+        house, server = self.start()
+        disk = BrokenDisk(house.folder, server.state)
+        house.before = disk.before
+        server.start()
+        engine = filled(house)
+        engine.call("clear")
+        wait_for("stores of the new era", lambda: engine.store(0, COUNT) == COUNT)
+        disk.breaks()
+        with self.assertRaises(FarError) as caught:
+            engine.call("clear")
+        tell(refused_as=str(caught.exception))
+        self.assertTrue(engine.good_lookup(0, COUNT), "nothing was cleared")
+        self.assertEqual(engine.store(1000, 5), 5)
+        server.kill()
+        self.refused(server, "reading the server's state", disk.before)
+        disk.mends()
         server.start()
         wait_for("what was there", lambda: engine.good_lookup(0, COUNT))
         engine.call("clear")
@@ -142,6 +172,59 @@ class Memory(NetworkTest):
             self.assertEqual(process.wait(), 1)
             self.assertIn("out_of_capacity", "\n".join(process.err))
         self.assertEqual(list((host.root / "dev/shm").iterdir()), [])
+
+
+    def limit(self, limit_bytes: int) -> MemoryLimit:
+        made = MemoryLimit.of(limit_bytes)
+        if made is None:
+            self.skipTest("no cgroup that limits memory can be made here")
+        self.addCleanup(made.end)
+        return made
+
+    def test_too_little_for_an_arena_by_a_cgroup_ends_that_node_alone(self) -> None:
+        limit = self.limit(48 << 20)
+        house = self.house()
+        engine = filled(house)
+        host = house.place("small")
+        words = ["node", "--server", house.addresses, "--capacity", "64MiB"]
+        at = [*limit.at, *host.at]
+        with Process(*words, at=at, env=house.environment) as process:
+            status = process.wait()
+            said = "\n".join(process.err)
+        tell(status=status)
+        if status != -signal.SIGKILL:  # by the kernel, which asks nobody
+            self.assertEqual(status, 1)
+            self.assertIn("out_of_capacity", said)
+        self.assertIn("taking 67 MiB of /dev/shm", said, "the last that it did")
+        self.assertTrue(engine.good_lookup(0, COUNT))
+        limit.set(256 << 20)
+        with Process(*words, at=at, env=house.environment) as process:
+            process.wait_for_line("membrain node ready")
+
+    def test_that_ends_in_a_cgroup_kills_a_node_whose_blocks_leave_all_answers(self) -> None:
+        limit = self.limit(32 << 20)
+        house = self.house()
+        house.node()
+        engine = filled(house)
+        victim = house.nodes[0]
+        kept = engine.call("keep", 0, COUNT)
+        left = COUNT - len(engine.call("lying_in", str(victim.arena), list(range(COUNT))))
+        limit.take(victim.process.pid)
+        Path(f"/proc/{victim.process.pid}/oom_score_adj").write_text("1000")
+        more = "memory = bytearray(64 << 20)"
+        neighbour = subprocess.Popen([*limit.at, sys.executable, "-c", more])
+        wait_for("the kernel kills it", lambda: not victim.process.running())
+        began = time.monotonic()
+        wait_for("its end", lambda: engine.call("found", 0, COUNT) == left)
+        gone = time.monotonic() - began
+        neighbour.wait()
+        told = engine.call("fetch_kept", kept, 0)
+        tell(left=left, gone_s=gone, fetched=told["ok"], why=told["why"], seconds=told["seconds"])
+        self.assertEqual(victim.process.wait(), -signal.SIGKILL)
+        self.assertLess(gone, 1.0)
+        self.assertEqual(told["ok"], left, "the other node's")
+        victim.start()
+        wait_for("all blocks", lambda: engine.good_lookup(0, COUNT))
 
 
 class WallClock(NetworkTest):
