@@ -37,7 +37,7 @@ def host_of(one: FarEngine | Node | Server) -> Host:
 
 class NodeIsKilled(NetworkTest):
     def test_amid_a_read_it_costs_its_own_blocks_and_leaves_all_answers(self) -> None:
-        house = self.house()
+        house = self.house(servers=2, members=3)
         engine = filled(house)
         other = house.far_engine()
         self.assertTrue(other.good_lookup(0, COUNT))
@@ -55,7 +55,7 @@ class NodeIsKilled(NetworkTest):
         told = engine.answer()
         left = other.call("found", 0, COUNT)
         tell(fetched=told["ok"], why=told["why"], seconds=told["seconds"], left=left, gone_s=gone)
-        self.assertLess(gone, 1.0 + SLACK)
+        self.assertLess(gone, 1.0)
         self.assertLess(told["seconds"], 3.0 + SLACK, "nobody waits for the deadline")
         self.assertLess(told["ok"], COUNT)
         self.assertGreaterEqual(told["ok"], left, "the other node's blocks came")
@@ -63,7 +63,7 @@ class NodeIsKilled(NetworkTest):
         self.assertTrue(other.good_lookup(0, COUNT))
 
     def test_amid_a_write_nothing_torn_is_kept(self) -> None:
-        house = self.house()
+        house = self.house(servers=2, members=3)
         engine = filled(house, nodes=1)
         node = house.nodes[0]
         writer = host_of(engine)
@@ -87,7 +87,7 @@ class NodeIsKilled(NetworkTest):
 
 class NodeRestarts(NetworkTest):
     def test_locations_of_its_former_life_bring_the_right_bytes_or_none(self) -> None:
-        house = self.house()
+        house = self.house(servers=2, members=3)
         engine = filled(house, nodes=1)
         node = house.nodes[0]
         for _ in range(3):
@@ -101,7 +101,7 @@ class NodeRestarts(NetworkTest):
             engine.call("release", kept)
 
     def test_bits_that_flipped_meanwhile_cost_their_block_alone(self) -> None:
-        house = self.house()
+        house = self.house(servers=2, members=3)
         engine = filled(house, nodes=1)
         node = house.nodes[0]
         node.kill()
@@ -189,7 +189,7 @@ class NodeLeaves(NetworkTest):
 
 class BitsFlip(NetworkTest):
     def test_in_a_slot_they_are_found_by_the_reader_and_the_block_leaves_all_answers(self) -> None:
-        house = self.house()
+        house = self.house(servers=2, members=3)
         engine = filled(house, nodes=1)
         kept = engine.call("keep", 0, COUNT)
         self.assertEqual(engine.call("flip", str(house.nodes[0].arena), [0, 5, 39]), 3)

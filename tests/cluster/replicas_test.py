@@ -72,7 +72,7 @@ class Replicas(NetworkTest):
         copied = time.monotonic() - joined
         tell(kill_to_read_s=read, kill_to_gone_s=gone, join_to_copied_s=copied, first=told)
         self.assertLess(read, 1.0 + SLACK)
-        self.assertLess(gone, 1.0 + SLACK)
+        self.assertLess(gone, 1.0)
         self.assertLess(copied, REPAIRED + SLACK)
         self.assertEqual(status(house)["degraded_blocks"], 0)
         house.nodes[1].kill()
