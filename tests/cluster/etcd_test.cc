@@ -13,12 +13,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "tools/child.h"
+#include "tools/etcd_options.h"
 #include "tools/free_port.h"
 
 namespace membrain {
@@ -40,6 +42,7 @@ struct EtcdPlan {
   std::string peer = url_of(free_port());
   std::string all;           ///< members, as etcd wants them; empty: it is alone
   std::string certificates;  ///< the folder of its own; empty: no TLS
+  std::string clients;       ///< the file of those it asks clients for; empty: of none
 };
 
 /// One member.
@@ -75,6 +78,10 @@ class RealEtcd {
         config_.words.push_back(std::string("--") + what + "-file");
         config_.words.push_back(plan.certificates + "/" + what + ".pem");
       }
+    }
+    if (!plan.clients.empty()) {
+      config_.words.insert(config_.words.end(),
+                           {"--client-cert-auth", "--trusted-ca-file", plan.clients});
     }
     start();
   }
@@ -126,6 +133,7 @@ class Certificate {
   }
   [[nodiscard]] const std::string& folder() const noexcept { return folder_; }
   [[nodiscard]] std::string file() const { return folder_ + "/cert.pem"; }
+  [[nodiscard]] std::string key_file() const { return folder_ + "/key.pem"; }
 
  private:
   std::string folder_;
@@ -157,6 +165,15 @@ class EtcdTest : public testing::Test {
       ASSERT_LT(clock_.now(), limit) << "etcd does not answer";
       turn();
     }
+  }
+  /// By an etcd that answers others.
+  void expect_refused(const EtcdOptions& options, std::string_view why) {
+    const std::unique_ptr<Coordination> store = connect_etcd(options, loop_).value();
+    const Result<CoordinationView> asked = await(store->read("", in(seconds(5))));
+    stop(*store);
+    ASSERT_FALSE(asked);
+    EXPECT_NE(asked.error().context.find(why), std::string_view::npos)
+        << to_string(asked.error().code) << ": " << asked.error().context;
   }
   /// Until what answers is not what answered before.
   void wait_for_refusal(Coordination& store) {
@@ -332,8 +349,8 @@ TEST_F(EtcdTest, AnswersThatOvertakeEachOtherAreNoMistake) {
 }
 
 TEST_F(EtcdTest, AWatchEndsWhenItsMemberHasNoLeader) {
-  EtcdPlan one{"one", url_of(free_port()), {}, {}};
-  EtcdPlan two{"two", url_of(free_port()), {}, {}};
+  EtcdPlan one{"one", url_of(free_port()), {}, {}, {}};
+  EtcdPlan two{"two", url_of(free_port()), {}, {}, {}};
   one.all = two.all = "one=" + one.peer + ",two=" + two.peer;
   const RealEtcd first(one);
   auto second = std::make_unique<RealEtcd>(two);
@@ -353,7 +370,7 @@ TEST_F(EtcdTest, AWatchEndsWhenItsMemberHasNoLeader) {
 TEST_F(EtcdTest, CertificatesThatAreRenewedAreTaken) {
   if (::access(kOpenssl, X_OK) != 0) GTEST_SKIP() << "no openssl: apt-get install openssl";
   const Certificate certificate;
-  RealEtcd etcd({"tls", url_of(free_port()), {}, certificate.folder()});
+  RealEtcd etcd({"tls", url_of(free_port()), {}, certificate.folder(), {}});
   const std::unique_ptr<Coordination> store = connect({etcd.url()}, certificate.file());
   wait_for(*store);
   etcd.end();
@@ -361,6 +378,27 @@ TEST_F(EtcdTest, CertificatesThatAreRenewedAreTaken) {
   etcd.start();
   wait_for(*store);
   stop(*store);
+}
+
+TEST_F(EtcdTest, OneThatAsksForCertificatesTakesOursAndNobodyElse) {
+  if (::access(kOpenssl, X_OK) != 0) GTEST_SKIP() << "no openssl: apt-get install openssl";
+  const Certificate etcds;
+  const Certificate ours;
+  const Certificate strange;
+  const RealEtcd etcd({"tls", url_of(free_port()), {}, etcds.folder(), ours.file()});
+  EtcdOptions options;
+  options.endpoints = {etcd.url()};
+  options.ca_file = etcds.file();
+  options.cert_file = ours.file();
+  options.key_file = ours.key_file();
+  const std::unique_ptr<Coordination> store = connect_etcd(options, loop_).value();
+  wait_for(*store);
+  stop(*store);
+  options.cert_file = strange.file();
+  options.key_file = strange.key_file();
+  expect_refused(options, "--etcd-cert");
+  options.cert_file.clear(), options.key_file.clear();
+  expect_refused(options, "--etcd-cert");
 }
 
 TEST_F(EtcdTest, EndpointsThatMakeNoSenseAreNamed) {

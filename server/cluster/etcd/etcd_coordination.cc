@@ -138,7 +138,13 @@ Result<> EtcdCoordination::outcome(const grpc::Status& status, std::size_t membe
     case Errc::timed_out:
       return fail(code, "etcd does not answer in time");
     default:
-      return fail(code, "etcd cannot be reached, or has no leader");
+      if (!members_[member].address.starts_with("https:")) {
+        return fail(code, "etcd cannot be reached, or has no leader");
+      }
+      // gRPC does not say which of them.
+      return fail(code,
+                  "etcd cannot be reached, has no leader, asks for another certificate than ours "
+                  "(--etcd-cert), or has one that we do not take (--etcd-ca)");
   }
 }
 
