@@ -30,6 +30,7 @@ Result<SteeredCluster> steered(const CoordinationView& view, const ClusterNames&
   for (const CoordinationEntry& entry : view.entries) {
     if (!entry.key.starts_with(names.servers())) continue;
     const std::string name = entry.key.substr(names.servers().size());
+    if (name.empty()) continue;  // which means nobody
     cluster.servers[name] = entry.value;
     by_lease[entry.lease] = name;
   }

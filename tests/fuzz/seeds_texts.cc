@@ -67,6 +67,7 @@ void seed_cluster(Seeds& seeds) {
             "shards/1/ready 8 b\nshards/0/split 0 2\n");
   seeds.put("cluster_values", "many", "7 0:5 1:4 2:3 ffffffffffffffff:4294967295\nservers/a 1 a\n");
   seeds.put("cluster_values", "last_version", "4294967295 0:0\n");
+  seeds.put("cluster_values", "nameless_server", "1 0:0\nservers/ 7 a:9201\n");
   constexpr const char* kStatus = R"({"counters": {}, "shards": [{"shard": 1, "epoch": 2,
 "grace": false, "counters": {"blocks": 3}}, {"shard": 2, "epoch": 0}]})";
   seeds.put("http_answers", "json", kStatus);
