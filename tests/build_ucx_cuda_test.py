@@ -4,6 +4,7 @@ with a make that builds nothing."""
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -165,6 +166,40 @@ class Building(unittest.TestCase):
         self.assertEqual(built.returncode, 1)
         self.assertIn("lib/libucp.so", built.stderr)
         self.assertFalse((self.prefix / "built-plain").exists())
+
+    def test_packages_are_installed_as_root_and_only_those_that_this_source_needs(self) -> None:
+        self.program(self.folder / "bin/dpkg-query", "exit 1")
+        self.program(self.folder / "bin/id", "echo 1000")
+        said = f'echo "$@" >>{self.folder}/asked'
+        self.program(self.folder / "bin/sudo", said)
+        built = self.build("--no-cuda")
+        self.assertEqual(built.returncode, 0, built.stderr)
+        asked = (self.folder / "asked").read_text()
+        self.assertIn("apt-get install", asked)
+        self.assertIn("libibverbs-dev", asked)
+        self.assertNotIn("autoconf", asked, "its configure is there")
+
+    def test_a_source_of_ones_own_is_copied(self) -> None:
+        own = self.folder / "own"
+        self.source.rename(own)
+        (own / "src/ucp").mkdir()
+        built = self.build("--no-cuda", "--source", str(own), "--keep")
+        self.assertEqual(built.returncode, 0, built.stderr)
+        self.assertTrue((self.folder / "ucx.work/ucx-given/configure").exists())
+        self.assertTrue((own / "configure").exists())
+        refused = self.build("--source", str(self.folder / "none"), "--cuda", str(self.toolkit))
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("no source of UCX in", refused.stderr)
+
+    def test_half_a_source_is_not_taken_for_one(self) -> None:
+        shutil.rmtree(self.source)
+        self.program(self.folder / "bin/apt-get",
+                     'case "$*" in *" source ucx") mkdir ucx-1.13.1; exit 1 ;; esac')
+        for _ in range(2):
+            built = self.build("--no-cuda")
+            self.assertEqual(built.returncode, 1)
+            self.assertIn("fetching Debian's source of UCX", built.stdout)
+            self.assertEqual(list((self.folder / "ucx.work").glob("ucx-*")), [])
 
     def test_cuda_11s_runtime_goes_with_it(self) -> None:
         built = self.build_cuda()

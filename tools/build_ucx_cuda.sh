@@ -4,10 +4,12 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: tools/build_ucx_cuda.sh [--prefix FOLDER] [--cuda FOLDER | --no-cuda] [--keep]
+usage: tools/build_ucx_cuda.sh [--prefix FOLDER] [--cuda FOLDER | --no-cuda] [--source FOLDER]
+                               [--keep]
   --prefix FOLDER  where it is installed (build/ucx)
   --cuda FOLDER    the CUDA toolkit ($CUDA_HOME, or /usr/local/cuda)
   --no-cuda        builds it without, to see whether this machine can
+  --source FOLDER  UCX's source, unpacked, where Debian's cannot be fetched: it is copied
   --keep           leaves the sources and objects beside the prefix
 Afterwards:
   cmake --preset release -DMEMBRAIN_UCX_PREFIX=FOLDER
@@ -18,12 +20,14 @@ TEXT
 cd "$(dirname "$0")/.."
 prefix=$PWD/build/ucx
 cuda=${CUDA_HOME:-/usr/local/cuda}
+source=
 keep=no
 while (($#)); do
   case $1 in
     --prefix) prefix=$(realpath -m "${2:?"--prefix needs a folder"}") && shift ;;
     --cuda) cuda=${2:?"--cuda needs a folder"} && shift ;;
     --no-cuda) cuda= ;;
+    --source) source=$(realpath -m "${2:?"--source needs a folder"}") && shift ;;
     --keep) keep=yes ;;
     -h | --help) usage && exit 0 ;;
     *) usage >&2 && exit 2 ;;
@@ -41,6 +45,10 @@ if [[ -f $prefix/built-$kind ]]; then
 fi
 if [[ -n $cuda && ! -f $cuda/include/cuda_runtime.h ]]; then
   die "no CUDA toolkit in $cuda: name its folder with --cuda, or in CUDA_HOME"
+fi
+
+if [[ -n $source && ! -d $source/src/ucp ]]; then
+  die "no source of UCX in $source: name the folder with its configure or autogen.sh"
 fi
 
 work=$prefix.work
@@ -70,7 +78,18 @@ apt_source() {
   local options=(-o "Dir::Etc::sourcelist=$from" -o Dir::Etc::sourceparts=-
     -o "Dir::State::lists=$work/lists" -o APT::Sandbox::User=root)
   apt-get "${options[@]}" update || return 1
-  (cd "$work" && apt-get "${options[@]}" source ucx)
+  (cd "$1" && apt-get "${options[@]}" source ucx)
+}
+# Beside its place until it is whole: a folder that is there is taken for all of it.
+take_source() {
+  local fresh=$work/fresh
+  rm -rf "$fresh" && mkdir -p "$fresh" || return 1
+  if [[ -n $source ]]; then
+    cp -a "$source" "$fresh/ucx-given" || return 1
+  else
+    apt_source "$fresh" || return 1
+  fi
+  mv "$fresh"/ucx-*/ "$work/" && rm -rf "$fresh"
 }
 
 # CUDA 13 images have no NVML to compile against. UCX counts NVLinks with it, and the driver brings
@@ -173,19 +192,30 @@ build() {
   done
 }
 
+needed=(libibverbs-dev librdmacm-dev)
+given=$(compgen -G "$work/ucx-*/" | head -n 1 || true)
+given=${given:-$source}
+if [[ -z $given ]]; then needed+=(dpkg-dev); fi
+if [[ -z $given || ! -x $given/configure ]]; then needed+=(autoconf automake libtool); fi
 lacking=()
-for package in autoconf automake libtool libibverbs-dev librdmacm-dev dpkg-dev; do
+for package in "${needed[@]}"; do
   dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
     lacking+=("$package")
 done
 if ((${#lacking[@]})); then
+  as_root=()
+  if (($(id -u) != 0)); then
+    command -v sudo >/dev/null || die "needs root or sudo to install: ${lacking[*]}"
+    as_root=(sudo)
+  fi
   compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null ||
-    step "fetching the lists of packages" apt-get update
-  step "installing ${lacking[*]}" apt-get install -y --no-install-recommends "${lacking[@]}"
+    step "fetching the lists of packages" "${as_root[@]}" apt-get update
+  step "installing ${lacking[*]}" "${as_root[@]}" apt-get install -y --no-install-recommends \
+    "${lacking[@]}"
 fi
 if [[ ! -d $(echo "$work"/ucx-*/) ]]; then
-  sources
-  step "fetching Debian's source of UCX" apt_source
+  [[ -n $source ]] || sources
+  step "fetching ${source:-"Debian's source of UCX"}" take_source
 fi
 if [[ -n $cuda ]]; then
   step "keeping it from page-locking what no GPU uses" guard_registration
