@@ -1,5 +1,6 @@
 // The part of the cluster session that asks every shard what concerns them all.
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "cache/client/cluster_session.h"
@@ -77,20 +78,30 @@ Task<Result<>> ClusterSession::catch_up(ShardSession& session, NamespaceId space
 }
 
 Task<Result<wire::Cleared>> ClusterSession::clear(wire::Clear request, TimePoint deadline) {
-  const std::vector<ShardSession*> sessions = places_;
   wire::Cleared newest;
-  std::vector<Era> eras;
-  for (ShardSession* const session : sessions) {
+  std::map<ShardId, Era> eras;
+  // A shard may be split meanwhile: its last answer is for half of what were its keys then.
+  const auto behind = [&]() -> ShardSession* {
+    const auto found = std::find_if(places_.begin(), places_.end(), [&](const auto* session) {
+      const auto era = eras.find(session->shard());
+      return era == eras.end() || era->second < newest.era;
+    });
+    return found == places_.end() ? nullptr : *found;
+  };
+  while (ShardSession* const session = behind()) {
+    Era& era = eras[session->shard()];
+    if (era) {
+      Task<Result<>> catching = catch_up(*session, request.space, era, newest.era, deadline);
+      if (const Result<> caught = co_await catching; !caught) co_return fail(caught.error());
+      era = newest.era;
+      continue;
+    }
     request.session = session->id();
     Task<Result<wire::Cleared>> asking = session->ask<wire::Cleared>(request, deadline);
     const Result<wire::Cleared> cleared = co_await asking;
     if (!cleared) co_return fail(cleared.error());
-    eras.push_back(cleared->era);
-    newest.era = std::max(newest.era, cleared->era);
-  }
-  for (std::size_t i = 0; i < sessions.size(); ++i) {
-    Task<Result<>> catching = catch_up(*sessions[i], request.space, eras[i], newest.era, deadline);
-    if (const Result<> caught = co_await catching; !caught) co_return fail(caught.error());
+    era = cleared->era;
+    newest.era = std::max(newest.era, era);
   }
   co_return newest;
 }

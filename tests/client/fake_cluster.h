@@ -158,6 +158,7 @@ class FakeShard final : public FakeProcess {
   std::uint32_t ttl_ms = 3000;
   std::uint32_t max_keys = 4096;
   std::uint32_t era = 7;
+  bool hold_clears = false;        ///< they are not answered
   Tier tier = Tier::host;          ///< of every replica
   bool silent = false;             ///< answers nothing but Hello, Nodes and Open
   bool deny = false;               ///< refuses Hello

@@ -61,6 +61,7 @@ void FakeShard::take_rest(PeerId peer, const wire::Frame& frame) {
       return answer(peer, op, granted);
     }
     case wire::Type::clear:
+      if (hold_clears) return;
       return answer(peer, op, wire::Cleared{Era{++era}});
     case wire::Type::probe_parts:
       return take_probe(peer, op, wire::read_body<wire::ProbeParts>(frame.body).value());

@@ -157,5 +157,28 @@ TEST_F(SplitSession, EndsSoonAlthoughAServerHangsThatIsToldOfANamespace) {
   EXPECT_LT(clock_.now() - before, seconds(2));
 }
 
+TEST_F(SplitSession, AShardThatCameByASplitWhileAnotherAnsweredIsClearedToo) {
+  FakeShard fresh(network_, clock_, "fresh");
+  other_.silent = false;
+  other_.hold_clears = true;
+  std::optional<Result<OpenedNamespace>> cleared;
+  control_loop_.spawn(put_into(core_->clear(space_), cleared));
+  step_until([&] { return shard_.era == 8; });
+  run_for(milliseconds(1));
+  shard_.epoch = Epoch{0};  // so that it cannot come back, and is asked again who leads what
+  shard_.close(*shard_.peers.begin());
+  shard_.shards = {2,
+                   {{ShardId{0}, 0, "server:9201"},
+                    {ShardId{2}, kHalf / 2, "fresh:9201"},
+                    {ShardId{1}, kHalf, "other:9201"}}};
+  step_until([&] { return fresh.opened == 1 && fresh.node_lists > 0; });
+  run_for(milliseconds(1));
+  EXPECT_FALSE(cleared.has_value()) << "it waits for the other";
+  other_.hold_clears = false;
+  step_until([&] { return cleared.has_value(); });
+  EXPECT_TRUE(cleared->has_value());
+  EXPECT_EQ(fresh.era, 8U) << "half of a shard's keys kept their era";
+}
+
 }  // namespace
 }  // namespace membrain::client_test
