@@ -65,6 +65,8 @@ class ClientCore final : private ClusterListener {
   /// loop must be running, or be turned.
   Task<> stop();
   [[nodiscard]] bool connected() const noexcept { return session_.here(); }
+  /// For tests and the simulator.
+  [[nodiscard]] ClusterSession& cluster() noexcept { return session_; }
 
   Task<Result<OpenedNamespace>> open_namespace(Namespace space, ReplicaOptions replicas = {});
   Task<Result<Match>> lookup(OpenedNamespace space, std::vector<BlockHash> hashes,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -61,6 +62,7 @@ class NodeService {
 
   /// For tests and the simulator: `corrupt` with what is wrong.
   [[nodiscard]] Result<> check_invariants() const;
+  [[nodiscard]] const std::map<ShardId, Epoch>& epochs() const noexcept { return links_.epochs(); }
   void for_each_sealed(
       const std::function<void(const wire::SlotEntry&, std::span<const std::byte>)>& see) const;
 

@@ -31,6 +31,8 @@ class ShardLinks final : public Receiver, public ShardSide {
   ~ShardLinks();
 
   [[nodiscard]] const Door<ShardSide>& door() const noexcept { return door_; }
+  /// The epoch that this node goes by, of each shard.
+  [[nodiscard]] const std::map<ShardId, Epoch>& epochs() const noexcept { return control_.epochs; }
   /// Once, before `adopted` may come.
   void configure(LinkConfig config, Door<SlotSide> slots);
   /// The node is about to go: the data loop and every shard are told. Once.

@@ -87,6 +87,12 @@ Task<> SimCoordination::changed(std::string prefix, Revision after, TimePoint de
   if (stopping_) co_return;
   Task<> waited = waits_.wait(host_.state, std::move(prefix), after, deadline);
   co_await waited;
+  const auto latest = static_cast<std::uint64_t>(host_.late_news.count());
+  if (latest == 0 || stopping_) co_return;
+  ++calls_;
+  const TimePoint told = loop_.now() + Duration(host_.random.below(latest + 1));
+  co_await loop_.sleep_until(told);
+  --calls_;
 }
 
 Task<> SimCoordination::stop() {

@@ -25,6 +25,7 @@ struct SimCoordinator {
   double lost_answer = 0;  ///< of a call: it happens, and nobody is told
   std::uint64_t lost = 0;  ///< calls that were lost so
   Duration longest_delay = std::chrono::milliseconds(8);  ///< each way
+  Duration late_news{};  ///< at most, after a change, until a watch tells of it
 };
 
 /// One server's way to it.

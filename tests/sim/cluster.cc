@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 #include <utility>
 
 #include "base/check.h"
@@ -11,6 +12,8 @@
 namespace membrain::sim {
 
 namespace {
+
+constexpr Duration kLateNews = std::chrono::milliseconds(300);  ///< half a lease
 
 std::string server_name(std::size_t index) {
   return fmt::format("server{}", index);
@@ -150,6 +153,7 @@ ClientLife::ClientLife(Cluster& cluster, const std::string& process, std::size_t
 Cluster::Cluster(const Plan& plan)
     : network_(clock_, plan.seed, plan.faults), plan_(plan), coordinator_(network_.random()) {
   coordinator_.lost_ask = coordinator_.lost_answer = plan.lost_coordination;
+  if (plan.end_lease > 0) coordinator_.late_news = kLateNews;
   servers_.resize(plan.servers);
   nodes_.resize(plan.nodes);
   former_.resize(plan.nodes);
@@ -204,8 +208,9 @@ void Cluster::leaders(std::vector<Led>& into) const {
   into.clear();
   for (const std::unique_ptr<ServerLife>& server : servers_) {
     if (!server) continue;
-    server->for_each_led([&into](const LedShard& one) {
-      into.push_back({one.shard(), &one.service().shard()});
+    server->for_each_led([this, &into](const LedShard& one) {
+      const Shard& shard = one.service().shard();
+      into.push_back({one.shard(), &shard, deposed_.contains(shard.epoch())});
     });
   }
 }
@@ -218,7 +223,21 @@ std::optional<ShardMap> Cluster::map() const {
 
 bool Cluster::all_led() const {
   const std::optional<ShardMap> known = map();
-  return known && leaders().size() == known->count();
+  const std::vector<Led> led = leaders();
+  return known && led.size() == known->count() &&
+         std::ranges::none_of(led, [](const Led& one) { return one.deposed; });
+}
+
+bool Cluster::end_lease(std::size_t server) {
+  const ClusterNames names("membrain");
+  const CoordinationView view = coordinator_.state.read(names.root());
+  const CoordinationEntry* const member = view.find(names.server(server_name(server)));
+  if (member == nullptr || !member->lease) return false;
+  for (const CoordinationEntry& entry : view.entries) {
+    if (entry.lease == member->lease) deposed_.insert(Epoch{entry.created});
+  }
+  coordinator_.state.revoke(member->lease);
+  return true;
 }
 
 void Cluster::wish_leader(ShardId shard, std::size_t server) {
@@ -232,6 +251,20 @@ void Cluster::wish_split(ShardId shard) {
   CoordinationChange change;
   change.puts.push_back({ClusterNames("membrain").split(shard), fresh, LeaseId{}});
   check(coordinator_.state.commit(change).has_value(), "a wish was not written");
+}
+
+bool Cluster::cleared_since(const Led& deposed) const {
+  const ClusterNames names("membrain");
+  const Namespaces& known = deposed.shard->namespaces();
+  for (const CoordinationEntry& entry : coordinator_.state.read(names.root()).entries) {
+    for (std::uint32_t shard = 0; shard < kMostShards; ++shard) {
+      const std::optional<NamespaceId> space = names.space_of(ShardId{shard}, entry.key);
+      const SpaceIndex index = space ? known.find(*space) : kNoSpace;
+      if (index == kNoSpace) continue;
+      if (std::stoul(entry.value) > known[index].era.value) return true;
+    }
+  }
+  return false;
 }
 
 std::string Cluster::who_stands() {
@@ -377,6 +410,7 @@ void Cluster::heal() {
   network_.set_faults({});
   coordinator_.quorum = true;
   coordinator_.lost_ask = coordinator_.lost_answer = 0;
+  coordinator_.late_news = {};
   for (std::size_t i = 0; i < servers_.size(); ++i) {
     network_.resume(server_name(i));
     if (servers_[i]) servers_[i]->coordination.cut_off(false);

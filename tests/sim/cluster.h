@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,8 @@
 #include "transport/sim_network.h"
 
 namespace membrain::sim {
+
+inline constexpr std::size_t kMostShards = 5;  ///< after all splits
 
 /// How large a cluster is, and how it is treated.
 struct Plan {
@@ -46,6 +49,7 @@ struct Plan {
   double cut_coordination = 0;     ///< that a server cannot reach it any more
   double no_quorum = 0;            ///< that nobody can
   double lost_coordination = 0;    ///< of its calls on the way there, and as many on the way back
+  double end_lease = 0;            ///< that a living server's lease ends before its time
   double move_shard = 0;           ///< that somebody wants another server to lead a shard
   double split_shard = 0;          ///< that somebody wants one in two
   double clear = 0;                ///< probability that a client's turn clears the namespace
@@ -133,10 +137,12 @@ class Cluster {
   void kill_server(std::size_t index);
   [[nodiscard]] ServerLife* server(std::size_t index) noexcept { return servers_[index].get(); }
   [[nodiscard]] std::size_t server_count() const noexcept { return servers_.size(); }
-  /// The shards of whoever leads one and knows that nobody else can; none twice, if all is well.
+  /// The shards of whoever leads one and knows, or believes, that nobody else can; none twice but
+  /// for the deposed, if all is well.
   struct Led {
     ShardId id;
     const Shard* shard = nullptr;
+    bool deposed = false;  ///< its lease was ended early: it cannot know yet that another leads
   };
   [[nodiscard]] std::vector<Led> leaders() const;
   /// The same, into memory that the caller keeps.
@@ -155,6 +161,11 @@ class Cluster {
     if (coordinator_.quorum) coordinator_.state.expire(clock_.now());
   }
   [[nodiscard]] SimCoordinator& coordinator() noexcept { return coordinator_; }
+  /// Somebody revokes the lease of a server that lives, or etcd's clock runs fast: its terms are
+  /// over, and it learns of it like any other news. False if it has no lease.
+  bool end_lease(std::size_t server);
+  /// Some namespace has been cleared since, and that leader cannot know it.
+  [[nodiscard]] bool cleared_since(const Led& deposed) const;
 
   void start_node(std::size_t index);
   void kill_node(std::size_t index);
@@ -204,6 +215,7 @@ class Cluster {
   SimNetwork network_;
   Plan plan_;
   SimCoordinator coordinator_;
+  std::set<Epoch> deposed_;  ///< terms whose leases were ended early
   std::vector<std::unique_ptr<ServerLife>> servers_;
   std::vector<std::unique_ptr<NodeLife>> nodes_;
   std::vector<std::shared_ptr<Arena>> arenas_;  ///< of nodes that are down

@@ -280,6 +280,7 @@ Task<> Engine::clear() {
   Task<Result<OpenedNamespace>> clearing = life_->core.clear(space_);
   const Result<OpenedNamespace> cleared = co_await clearing;
   if (!cleared) co_return;
+  ledger_.told_era(NamespaceId{cleared->id}, Era{cleared->era});
   if (cleared->era > space_.era) space_ = *cleared;
   ++ledger_.counts.clears;
 }

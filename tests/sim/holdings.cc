@@ -41,10 +41,10 @@ bool cleared(const Shard& shard, const Match::State& match) {
 
 void Holdings::check(const Cluster::Led& led, std::span<const std::shared_ptr<Engine>> engines) {
   const KeyRange range = led.shard->params().term.range;
-  Seen& seen = seen_[led.id];
-  const Seen now{led.shard->epoch(), led.shard->totals().sessions_expired};
-  const bool calm = seen.epoch == now.epoch && seen.expired == now.expired;
-  seen = now;
+  const std::uint64_t expired = led.shard->totals().sessions_expired;
+  const auto [seen, first] = expired_.try_emplace(led.shard->epoch(), expired);
+  const bool calm = !first && seen->second == expired;
+  seen->second = expired;
   for (const std::shared_ptr<Engine>& engine : engines) {
     if (!engine) continue;
     for (HeldMatch& held : engine->held_matches()) {
@@ -70,6 +70,7 @@ void Holdings::check_block(const Cluster::Led& led, const Engine& engine, HeldMa
   Promise& promise = held.promises[block];
   const Places places = places_of(*led.shard, *held.match.state(), block);
   const Epoch epoch = led.shard->epoch();
+  if (promise.in > epoch) return;  // of a leader that has followed this one
   const bool same_term = promise.in == epoch;
   const bool next_term = promise.in && !same_term && led.shard->in_grace(cluster_.clock().now());
   const bool given_away = (places.lost & promise.replicas).any();

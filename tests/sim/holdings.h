@@ -13,11 +13,12 @@
 
 namespace membrain::sim {
 
-/// S2 as clients see it. A block that a client holds, and that its shard's leader has pinned for
-/// it, stays where the client was told that it is: while the leader keeps the pin, and in the next
-/// term until sessions had time to come back. A pin ends before its holder releases it only when
-/// a session has expired, or its client came back. A client that has come back in a later term, and
-/// goes on with other things, has said what it holds.
+/// S2 as clients see it, also of a leader that was deposed and cannot know it yet. A block that a
+/// client holds, and that its shard's leader has pinned for it, stays where the client was told
+/// that it is: while the leader keeps the pin, and in the next term until sessions had time to come
+/// back. A pin ends before its holder releases it only when a session has expired, or its client
+/// came back. A client that has come back in a later term, and goes on with other things, has said
+/// what it holds.
 class Holdings {
  public:
   Holdings(Cluster& cluster, Ledger& ledger) noexcept : cluster_(cluster), ledger_(ledger) {}
@@ -25,11 +26,6 @@ class Holdings {
   void check(const Cluster::Led& led, std::span<const std::shared_ptr<Engine>> engines);
 
  private:
-  /// What the leader of a shard was last seen to be.
-  struct Seen {
-    Epoch epoch;
-    std::uint64_t expired = 0;  ///< sessions
-  };
   /// Which replicas of one held block are where the client was told, and this shard knows them; and
   /// which are not there. Neither: its node's life is over, or the shard has not heard of it yet,
   /// or has condemned it.
@@ -44,7 +40,7 @@ class Holdings {
 
   Cluster& cluster_;
   Ledger& ledger_;
-  std::map<ShardId, Seen> seen_;
+  std::map<Epoch, std::uint64_t> expired_;  ///< sessions of each term, when it was last seen
 };
 
 /// When everything is quiet, the catalogs of all shards are what the nodes have: each sealed slot

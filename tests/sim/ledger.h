@@ -1,6 +1,7 @@
 // What a schedule has seen, and what of it must not have happened.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -11,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/ids.h"
 #include "tests/sim/content.h"
 
 namespace membrain::sim {
@@ -52,6 +54,13 @@ class Ledger {
   }
   [[nodiscard]] const std::vector<std::string>& violations() const noexcept { return violations_; }
 
+  /// A client was told that this namespace's era is that now.
+  void told_era(NamespaceId space, Era era) {
+    Era& told = told_eras_[space];
+    told = std::max(told, era);
+  }
+  [[nodiscard]] const std::map<NamespaceId, Era>& told_eras() const noexcept { return told_eras_; }
+
   /// S1, second half: an operation on `buffer` has been reported; from now on it must not change.
   void watch(std::vector<std::byte> buffer) {
     std::vector<std::byte> copy = buffer;
@@ -79,6 +88,7 @@ class Ledger {
 
   std::vector<std::string> violations_;
   std::deque<Watched> watched_;
+  std::map<NamespaceId, Era> told_eras_;
 };
 
 }  // namespace membrain::sim

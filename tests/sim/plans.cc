@@ -111,6 +111,24 @@ Plan failover(std::uint64_t seed) {
   return plan;
 }
 
+/// Leases of living servers end early, and whoever is deposed so hears of it late; nodes and
+/// clients lose their connections and come to the one or the other.
+Plan deposed(std::uint64_t seed) {
+  Plan plan;
+  plan.servers = 2 + seed % 2;
+  plan.shards = 1 + seed / 2 % 2;
+  plan.arena_bytes = (48 + 16 * (seed % 3)) * 1024;
+  plan.end_lease = 0.15;
+  plan.lost_coordination = 0.02;
+  plan.partition = 0.08;
+  plan.faults.reset = seed / 4 % 2 == 0 ? 0.001 : 0.01;
+  plan.move_shard = 0.04;
+  plan.split_shard = 0.04;
+  plan.clear = 0.03;
+  plan.rounds = 24;
+  return plan;
+}
+
 /// Whoever is stopped sleeps for longer than sessions, nodes and leases live, with little memory
 /// and slow transfers: slots are used again under the eyes of readers.
 Plan asleep(std::uint64_t seed) {
@@ -151,6 +169,7 @@ Plan everything(std::uint64_t seed) {
   plan.cut_coordination = 0.04;
   plan.no_quorum = 0.02;
   plan.lost_coordination = 0.02;
+  if (plan.servers > 1 && seed % 4 == 0) plan.end_lease = 0.03;
   plan.clear = 0.01;
   return plan;
 }
@@ -175,6 +194,7 @@ Plan large(std::uint64_t seed) {
   plan.cut_coordination = 0.02;
   plan.no_quorum = 0.02;
   plan.lost_coordination = 0.02;
+  plan.end_lease = 0.02;
   plan.move_shard = 0.1;
   plan.split_shard = 0.05;
   plan.clear = 0.002;
@@ -182,11 +202,11 @@ Plan large(std::uint64_t seed) {
   return plan;
 }
 
-constexpr PlanKind kKinds[] = {{"sound", sound},           {"lossy", lossy},
-                               {"dying", dying},           {"parted", parted},
-                               {"leaders", leaders},       {"shards", shards},
-                               {"failover", failover},     {"asleep", asleep},
-                               {"replicated", replicated}, {"everything", everything}};
+constexpr PlanKind kKinds[] = {
+    {"sound", sound},           {"lossy", lossy},          {"dying", dying},
+    {"parted", parted},         {"leaders", leaders},      {"shards", shards},
+    {"failover", failover},     {"deposed", deposed},      {"asleep", asleep},
+    {"replicated", replicated}, {"everything", everything}};
 constexpr PlanKind kLarge{"large", large};
 
 }  // namespace

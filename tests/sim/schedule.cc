@@ -167,6 +167,7 @@ void Schedule::cut_coordination() {
     ledger_.counts.fault("coordination without quorum");
   }
   if (!coordinator.quorum && draw(2) == 0) coordinator.quorum = true;
+  if (plan_.end_lease > 0 && chance(plan_.end_lease)) end_lease(draw(plan_.servers));
   for (std::size_t i = 0; i < plan_.servers; ++i) {
     ServerLife* const server = cluster_.server(i);
     if (server == nullptr) continue;
@@ -179,9 +180,16 @@ void Schedule::cut_coordination() {
   }
 }
 
+/// Some servers do not hear of it before they would have renewed it in vain.
+void Schedule::end_lease(std::size_t index) {
+  if (!cluster_.coordinator().quorum || !cluster_.end_lease(index)) return;
+  ledger_.counts.fault("lease of a living server ended");
+  ServerLife* const server = cluster_.server(index);
+  if (server != nullptr && draw(2) == 0) server->coordination.cut_off(true);
+}
+
 /// Somebody wants shards elsewhere, or smaller ones.
 void Schedule::move_shards() {
-  constexpr std::size_t kMostShards = 5;
   const std::optional<ShardMap> map = cluster_.map();
   if (!map) return;
   const ShardId shard = map->shard(draw(map->count()));

@@ -9,6 +9,7 @@
 #include "tests/sim/cluster.h"
 #include "tests/sim/engine.h"
 #include "tests/sim/era_book.h"
+#include "tests/sim/fences.h"
 #include "tests/sim/holdings.h"
 #include "tests/sim/ledger.h"
 
@@ -17,6 +18,9 @@ namespace membrain::sim {
 /// S1: a fetch that says ok delivered exactly the block's bytes, and nothing lands afterwards.
 /// S2: a slot is not reused while a live session pins it, nor between two terms (`Holdings`).
 /// S3: at most one server leads a shard, each term has a later epoch, and no key is two shards'.
+///     One whose lease was ended before its time may believe for a while that it leads: then
+///     neither nodes nor clients go back to it from a later epoch, no era that a client was told of
+///     is lost, and what it promises is kept.
 /// S4: when everything is quiet, pins equal live holders, and catalogs what nodes have; a node that
 ///     dies leaves all answers, and one that says that it may go takes no block with it.
 class Schedule {
@@ -37,6 +41,7 @@ class Schedule {
   void cut_something();
   void wake_nappers();
   void cut_coordination();
+  void end_lease(std::size_t server);
   void move_shards();
   void engage_idle_clients();
   /// Lets this much virtual time pass, checking after every event. False at the first violation.
@@ -79,6 +84,7 @@ class Schedule {
   std::map<std::string, std::size_t> naps_;  ///< rounds left, by process
   Cluster cluster_;
   Holdings holdings_{cluster_, ledger_};
+  Fences fences_{cluster_, ledger_};
   std::vector<std::shared_ptr<Engine>> engines_;  ///< by client
   std::vector<std::shared_ptr<Engine>> retired_;  ///< of lives that end; kept until they have
 };

@@ -56,7 +56,7 @@ void run_schedules(std::string_view name, std::uint64_t count = 2000) {
 }
 
 TEST(Sim, ASoundNetworkAndTooLittleMemoryKeepTheInvariants) {
-  run_schedules("sound");
+  run_schedules("sound", 1000);
 }
 
 TEST(Sim, LostRepeatedAndReorderedMessagesKeepTheInvariants) {
@@ -85,6 +85,10 @@ TEST(Sim, BlocksOnTwoNodesAreMendedWhereNodesDie) {
 
 TEST(Sim, WhatClientsHoldStaysWhenLeadersDieAndShardsMoveAndAreSplit) {
   run_schedules("failover");
+}
+
+TEST(Sim, WhoeverIsDeposedBeforeItsLeaseEndsIsNotObeyed) {
+  run_schedules("deposed", 1000);
 }
 
 TEST(Sim, SleepersFindTheirSlotsUsedAgainAndKeepTheInvariants) {
