@@ -23,11 +23,12 @@ Result<> SimNetwork::send(SimEndName from, std::span<const std::byte> frame) {
   if (link.ends[from.side].state != SimEnd::State::open) {
     return fail(Errc::peer_lost, "the connection is gone");
   }
-  if (!passes(from)) return {};
+  if (!passes(from, frame)) return {};
   const SimEndName to{from.link, other(from.side)};
   put_on_wire(to, frame, nullptr, 0, {});
   if (random_.chance(faults_.duplicate)) {
     ++stats_.duplicated;
+    if (witness_) witness_(Fate::repeated, frame);
     put_on_wire(to, frame, nullptr, 0, faults_.duplicate_delay);
   }
   return {};
@@ -53,7 +54,7 @@ void SimNetwork::send(SimEndName from, std::span<const std::byte> frame,
   transfer.received = nullptr;
   if (payload.front().kind != MemoryKind::host) ++stats_.sent_from_devices;
   link.transfers.push_back(name.index);
-  if (passes(from)) {
+  if (passes(from, frame)) {
     put_on_wire({from.link, other(from.side)}, frame, &name, bytes, {});
   } else if (link.up) {  // lost; else it ends with the connection
     const Duration there_and_back = 2 * delay(link.ends[0].process, link.ends[1].process);
@@ -65,7 +66,7 @@ void SimNetwork::send(SimEndName from, std::span<const std::byte> frame,
 void SimNetwork::send_along(SimEndName from, std::span<const std::byte> frame,
                             std::span<const Segment> payload, std::uint64_t bytes,
                             Completion& done) {
-  if (passes(from)) {
+  if (passes(from, frame)) {
     const SimName name = transfers_.add();
     SimTransfer& transfer = transfers_[name.index];
     std::vector<std::byte>& along = along_[name.index];
@@ -85,7 +86,7 @@ void SimNetwork::send_along(SimEndName from, std::span<const std::byte> frame,
   done.finish({});
 }
 
-bool SimNetwork::passes(SimEndName from) {
+bool SimNetwork::passes(SimEndName from, std::span<const std::byte> frame) {
   const SimLink& link = links_[from.link];
   if (!link.up) return false;
   ++stats_.messages;
@@ -96,6 +97,7 @@ bool SimNetwork::passes(SimEndName from) {
   }
   if (random_.chance(faults_.loss)) {
     ++stats_.lost;
+    if (witness_) witness_(Fate::lost, frame);
     return false;
   }
   return true;

@@ -127,6 +127,11 @@ class SimNetwork {
 
   void set_faults(const SimFaults& faults) noexcept { faults_ = faults; }
   [[nodiscard]] const SimFaults& faults() const noexcept { return faults_; }
+  /// What luck makes of a message.
+  enum class Fate : std::uint8_t { lost, repeated };
+  using Witness = std::function<void(Fate, std::span<const std::byte> frame)>;
+  /// Told of each message that is lost or repeated. For whoever counts what a schedule has met.
+  void set_witness(Witness witness) { witness_ = std::move(witness); }
   void set_devices(SimDevices devices) { devices_ = std::move(devices); }
   /// Payloads of up to so many bytes of the host's memory travel with their message: whoever sends
   /// one has its memory back at once and waits for nobody, and it is received in no time.
@@ -224,7 +229,7 @@ class SimNetwork {
   void break_links_between(std::uint32_t a, std::uint32_t b);
   void cut_off(SimFabric& fabric);
   /// Draws the message's luck. True if it is to be put on the wire.
-  bool passes(SimEndName from);
+  bool passes(SimEndName from, std::span<const std::byte> frame);
   /// It arrives in order, if `late` is 0 and luck has it, or late by up to `late`.
   void put_on_wire(SimEndName to, std::span<const std::byte> frame, const SimName* transfer,
                    std::uint64_t bytes, Duration late);
@@ -248,6 +253,7 @@ class SimNetwork {
   ManualClock& clock_;
   SimFaults faults_;
   SimDevices devices_;
+  Witness witness_;
   std::uint64_t eager_bytes_ = 0;
   SimRandom random_;
   SimStats stats_;

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -108,8 +109,11 @@ def simulate(tree: Tree, bug: Bug, schedules: int) -> Verdict:
         return verdict(bug, True, int(json.loads(ran.stdout)["schedules"]), took, how)
     if ran.returncode == 0:
         return verdict(bug, False, schedules, took, "not found")
-    last = ran.stderr.strip().split("\n")[-1]
-    return verdict(bug, ran.returncode < 0, 0, took, f"the process ended: {last}")
+    at = re.search(r"schedule (\d+) of this run ended the process", ran.stderr)
+    lines = [line for line in ran.stderr.strip().split("\n") if "membrain sim:" not in line]
+    said = [line for line in lines if "replay:" not in line and " requests, " not in line]
+    how = f"the process ended: {said[-1] if said else f'signal {-ran.returncode}'}"
+    return verdict(bug, ran.returncode < 0, int(at[1]) if at else 0, took, how)
 
 
 def judge(tree: Tree, name: str, schedules: int) -> Verdict:

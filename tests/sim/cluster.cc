@@ -62,9 +62,10 @@ NodeConfig node_config(const Plan& plan, std::size_t index) {
   return config;
 }
 
-ClientConfig client_config(const Plan& plan, const std::string& label) {
+ClientConfig client_config(const Plan& plan, const std::string& label, std::size_t tenant) {
   ClientConfig config;
   config.label = label;
+  config.tenant = tenant_name(tenant);
   config.verify_checksums = plan.verify;
   config.server = all_servers(plan);
   config.connect_timeout = std::chrono::milliseconds(3000);
@@ -140,15 +141,21 @@ NodeLife::NodeLife(ManualClock& clock, SimNetwork& network, std::shared_ptr<Aren
   check(started.has_value(), "a simulated node could not start");
 }
 
-ClientLife::ClientLife(Cluster& cluster, const std::string& process, std::size_t number,
+std::string tenant_name(std::size_t tenant) {
+  return fmt::format("tenant {}", tenant);
+}
+
+ClientLife::ClientLife(Cluster& cluster, std::size_t index, std::size_t number,
                        const std::string& host)
-    : name(fmt::format("{}, life {}", process, number)),
+    : name(fmt::format("{}, life {}", client_name(index), number)),
+      tenant(index % cluster.plan().tenants),
       loop(cluster.clock()),
-      control(cluster.network().make_fabric(loop, process)),
-      data(cluster.network().make_fabric(loop, process)),
-      core(*control, *data, client_config(cluster.plan(), name), host,
+      control(cluster.network().make_fabric(loop, client_name(index))),
+      data(cluster.network().make_fabric(loop, client_name(index))),
+      core(*control, *data, client_config(cluster.plan(), name, tenant), host,
            std::make_unique<NeighbourArenas>(cluster, loop), {},
-           cluster.plan().windows ? cluster.network().make_windows(loop, process) : nullptr) {}
+           cluster.plan().windows ? cluster.network().make_windows(loop, client_name(index))
+                                  : nullptr) {}
 
 Cluster::Cluster(const Plan& plan)
     : network_(clock_, plan.seed, plan.faults), plan_(plan), coordinator_(network_.random()) {
@@ -330,7 +337,7 @@ void Cluster::start_client(std::size_t index) {
   if (clients_[index]) return;
   // Some share their host with a node, some with none.
   const std::string host = node_name(index % (nodes_.size() + 1));
-  clients_[index] = std::make_shared<ClientLife>(*this, client_name(index), ++client_lives_, host);
+  clients_[index] = std::make_shared<ClientLife>(*this, index, ++client_lives_, host);
 }
 
 void Cluster::kill_client(std::size_t index) {

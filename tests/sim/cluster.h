@@ -31,6 +31,7 @@ struct Plan {
   std::size_t shards = 1;  ///< at first
   std::size_t nodes = 2;
   std::size_t clients = 3;
+  std::size_t tenants = 1;  ///< clients are of the one and the other in turn
   std::uint64_t arena_bytes = 128 * 1024;
   std::uint8_t replicas = 1;
   bool zones = false;             ///< replicas are spread over two
@@ -52,12 +53,15 @@ struct Plan {
   double end_lease = 0;            ///< that a living server's lease ends before its time
   double move_shard = 0;           ///< that somebody wants another server to lead a shard
   double split_shard = 0;          ///< that somebody wants one in two
+  double rogue = 0;                ///< that somebody asks for what is not its own
   double clear = 0;                ///< probability that a client's turn clears the namespace
   bool windows = false;            ///< clients read nodes' arenas from afar
   bool verify = true;              ///< clients compare checksums
   std::size_t rounds = 16;         ///< of faults and work before the cluster is healed
   std::uint64_t least_events = 0;  ///< and more rounds until so much has happened
 };
+
+[[nodiscard]] std::string tenant_name(std::size_t tenant);
 
 /// One life of the server's process. All of its shards share a loop here.
 struct ServerLife final : ShardHost {
@@ -110,9 +114,9 @@ struct NodeLife {
 /// One life of a client's process. Control and data share a loop here: the schedule decides which.
 /// It maps the arena of the node of its host, if there is one.
 struct ClientLife {
-  ClientLife(Cluster& cluster, const std::string& process, std::size_t number,
-             const std::string& host);
-  std::string name;  ///< its process's, and which life of it
+  ClientLife(Cluster& cluster, std::size_t index, std::size_t number, const std::string& host);
+  std::string name;    ///< its process's, and which life of it
+  std::size_t tenant;  ///< whose it is
   Loop loop;
   std::unique_ptr<Fabric> control;
   std::unique_ptr<Fabric> data;

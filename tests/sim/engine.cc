@@ -120,19 +120,56 @@ Task<> Engine::prompt() {
   ++ledger_.counts.lookups;
   ledger_.counts.blocks_hit += match->prefix_blocks();
   const auto prefix = static_cast<std::uint32_t>(match->prefix_blocks());
+  check_answer(*match);
   if (prefix > 0) {
+    note_shared_prefix(conversation);
+    reading_ = true;
     Task<> fetching =
         draw(4) == 0 ? view_prefix(*match, conversation) : fetch_prefix(*match, conversation);
     co_await fetching;
+    reading_ = false;
   }
   if (prefix < length) {
     Task<> storing = store_rest(conversation, prefix, length);
     co_await storing;
   }
   if (prefix > 0 && draw(2) == 0) {
-    held_.push_back({std::move(*match), std::vector<Promise>(prefix)});
+    held_.push_back({std::move(*match), conversation, std::vector<Promise>(prefix)});
   }
   if (held_.size() > draw(4)) held_.pop_front();
+}
+
+void Engine::note_shared_prefix(std::uint64_t conversation) {
+  const bool shared = std::ranges::any_of(
+      held_, [&](const HeldMatch& held) { return held.conversation == conversation; });
+  if (shared) ledger_.counts.meet("two prompts that share a prefix pinned");
+}
+
+void Engine::check_answer(const Match& match) {
+  const Match::State& state = *match.state();
+  for (std::size_t i = 0; i < match.prefix_blocks(); ++i) {
+    for (const FoundReplica& replica : state.replicas_of(i, 0)) {
+      const std::shared_ptr<Arena> arena =
+          cluster_.arena_of(replica.at.node, replica.at.incarnation);
+      if (!arena) continue;
+      const Seal& seal = arena->seal(replica.at.slot);
+      if (seal.state.load() != Seal::sealed) continue;
+      if (seal.generation.load() != replica.at.generation.value) continue;
+      if (seal.space == space_.id && seal.key == state.keys[i]) continue;
+      ledger_.violation("S5: an answer named a slot of another namespace or key");
+    }
+  }
+}
+
+void Engine::check_bytes(std::uint64_t block, std::span<const std::byte> bytes, const char* what) {
+  if (bytes.size() == size_of(block) && is_content_of(content_id(block, life_->tenant), bytes)) {
+    return;
+  }
+  for (std::size_t tenant = 0; tenant < cluster_.plan().tenants; ++tenant) {
+    if (tenant == life_->tenant || !is_content_of(content_id(block, tenant), bytes)) continue;
+    return ledger_.violation(fmt::format("S5: {} another tenant's bytes", what));
+  }
+  ledger_.violation(fmt::format("S1: {} other bytes", what));
 }
 
 Task<> Engine::fetch_prefix(const Match& match, std::uint64_t conversation) {
@@ -147,16 +184,21 @@ Task<> Engine::fetch_prefix(const Match& match, std::uint64_t conversation) {
     items[i].into = {{buffers[i].data(), half},
                      {buffers[i].data() + half, buffers[i].size() - half}};
   }
+  std::vector<std::vector<std::byte>> at_deadline;
+  Timer deadline(life_->loop, [&buffers, &at_deadline] { at_deadline = buffers; });
+  deadline.arm(life_->loop.now() + kOperation);
   Task<Result<TransferReport>> fetching = fetch(match, std::move(items));
   Result<TransferReport> report = co_await fetching;
+  deadline.cancel();
+  if (!at_deadline.empty() && at_deadline != buffers) {
+    ledger_.counts.meet("bytes that landed after a time-out");
+  }
   if (report && report->lane_bytes.contains(kMappedLane)) ++ledger_.counts.mapped;
   if (report && report->lane_bytes.contains(kWindowLane)) ++ledger_.counts.read_from_afar;
   for (std::size_t i = 0; i < count; ++i) {
     const std::uint64_t block = block_id(conversation, static_cast<std::uint32_t>(i));
     const bool fetched = report && report->items[i].ok;
-    if (fetched && (buffers[i].size() != size_of(block) || !is_content_of(block, buffers[i]))) {
-      ledger_.violation("S1: a fetch said ok and delivered other bytes");
-    }
+    if (fetched) check_bytes(block, buffers[i], "a fetch said ok and delivered");
     ++(fetched ? ledger_.counts.fetched : ledger_.counts.missed);
     ledger_.watch(std::move(buffers[i]));
   }
@@ -232,9 +274,8 @@ Task<> Engine::view_prefix(const Match& match, std::uint64_t conversation) {
     const std::uint64_t block = block_id(conversation, i);
     if (!view.finish()) {
       ++ledger_.counts.stale_views;
-    } else if (read.size() != size_of(block) || !is_content_of(block, read)) {
-      ledger_.violation("S1: a view was good and showed other bytes");
     } else {
+      check_bytes(block, read, "a view was good and showed");
       ++ledger_.counts.viewed;
     }
   }
@@ -245,7 +286,7 @@ Task<> Engine::store_rest(std::uint64_t conversation, std::uint32_t from, std::u
   std::vector<StoreItem> items;
   for (std::uint32_t depth = from; depth < to; ++depth) {
     const std::uint64_t block = block_id(conversation, depth);
-    sources.push_back(content_of(block, size_of(block)));
+    sources.push_back(content_of(content_id(block, life_->tenant), size_of(block)));
     StoreItem item;
     item.hash = hash_of(block);
     if (depth > 0) item.parent = hash_of(block_id(conversation, depth - 1));
@@ -280,6 +321,9 @@ Task<> Engine::clear() {
   Task<Result<OpenedNamespace>> clearing = life_->core.clear(space_);
   const Result<OpenedNamespace> cleared = co_await clearing;
   if (!cleared) co_return;
+  for (std::size_t i = 0; i < cluster_.node_count(); ++i) {
+    if (cluster_.node(i) == nullptr) ledger_.counts.meet("a node absent during a clear");
+  }
   ledger_.told_era(NamespaceId{cleared->id}, Era{cleared->era});
   if (cleared->era > space_.era) space_ = *cleared;
   ++ledger_.counts.clears;

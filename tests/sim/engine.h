@@ -32,6 +32,7 @@ struct Promise {
 /// A match that an engine holds, and what is promised of each of its blocks.
 struct HeldMatch {
   Match match;
+  std::uint64_t conversation;
   std::vector<Promise> promises;
 };
 
@@ -67,18 +68,22 @@ class Engine {
   [[nodiscard]] std::string held() const;
   void release_all() noexcept { held_.clear(); }
   [[nodiscard]] std::deque<HeldMatch>& held_matches() noexcept { return held_; }
+  /// Its fetches are under way.
+  [[nodiscard]] bool reading() const noexcept { return reading_; }
   /// Which client's life this is, as its sessions say.
   [[nodiscard]] const std::string& name() const noexcept { return life_->name; }
 
   static constexpr std::uint64_t kConversations = 5;
   static constexpr std::uint32_t kLongest = 7;  ///< blocks of a prompt
   [[nodiscard]] static std::uint64_t block_id(std::uint64_t conversation, std::uint32_t depth);
+  /// The same for every tenant, as equal prompts have equal hashes.
   [[nodiscard]] static BlockHash hash_of(std::uint64_t block);
   /// Mixed sizes: whole pages and odd ones.
   [[nodiscard]] static std::size_t size_of(std::uint64_t block);
 
  private:
   static constexpr std::uint64_t kNewTopic = 1000;
+  static constexpr std::uint64_t kOfOneTenant = 1'000'000'000;  ///< contents
   std::uint64_t topic_ = 0;
 
   Task<Result<>> open();
@@ -92,6 +97,14 @@ class Engine {
                     TransferOptions options, MixedFetch::Reported reported);
   /// Reads blocks in place, with other events in between.
   Task<> view_prefix(const Match& match, std::uint64_t conversation);
+  /// S5: what it was told of is of its own namespace, and what it was told.
+  void check_answer(const Match& match);
+  /// S1 and S5: what somebody says is the block.
+  void check_bytes(std::uint64_t block, std::span<const std::byte> bytes, const char* what);
+  [[nodiscard]] std::uint64_t content_id(std::uint64_t block, std::size_t tenant) const noexcept {
+    return block + tenant * kOfOneTenant;
+  }
+  void note_shared_prefix(std::uint64_t conversation);
   Task<> store_rest(std::uint64_t conversation, std::uint32_t from, std::uint32_t to);
   Task<> clear_all();
   Task<> clear();
@@ -106,6 +119,7 @@ class Engine {
   bool resting_ = false;
   bool ended_ = false;
   bool failed_ = false;
+  bool reading_ = false;
 };
 
 }  // namespace membrain::sim

@@ -33,7 +33,13 @@ void Fences::hear(Heard& heard, const std::string& life, ShardId shard, Epoch ep
     ledger_.violation(fmt::format("S3: {} went back from epoch {} of shard {} to {}", life,
                                   latest.value, shard.value, epoch.value));
   }
-  latest = std::max(latest, epoch);
+  if (epoch <= latest) return;
+  const std::vector<Epoch>& terms = terms_[shard];
+  const bool missed = latest && std::ranges::any_of(terms, [&](Epoch between) {
+                        return latest < between && between < epoch;
+                      });
+  if (missed) ledger_.counts.meet("an epoch that a node or client missed");
+  latest = epoch;
 }
 
 void Fences::check_eras(const Cluster::Led& led) {

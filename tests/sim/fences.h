@@ -18,6 +18,8 @@ class Fences {
  public:
   Fences(Cluster& cluster, Ledger& ledger) noexcept : cluster_(cluster), ledger_(ledger) {}
   void check();
+  /// A term has begun.
+  void begun(ShardId shard, Epoch epoch) { terms_[shard].push_back(epoch); }
   /// An era that a client was told of is what every leader goes by that nobody has deposed.
   void check_eras(const Cluster::Led& led);
 
@@ -32,6 +34,7 @@ class Fences {
 
   Cluster& cluster_;
   Ledger& ledger_;
+  std::map<ShardId, std::vector<Epoch>> terms_;
   std::vector<Heard> nodes_;
   std::vector<Heard> clients_;
 };

@@ -31,12 +31,14 @@ struct Counts {
   std::uint64_t clears = 0;
   std::uint64_t copied = 0;                          ///< blocks, from node to node, as far as known
   std::map<std::string_view, std::uint64_t> faults;  ///< by kind
+  std::map<std::string_view, std::uint64_t> met;     ///< what protocols stumble over, by kind
   std::uint64_t terms = 0;                           ///< of leaders
   std::uint64_t events = 0;
 
   void fault(std::string_view kind, std::uint64_t times = 1) {
     if (times > 0) faults[kind] += times;
   }
+  void meet(std::string_view what, std::uint64_t times = 1) { met[what] += times; }
   /// All of another schedule's.
   void add(const Counts& other);
 };

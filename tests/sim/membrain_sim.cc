@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "tests/sim/last_words.h"
 #include "tests/sim/plans.h"
 #include "tests/sim/schedule.h"
 #include "tools/command.h"
@@ -32,7 +33,7 @@ struct Options {
   std::uint64_t nodes = 0;
   std::uint64_t clients = 0;
   std::uint64_t most_violations = 10;
-  std::string kind = "all";
+  std::string kind = "large";
   bool json = false;
   bool verbose = false;
 };
@@ -49,9 +50,9 @@ struct Outcomes {
 };
 
 std::string kinds() {
-  std::string known = "all";
+  std::string known = "all (in turn)";
   for (const PlanKind& kind : plan_kinds()) known += fmt::format(", {}", kind.name);
-  return known + ", large";
+  return "large (3 servers, 3 shards, 5 nodes, 20 clients), or small clusters: " + known;
 }
 
 const PlanKind& kind_of(const Options& options, std::uint64_t seed) {
@@ -90,6 +91,10 @@ Outcomes run_all(const Options& options) {
   for (std::uint64_t i = 0; i < options.schedules; ++i) {
     const std::uint64_t seed = options.seed + i;
     const PlanKind& kind = kind_of(options, seed);
+    set_last_words(
+        fmt::format("membrain sim: schedule {} of this run ended the process\n"
+                    "  replay: {}\n",
+                    i + 1, replay_line(options, kind, seed)));
     Schedule schedule(plan_for(options, kind, seed));
     const std::vector<std::string> violations = schedule.run();
     ++all.schedules;
@@ -115,8 +120,11 @@ std::string json_of(const Outcomes& all) {
   object["events"] = all.counts.events;
   auto& faults = object["faults"] = nlohmann::ordered_json::object();
   for (const auto& [kind, times] : all.counts.faults) faults[std::string(kind)] = times;
+  auto& met = object["met"] = nlohmann::ordered_json::object();
+  for (const auto& [what, times] : all.counts.met) met[std::string(what)] = times;
   object["violations"] = all.violations;
   object["schedules_per_s"] = all.per_second(all.schedules);
+  object["events_per_s"] = all.per_second(all.counts.events);
   object["lookups"] = all.counts.lookups;
   object["fetched"] = all.counts.fetched;
   object["stored"] = all.counts.stored;
@@ -136,6 +144,9 @@ std::string table_of(const Outcomes& all) {
   for (const auto& [kind, times] : counts.faults) {
     text += fmt::format("  {:<34} {:>12}\n", kind, format_count(times));
   }
+  for (const auto& [what, times] : counts.met) {
+    text += fmt::format("  met: {:<40} {:>12}\n", what, format_count(times));
+  }
   return text + fmt::format("{} violations\n", all.violations);
 }
 
@@ -146,6 +157,7 @@ Exit run(const Options& options) {
                    fmt::format("--kind: there is no {}; there are {}", options.kind, kinds()));
     return Exit::usage;
   }
+  keep_last_words();
   const Outcomes all = run_all(options);
   say(options.json ? json_of(all) : table_of(all));
   return all.violations == 0 ? Exit::ok : Exit::failure;

@@ -35,6 +35,7 @@ Plan dying(std::uint64_t) {
   plan.rot = 0.1;
   plan.kill_server = 0.05;
   plan.kill_client = 0.08;
+  plan.clear = 0.01;
   return plan;
 }
 
@@ -231,6 +232,7 @@ Plan plan_of(const PlanKind& kind, std::uint64_t seed) {
   if (luck / 8 % 3 == 2) plan.replicas = 2;
   plan.zones = luck / 8 % 5 < 2;
   plan.hot_lookups = luck / 8 % 7 < 3 ? 6 : 0;
+  if (plan.clients > 1 && luck / 32 % 3 == 0) plan.tenants = 2, plan.rogue = 0.15;
   // Without checksums the seals alone stand between a reader and another block's bytes.
   plan.verify = plan.faults.bit_flip != 0 || luck / 2 % 4 != 1;
   return plan;

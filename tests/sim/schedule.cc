@@ -19,11 +19,16 @@ void Counts::add(const Counts& other) {
     this->*member += other.*member;
   }
   for (const auto& [kind, times] : other.faults) fault(kind, times);
+  for (const auto& [what, times] : other.met) meet(what, times);
 }
 
-Schedule::Schedule(const Plan& plan) : plan_(plan), cluster_(plan), engines_(plan.clients) {}
+Schedule::Schedule(const Plan& plan) : plan_(plan), cluster_(plan), engines_(plan.clients) {
+  cluster_.network().set_witness([this](auto fate, auto frame) { witness(fate, frame); });
+  if (plan.rogue > 0) rogue_ = std::make_unique<Rogue>(cluster_, ledger_);
+}
 
 Schedule::~Schedule() {
+  rogue_.reset();
   for (const auto& engine : engines_) {
     if (engine) engine->doom(), engine->release_all();
   }
@@ -50,6 +55,16 @@ std::vector<std::string> Schedule::run() {
   return ledger_.violations();
 }
 
+/// Of what is lost and repeated, that which a protocol is most likely to stumble over.
+void Schedule::witness(SimNetwork::Fate fate, std::span<const std::byte> bytes) {
+  const Result<wire::Frame> frame = wire::read_frame(bytes);
+  if (!frame) return;
+  const bool lost = fate == SimNetwork::Fate::lost;
+  const wire::Type type = frame->header.type;
+  if (lost && type == wire::Type::found) ledger_.counts.meet("a lookup's answer lost");
+  if (!lost && type == wire::Type::free_slots) ledger_.counts.meet("a free repeated");
+}
+
 /// What the network and coordination did by their own luck.
 void Schedule::count_faults() {
   const SimStats& stats = cluster_.network().stats();
@@ -61,6 +76,7 @@ void Schedule::count_faults() {
   ledger_.counts.fault("bit flipped", stats.flipped);
   ledger_.counts.fault("coordination call lost", cluster_.coordinator().lost);
   ledger_.counts.fault("namespace cleared", ledger_.counts.clears);
+  if (!rivals_.empty()) ledger_.counts.meet("two who believed that they lead", rivals_.size());
 }
 
 /// Every client that nobody drives gets an engine; one that never got a session gets a new life.
@@ -82,6 +98,7 @@ void Schedule::draw_faults() {
   cut_something();
   cut_coordination();
   move_shards();
+  if (rogue_ && chance(plan_.rogue)) rogue_->try_something();
 }
 
 void Schedule::kill_something() {
@@ -136,6 +153,8 @@ void Schedule::cut_something() {
     const std::size_t which = draw(3);
     network.pause(some[which]);
     if (plan_.nap_rounds > 0) naps_[some[which]] = plan_.nap_rounds;
+    if (which == 0) ledger_.counts.meet("a server paused");
+    if (which == 2 && reads(some[which])) ledger_.counts.meet("a reader paused amid its reading");
     ledger_.counts.fault(kPaused[which]);
   }
   if (chance(plan_.slow)) {
@@ -143,11 +162,19 @@ void Schedule::cut_something() {
     ledger_.counts.fault("process slowed");
   }
   if (draw(2) == 0) network.heal_partitions();
+  if (plan_.end_lease > 0) tempt();
   wake_nappers();
   for (const std::string& process : some) {
     if (draw(2) == 0 && !naps_.contains(process)) network.resume(process);
     if (plan_.slow > 0 && draw(2) == 0) network.slow_down(process, {});
   }
+}
+
+bool Schedule::reads(const std::string& client) const {
+  for (std::size_t i = 0; i < engines_.size(); ++i) {
+    if (client == fmt::format("client{}", i)) return engines_[i] && engines_[i]->reading();
+  }
+  return false;
 }
 
 void Schedule::wake_nappers() {
@@ -186,6 +213,38 @@ void Schedule::end_lease(std::size_t index) {
   ledger_.counts.fault("lease of a living server ended");
   ServerLife* const server = cluster_.server(index);
   if (server != nullptr && draw(2) == 0) server->coordination.cut_off(true);
+}
+
+/// Some who may have heard of the later leader meet only the one that was deposed: the others die, or
+/// cannot be reached.
+void Schedule::tempt() {
+  const auto led = cluster_.leaders();
+  const auto deposed = std::ranges::find_if(led, [](const auto& one) { return one.deposed; });
+  if (deposed == led.end() || draw(2) == 0) return;
+  const bool die = draw(2) == 0;
+  const std::string some[] = {fmt::format("node{}", draw(plan_.nodes)),
+                              fmt::format("client{}", draw(plan_.clients))};
+  for (std::size_t i = 0; i < plan_.servers; ++i) {
+    if (leads(i, deposed->shard)) continue;
+    if (die) {
+      cluster_.kill_server(i);
+      continue;
+    }
+    const std::string server = fmt::format("server{}", i);
+    for (const std::string& process : some) {
+      cluster_.network().reset_connections(process, server);
+      cluster_.network().partition(process, server, true);
+    }
+  }
+  ledger_.counts.fault("only a deposed leader to be reached");
+}
+
+bool Schedule::leads(std::size_t server, const Shard* shard) {
+  bool is_it = false;
+  if (cluster_.server(server) == nullptr) return false;
+  cluster_.server(server)->for_each_led(
+      [&](const LedShard& one) { is_it = is_it || &one.service().shard() == shard; });
+  return is_it;
 }
 
 /// Somebody wants shards elsewhere, or smaller ones.

@@ -3,7 +3,9 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/sim/cluster.h"
@@ -12,6 +14,7 @@
 #include "tests/sim/fences.h"
 #include "tests/sim/holdings.h"
 #include "tests/sim/ledger.h"
+#include "tests/sim/rogue.h"
 
 namespace membrain::sim {
 
@@ -23,6 +26,8 @@ namespace membrain::sim {
 ///     is lost, and what it promises is kept.
 /// S4: when everything is quiet, pins equal live holders, and catalogs what nodes have; a node that
 ///     dies leaves all answers, and one that says that it may go takes no block with it.
+/// S5: where there are two tenants with the same prompts, no answer, slot or byte is the other's,
+///     and who shows a proof that is not its own gets nothing (`Rogue`).
 class Schedule {
  public:
   explicit Schedule(const Plan& plan);
@@ -36,10 +41,14 @@ class Schedule {
   static constexpr Duration kRound = std::chrono::milliseconds(60);
 
   void count_faults();
+  void witness(SimNetwork::Fate fate, std::span<const std::byte> frame);
+  void tempt();
+  [[nodiscard]] bool leads(std::size_t server, const Shard* shard);
   void draw_faults();
   void kill_something();
   void cut_something();
   void wake_nappers();
+  [[nodiscard]] bool reads(const std::string& client) const;
   void cut_coordination();
   void end_lease(std::size_t server);
   void move_shards();
@@ -79,12 +88,14 @@ class Schedule {
   };
   std::map<ShardId, LastTerm> last_terms_;
   std::map<ShardId, std::uint64_t> last_states_;
+  std::set<std::pair<Epoch, Epoch>> rivals_;  ///< terms of one shard that were led at once
   std::map<NamespaceId, EraBook> eras_;
   std::vector<Cluster::Led> led_;            ///< of the last event; kept for its memory
   std::map<std::string, std::size_t> naps_;  ///< rounds left, by process
   Cluster cluster_;
   Holdings holdings_{cluster_, ledger_};
   Fences fences_{cluster_, ledger_};
+  std::unique_ptr<Rogue> rogue_;                  ///< null without
   std::vector<std::shared_ptr<Engine>> engines_;  ///< by client
   std::vector<std::shared_ptr<Engine>> retired_;  ///< of lives that end; kept until they have
 };

@@ -45,10 +45,13 @@ void Schedule::check_ranges(const std::vector<Cluster::Led>& led) {
     const KeyRange range = led[i].shard->params().term.range;
     for (std::size_t j = 0; j < i; ++j) {
       const KeyRange other = led[j].shard->params().term.range;
-      if (led[i].shard->epoch() == led[j].shard->epoch()) {
+      const Epoch one = led[i].shard->epoch();
+      const Epoch another = led[j].shard->epoch();
+      if (one == another) {
         ledger_.violation("S3: two servers lead in one epoch");
       } else if (led[i].deposed || led[j].deposed) {
-        continue;  // what comes of it is checked, not what they believe
+        // What comes of it is checked, not what they believe.
+        if (led[i].id == led[j].id) rivals_.insert(std::minmax(one, another));
       } else if (led[i].id == led[j].id) {
         ledger_.violation("S3: two servers lead the shard");
       } else if (range.first <= other.last && other.first <= range.last) {
@@ -113,6 +116,7 @@ void Schedule::note_term(const Cluster::Led& led) {
   if (now.epoch < last.epoch) ledger_.violation("S3: an epoch that was over leads again");
   last = now;
   ++ledger_.counts.terms;
+  fences_.begun(led.id, now.epoch);
 }
 
 /// S3: an era is never followed by an earlier one, whoever leads.

@@ -2,12 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
 #include <string_view>
 
 #include "base/log.h"
+#include "tests/sim/last_words.h"
 #include "tests/sim/plans.h"
 #include "tests/sim/schedule.h"
 
@@ -110,6 +112,59 @@ TEST(Sim, ASeedIsTheSameScheduleWheneverItRuns) {
       EXPECT_EQ(once.counts().faults, again.counts().faults) << kind.name << ", seed " << seed;
     }
   }
+}
+
+TEST(Sim, WhatProtocolsStumbleOverIsMet) {
+  set_log_level(LogLevel::error);
+  constexpr std::string_view kWanted[] = {
+      "bytes that landed after a time-out",
+      "two prompts that share a prefix pinned",
+      "a lookup's answer lost",
+      "a free repeated",
+      "a node absent during a clear",
+      "an epoch that a node or client missed",
+      "a server paused",
+      "a reader paused amid its reading",
+      "two who believed that they lead",
+  };
+  Counts sum;
+  const auto missing = [&] {
+    return std::ranges::count_if(kWanted, [&](auto what) { return !sum.met.contains(what); });
+  };
+  constexpr std::uint64_t kMost = 600;
+  for (std::uint64_t seed = 1; seed <= kMost && missing() > 0; ++seed) {
+    Schedule schedule(plan_of(plan_kinds()[seed % plan_kinds().size()], seed));
+    EXPECT_TRUE(schedule.run().empty()) << "seed " << seed;
+    sum.add(schedule.counts());
+  }
+  for (const std::string_view what : kWanted) EXPECT_TRUE(sum.met.contains(what)) << what;
+}
+
+TEST(Sim, TenantsAndStrangersAreInTheMix) {
+  set_log_level(LogLevel::error);
+  Counts sum;
+  const PlanKind* const kind = plan_kind("sound");
+  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+    const Plan plan = plan_of(*kind, seed);
+    if (plan.tenants < 2) continue;
+    Schedule schedule(plan);
+    EXPECT_TRUE(schedule.run().empty()) << "seed " << seed;
+    sum.add(schedule.counts());
+  }
+  for (const char* const trick :
+       {"proof altered", "another's session in a proof", "grant made of a session's proof",
+        "key guessed", "client without the secret", "node without the secret"}) {
+    EXPECT_GT(sum.faults[trick], 0U) << trick;
+  }
+}
+
+TEST(Sim, AProcessThatEndsSaysHowToReplayIt) {
+  const auto end = [] {
+    keep_last_words();
+    set_last_words("replay: this\n");
+    std::abort();
+  };
+  EXPECT_EXIT(end(), ::testing::KilledBySignal(SIGABRT), "replay: this");
 }
 
 TEST(Sim, LargeClustersKeepTheInvariants) {
