@@ -43,9 +43,9 @@ std::string all_servers(const Plan& plan) {
   return text;
 }
 
-MemberConfig member_config(const std::string& name, std::uint64_t seed) {
+MemberConfig member_config(const Plan& plan, const std::string& name, std::uint64_t seed) {
   MemberConfig config;
-  config.lease = std::chrono::milliseconds(600);
+  config.lease = plan.lease;
   config.seed = seed;
   config.name = name;
   return config;
@@ -109,7 +109,7 @@ ServerLife::ServerLife(ManualClock& clock, SimNetwork& network, SimCoordinator& 
       loop(clock),
       watch_fabric(network.make_fabric(loop, name)),
       coordination(loop, coordinator),
-      membership(loop, coordination, member_config(name, network.random().next())),
+      membership(loop, coordination, member_config(plan, name, network.random().next())),
       watch(*watch_fabric, membership),
       shards(membership, &watch, *this, shard_config(plan, network.random()), plan.shards) {
   const Result<> listens = shards.listen();

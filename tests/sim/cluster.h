@@ -47,10 +47,11 @@ struct Plan {
   double pause = 0;
   std::size_t nap_rounds = 0;  ///< that a pause lasts; 0: as long as luck has it
   double slow = 0;
-  double cut_coordination = 0;     ///< that a server cannot reach it any more
-  double no_quorum = 0;            ///< that nobody can
-  double lost_coordination = 0;    ///< of its calls on the way there, and as many on the way back
-  double end_lease = 0;            ///< that a living server's lease ends before its time
+  double cut_coordination = 0;   ///< that a server cannot reach it any more
+  double no_quorum = 0;          ///< that nobody can
+  double lost_coordination = 0;  ///< of its calls on the way there, and as many on the way back
+  double end_lease = 0;          ///< that a living server's lease ends before its time
+  Duration lease = std::chrono::milliseconds(600);  ///< of servers; less than sessions live
   double move_shard = 0;           ///< that somebody wants another server to lead a shard
   double split_shard = 0;          ///< that somebody wants one in two
   double rogue = 0;                ///< that somebody asks for what is not its own

@@ -120,6 +120,7 @@ Plan deposed(std::uint64_t seed) {
   plan.shards = 1 + seed / 2 % 2;
   plan.arena_bytes = (48 + 16 * (seed % 3)) * 1024;
   plan.end_lease = 0.15;
+  plan.lease = std::chrono::milliseconds(1200);  // time to be believed for long
   plan.lost_coordination = 0.02;
   plan.partition = 0.08;
   plan.faults.reset = seed / 4 % 2 == 0 ? 0.001 : 0.01;

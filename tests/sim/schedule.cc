@@ -215,8 +215,8 @@ void Schedule::end_lease(std::size_t index) {
   if (server != nullptr && draw(2) == 0) server->coordination.cut_off(true);
 }
 
-/// Some who may have heard of the later leader meet only the one that was deposed: the others die, or
-/// cannot be reached.
+/// Some who may have heard of the later leader meet only the one that was deposed: the others die,
+/// or cannot be reached.
 void Schedule::tempt() {
   const auto led = cluster_.leaders();
   const auto deposed = std::ranges::find_if(led, [](const auto& one) { return one.deposed; });

@@ -69,11 +69,9 @@ void Schedule::check_shard(const Cluster::Led& led, std::uint64_t nodes) {
   if (const std::string broken = led.shard->check_invariants(); !broken.empty()) {
     ledger_.violation("shard: " + broken);
   }
-  // What was cleared is owed to nobody.
-  if (!led.deposed || !cluster_.cleared_since(led)) {
-    check_slots(*led.shard);
-    holdings_.check(led, engines_);
-  }
+  // What was cleared is owed to nobody in a later term, whatever a deposed leader has pinned.
+  if (!led.deposed) check_slots(*led.shard);
+  if (!led.deposed || !cluster_.cleared_since(led)) holdings_.check(led, engines_);
   note_term(led);
   check_eras(led);
 }
