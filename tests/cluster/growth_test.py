@@ -73,7 +73,7 @@ class Growth(NetworkTest):
         house = self.house(members=3, servers=0)
         for _ in range(servers):
             self.add_server(house)
-        self.ctl(house, "--rebalance")
+        self.ctl(house, "rebalance")
         house.node("32MiB", *words)
         house.node("32MiB")
         engine = house.far_engine()
@@ -134,7 +134,7 @@ class Growth(NetworkTest):
         house, reader = self.begun(servers=1)
         self.change("a server joins", reader, lambda: self.add_server(house))
         self.assertEqual(self.leaders(house), ["server0"] * SHARDS, "until it is told to")
-        gap = self.change("shards are rebalanced", reader, lambda: self.ctl(house, "--rebalance"))
+        gap = self.change("shards are rebalanced", reader, lambda: self.ctl(house, "rebalance"))
         self.assertEqual(self.leaders(house), ["server0"] * 2 + ["server1"] * 2)
         self.assertLess(gap, FOUND_AGAIN + SLACK)
         self.no_read_failed(reader)
@@ -142,7 +142,7 @@ class Growth(NetworkTest):
     def test_a_server_that_is_drained_and_goes_fails_no_read(self) -> None:
         house, reader = self.begun(servers=2)
         server = house.servers[0]
-        gap = self.change("it is drained", reader, lambda: self.ctl(house, "--drain", server.name))
+        gap = self.change("it is drained", reader, lambda: self.ctl(house, "drain", server.name))
         self.assertLess(gap, FOUND_AGAIN + SLACK)
         gap = self.change("it goes", reader, server.process.end)
         self.assertEqual(self.leaders(house), ["server1"] * SHARDS)
