@@ -3,6 +3,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "tools/whole_json.h"
+
 namespace membrain {
 namespace {
 
@@ -30,7 +32,7 @@ template <class T, class Read>
 Outcome<T> parse(std::string_view line, Read read) {
   try {
     T value;
-    read(json::parse(line), value);
+    read(parse_whole_json(line), value);
     return value;
   } catch (const json::exception& error) {
     return complain("a line between replay and engine is broken: {}", error.what());

@@ -3,6 +3,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "tools/whole_json.h"
+
 namespace membrain {
 
 std::uint64_t LeaderStatus::counter(const std::string& name) const {
@@ -13,7 +15,7 @@ std::uint64_t LeaderStatus::counter(const std::string& name) const {
 std::map<std::uint64_t, LeaderStatus> led_shards(std::string_view status) {
   std::map<std::uint64_t, LeaderStatus> led;
   try {
-    const nlohmann::json object = nlohmann::json::parse(status);
+    const nlohmann::json object = parse_whole_json(status);
     for (const nlohmann::json& shard : object.at("shards")) {
       LeaderStatus one;
       shard.at("epoch").get_to(one.epoch);

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <nlohmann/json.hpp>
 
+#include "tools/whole_json.h"
+
 namespace membrain {
 namespace {
 
@@ -38,7 +40,7 @@ std::string to_line(const TortureRecord& record) {
 
 Outcome<TortureRecord> torture_record_from_line(std::string_view line) {
   try {
-    const json object = json::parse(line);
+    const json object = parse_whole_json(line);
     TortureRecord record;
     const auto op = std::ranges::find(kOps, object.at("op").get<std::string>());
     if (op == kOps.end()) return complain("an engine tells of an operation that there is not");

@@ -34,6 +34,9 @@ void seed_json(Seeds& seeds) {
   seeds.put("torture_lines", "fetch", R"({"op": "fetch", "call": 1, "ret": 2, "space": 3, "era": 4,
 "next_era": 0, "match": 5, "pinned": 1, "outcome": "ok", "blocks": [6, 18446744073709551615],
 "items": "+?", "bytes": 7, "wrong_bytes": 0})");
+  seeds.put("torture_lines", "real_number", R"({"op": "fetch", "call": 1, "ret": 2, "space": 3,
+"era": 4, "next_era": 0, "match": 5, "pinned": 1, "outcome": "ok", "blocks": [6, 1e30],
+"items": "+?", "bytes": 8, "wrong_bytes": 1})");
   seeds.put("torture_lines", "clear", R"({"op": "clear", "call": -1, "ret": 2, "space": 3, "era": 4,
 "next_era": 5, "match": 0, "pinned": 0, "outcome": "timed_out", "blocks": [], "items": "",
 "bytes": 0, "wrong_bytes": 0})");

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+
 namespace membrain {
 namespace {
 
@@ -37,6 +39,15 @@ TEST(TortureWire, EveryOperationHasAName) {
     const Outcome<TortureRecord> back = torture_record_from_line(to_line(record));
     ASSERT_TRUE(back.has_value());
     EXPECT_EQ(back->op, op) << to_string(op);
+  }
+}
+
+TEST(TortureWire, NumbersThatNoIntegerHoldsAreComplaints) {
+  const std::string line = to_line(TortureRecord{});
+  for (const std::string wrong : {"1e30", "-1e30", "0.5", "18446744073709551616"}) {
+    std::string changed = line;
+    changed.replace(changed.find("\"bytes\":0"), 9, "\"bytes\":" + wrong);
+    EXPECT_FALSE(torture_record_from_line(changed).has_value()) << wrong;
   }
 }
 
