@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from membrain.layout import Layout
 
 Rule = Literal["prefix", "window", "all"]
+LONGEST = 0xFFFFFFFF // 1000  # seconds of a time-out: it travels as 32 bits of milliseconds
 _RULES: dict[Rule, int] = {"prefix": 0, "window": 1, "all": 2}
 
 
 def _milliseconds(seconds: float | None) -> int:
     if seconds is None:
         return 0
-    if seconds <= 0:
-        raise InvalidArgument("a time-out is positive")
+    if not 0 < seconds <= LONGEST:
+        raise InvalidArgument(f"a time-out is positive, and at most {LONGEST} seconds")
     return max(1, round(seconds * 1000))
 
 

@@ -114,6 +114,7 @@ void NativeClient::close() {
   std::shared_ptr<Client> client = std::move(client_);
   if (!client) return;
   const py::gil_scoped_release released;
+  const std::unique_lock alone(calls_);
   client.reset();  // ends what is under way: `drain` and `wait` yield it
 }
 
@@ -130,12 +131,10 @@ Client& NativeClient::client() const {
 
 template <class Call>
 auto NativeClient::waiting(Call call) const {
-  static_cast<void>(client());
-  std::shared_ptr<Client> held = client_;
+  Client& open = client();
+  const std::shared_lock held(calls_);  // at once: nobody closes before the client is taken away
   const py::gil_scoped_release released;
-  auto result = call(*held);
-  held.reset();  // if it was closed meanwhile it ends here, without the GIL
-  return result;
+  return call(open);
 }
 
 Answer NativeClient::contains(const OpenedNamespace& space, const py::sequence& hashes,

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <shared_mutex>
 #include <string>
 #include <tuple>
 #include <unordered_map>
@@ -69,8 +70,8 @@ struct Terms {
 using PlaneTuple = std::tuple<std::uintptr_t, std::size_t, std::size_t>;
 Answer register_layout(const std::vector<PlaneTuple>& planes, std::uint32_t blocks);
 
-/// Threads  Any, with the GIL, which is released in every call that waits. One that is closed
-///          meanwhile lives until those calls have ended.
+/// Threads  Any, with the GIL, which is released in every call that waits. To close waits for those
+///          calls.
 class NativeClient {
  public:
   static Answer open(const ClientConfig& config);
@@ -145,7 +146,8 @@ class NativeClient {
   void begin(std::uint64_t number, bool notify, Operation<T> operation, pybind11::object keep);
   Answer finish(Pending pending);
 
-  std::shared_ptr<Client> client_;  ///< null: closed
+  std::shared_ptr<Client> client_;   ///< null: closed
+  mutable std::shared_mutex calls_;  ///< shared by those that use the client without the GIL
   std::shared_ptr<Ended> ended_ = std::make_shared<Ended>();
   std::unordered_map<std::uint64_t, Pending> pending_;
 };

@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import re
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -37,6 +38,13 @@ class Server:
     def kill(self) -> None:
         self._process.kill()
         self._process.communicate()
+
+    def stop(self) -> None:
+        """It answers nothing, until it goes on."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
     def end(self) -> None:
         self._process.terminate()

@@ -139,6 +139,14 @@ def test_memory_that_cannot_be_used_is_refused_with_the_reason(server: Server) -
             client.open_namespace(modell="a model")
 
 
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 4_294_968])
+def test_a_time_out_that_cannot_travel_is_refused(server: Server, seconds: float) -> None:
+    with SyncClient.open(server.address) as client:
+        space = client.open_namespace(**FIELDS)
+        with pytest.raises(membrain.InvalidArgument, match="at most 4294967 seconds"):
+            client.lookup(space, hashes(1), timeout=seconds)
+
+
 def test_errors_are_a_family() -> None:
     with pytest.raises(membrain.Unavailable) as caught:
         SyncClient.open("127.0.0.1:1")
@@ -348,6 +356,35 @@ def test_closing_under_calls_of_other_threads_harms_nobody(server: Server) -> No
         for thread in threads:
             thread.join(30)
         assert len(ends) == 4
+
+
+def test_closing_under_a_call_of_another_thread_ends_what_is_awaited(server: Server) -> None:
+    async def work() -> None:
+        client = await Client.open(server.address)
+        space = await client.open_namespace(**FIELDS)
+        server.stop()
+        asked = threading.Event()
+
+        def ask() -> None:
+            asked.set()
+            with pytest.raises(membrain.MembrainError):
+                client.sync.server_stats()
+
+        monitor = asyncio.create_task(asyncio.to_thread(ask))
+        await asyncio.to_thread(asked.wait)
+        waits = asyncio.create_task(client.lookup(space, hashes(1)))
+        await asyncio.sleep(0)
+        await client.close()
+        ended, _ = await asyncio.wait([waits], timeout=30)
+        for future in client._futures.values():
+            future.cancel()  # else a loop that has failed here would wait for it
+        assert ended and isinstance(waits.exception(), membrain.MembrainError)
+        await monitor
+
+    try:
+        asyncio.run(asyncio.wait_for(work(), 120))
+    finally:
+        server.go_on()
 
 
 def test_a_match_may_outlive_its_client(server: Server) -> None:

@@ -53,6 +53,10 @@ def test_options_that_do_not_exist_are_named_with_those_that_do() -> None:
     [
         ("lookup_timeout", "0.5", "is a number, not '0.5'"),
         ("max_save_bytes", 1.5, "is a whole number, not 1.5"),
+        ("lookup_timeout", 86_401, "at most a day"),
+        ("load_timeout", 4_294_968.0, "at most a day"),
+        ("hold_timeout", float("inf"), "at most a day"),
+        ("hold_timeout", float("nan"), "must be positive"),
         ("min_hit_tokens", True, "is a whole number, not True"),
         ("events", "false", "is true or false, not 'false'"),
         ("server", 9201, "is a string, not 9201"),

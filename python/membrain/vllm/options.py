@@ -12,6 +12,9 @@ from membrain.core import config_of
 from membrain.errors import InvalidArgument
 
 
+DAY = 86_400
+
+
 class WrongSetting(ValueError):
     """The engine cannot run with this: what is wrong, and what to change."""
 
@@ -49,6 +52,8 @@ class Options:
         for name in ("lookup_timeout", "load_timeout", "hold_timeout", "max_save_bytes"):
             if not getattr(options, name) > 0:
                 raise WrongSetting(f"kv_connector_extra_config: {name} must be positive")
+            if name != "max_save_bytes" and getattr(options, name) > DAY:
+                raise WrongSetting(f"kv_connector_extra_config: {name} is at most a day, {DAY} s")
         if options.min_hit_tokens < 0:
             raise WrongSetting("kv_connector_extra_config: min_hit_tokens must not be negative")
         _check_client(options)
