@@ -42,8 +42,9 @@ class Retained:
 
     manager: MembrainManager
     tiers: list[Tier]
-    local: list[bytes]
+    local: list[_Copy] = field(repr=False)
     held: Held | None = field(default=None, repr=False)
+    generation: int = 0  # of the store's namespace
 
     def release(self) -> None:
         """Idempotent."""
@@ -64,7 +65,8 @@ class MembrainManager:
     """Copies of blocks are kept in this process while there is room; those that nobody retains go,
     the lowest priority first and then the least recently used. What the cluster does not have is
     remembered for a moment, so that nobody asks again at once. While the cluster is away, copies
-    are still served.
+    are still served. When the store learns that others have cleared it, copies go too; it learns
+    it as soon as it asks or stores.
 
     Threads: one event loop."""
 
@@ -81,6 +83,7 @@ class MembrainManager:
         self.metrics = ManagerMetrics()
         self._copies: OrderedDict[bytes, _Copy] = OrderedDict()  # the last used is the last
         self._used = 0
+        self._generation = store.generation  # of which the copies are
         self._negatives: OrderedDict[bytes, float] = OrderedDict()  # until when
         self._negative_seconds = negative_seconds
         self._max_negatives = max_negatives
@@ -91,6 +94,7 @@ class MembrainManager:
         return self._used
 
     def local_tier_of(self, block_hash: bytes) -> Tier:
+        self._drop_old()
         return Tier.LOCAL if block_hash in self._copies else Tier.NONE
 
     # ---- prompts
@@ -98,27 +102,33 @@ class MembrainManager:
     async def retain(self, hashes: Sequence[bytes], timeout: float | None = None) -> Retained:
         """The longest prefix of which every block is in a tier. The cluster is asked for what
         follows the copies, unless it is known not to have the first of it."""
-        local: list[bytes] = []
+        self._drop_old()
+        generation = self._generation
+        local: list[_Copy] = []
         for name in hashes:
             if name not in self._copies:
                 break
-            local.append(name)
-        self._retain_local(local)
+            local.append(self._retained(name))
         rest = list(hashes[len(local) :])
         held = None
         if rest and self._is_negative(rest[0]):
             self.metrics.spared_questions += 1
         elif rest:
             held = await self._hold(rest, timeout, local)
+        if local and self.store.generation != generation:  # the copies are of before a clear
+            self.release_local(local)
+            if held is not None:
+                held.release()
+            rest, local, held = list(hashes), [], None
         count = len(held) if held else 0
         self.metrics.local_hits += len(local)
         self.metrics.remote_hits += count
         self.metrics.misses += len(rest) - count
         tiers = [Tier.LOCAL] * len(local) + [Tier.REMOTE] * count
-        return Retained(self, tiers, local, held)
+        return Retained(self, tiers, local, held, self.store.generation)
 
     async def _hold(
-        self, rest: list[bytes], timeout: float | None, local: list[bytes]
+        self, rest: list[bytes], timeout: float | None, local: list[_Copy]
     ) -> Held | None:
         try:
             held = await self.store.hold(rest, timeout)
@@ -140,10 +150,9 @@ class MembrainManager:
         """The first retained blocks into as many tensors; what comes from the cluster is kept as a
         copy. False: that one must be computed."""
         count = min(len(into), len(retained.local))
-        for name, tensor in zip(retained.local[:count], into[:count], strict=True):
+        for copy, tensor in zip(retained.local[:count], into[:count], strict=True):
             self.store.block.check(tensor, "tensor")
-            fill(tensor, self._copies[name].content)
-            self._copies.move_to_end(name)
+            fill(tensor, copy.content)
         loaded = [True] * count
         names = retained.held.hashes if retained.held is not None else []
         rest = list(into[count : count + len(names)])
@@ -154,8 +163,10 @@ class MembrainManager:
                 raise
             except MembrainError:
                 loaded += [False] * len(rest)
+            self._drop_old()
+            fresh = retained.generation == self._generation
             for name, tensor, ok in zip(names, rest, loaded[count:], strict=False):
-                if ok:
+                if ok and fresh:
                     self._keep(name, bytes_of(tensor), 0)
         return loaded + [False] * (len(into) - len(loaded))
 
@@ -174,6 +185,7 @@ class MembrainManager:
             raise InvalidArgument(f"{len(hashes)} hashes, but {len(tensors)} tensors")
         for index, tensor in enumerate(tensors):
             self.store.block.check(tensor, f"tensor {index}")
+        self._drop_old()
         for name, tensor in zip(hashes, tensors, strict=True):
             self._keep(name, bytes_of(tensor), priority)
             self._negatives.pop(name, None)
@@ -222,14 +234,24 @@ class MembrainManager:
         self._copies[name] = _Copy(content, priority)
         self._used += len(content)
 
-    def _retain_local(self, names: Sequence[bytes]) -> None:
-        for name in names:
-            self._copies[name].holders += 1
-            self._copies.move_to_end(name)
+    def _drop_old(self) -> None:
+        """Copies of before a clear. Those that are retained go on for who retains them."""
+        if self._generation == self.store.generation:
+            return
+        self._generation = self.store.generation
+        self._copies.clear()
+        self._used = 0
+        self._negatives.clear()
 
-    def release_local(self, names: Sequence[bytes]) -> None:
-        for name in names:
-            self._copies[name].holders -= 1
+    def _retained(self, name: bytes) -> _Copy:
+        copy = self._copies[name]
+        copy.holders += 1
+        self._copies.move_to_end(name)
+        return copy
+
+    def release_local(self, copies: Sequence[_Copy]) -> None:
+        for copy in copies:
+            copy.holders -= 1
 
     # ---- what is not there
 
@@ -243,7 +265,7 @@ class MembrainManager:
             self._negatives.popitem(last=False)
 
     async def clear(self) -> None:
-        """Forgets every block that nobody retains here, and all in the cluster."""
+        """Forgets every block, here and in the cluster. Copies that are retained go with their
+        release."""
         await self.store.clear()
-        self.evict(self._used)  # also what came meanwhile
-        self._negatives.clear()
+        self._drop_old()

@@ -93,6 +93,7 @@ class MembrainStore:
         cleared it, or the server does not know it; without them every call is a miss from there."""
         self.client = client
         self.space = space
+        self.generation = 0  # of `space`: changes whenever it was cleared, or opened again
         self._fields = fields
         self.block = block
         self.metrics = StoreMetrics()
@@ -191,9 +192,8 @@ class MembrainStore:
         ]
         with _Counted(self.metrics):
             report = await self.client.store(self.space, blocks, timeout=timeout)
-            stale = any(item.why == "stale" for item in report.items)
-            if stale and await self._reopen():
-                report = await self.client.store(self.space, blocks, timeout=timeout)
+            if any(item.why == "stale" for item in report.items):
+                await self._reopen()  # for the next: these were computed before the clear, perhaps
         self._stored(hashes, report)
         return [item.ok for item in report.items]
 
@@ -201,11 +201,13 @@ class MembrainStore:
         if self._fields is None:
             return False
         self.space = await self.client.open_namespace(**self._fields)
+        self.generation += 1
         return True
 
     async def clear(self) -> None:
         """Forgets every block, for everyone."""
         self.space = await self.client.clear(self.space)
+        self.generation += 1
         self._records.clear()
 
     # ---- counting

@@ -219,15 +219,57 @@ def test_what_others_have_cleared_is_opened_again(server: Server) -> None:
             await one.clear()
             assert await two.load(hashes(2), empty(2)) == [False, False], "there is nothing"
             await one.clear()
+            assert await two.store(hashes(2, 4), tensors(2)) == [False, False], "old, perhaps"
             assert await two.store(hashes(2, 4), tensors(2)) == [True, True]
             assert await one.load(hashes(2, 4), empty(2)) == [True, True]
             await one.clear()
+            assert await manager.save(hashes(1, 9), tensors(1)) == [False]
+            assert manager.local_tier_of(hash_of(9)) is Tier.NONE
             assert await manager.save(hashes(1, 9), tensors(1)) == [True]
             assert (await one.hold(hashes(1, 9))).hashes == hashes(1, 9)
             lone = MembrainStore(two.client, two.space, BLOCK)
             await one.clear()
             with pytest.raises(membrain.Stale):
                 await lone.hold(hashes(1))
+
+    run(work())
+
+
+def test_copies_of_before_a_clear_are_not_served_after_it(server: Server) -> None:
+    async def work() -> None:
+        async with await store_on(server) as one, await store_on(server) as two:
+            manager = MembrainManager(two)
+            assert await manager.save(hashes(2), tensors(2)) == [True, True]
+            retained = await manager.retain(hashes(2))
+            await manager.clear()
+            assert manager.local_tier_of(hash_of(0)) is Tier.NONE and manager.used_bytes == 0
+            into = empty(2)
+            assert await manager.load(retained, into) == [True, True], "who retains has it still"
+            new = [tensor + 7 for tensor in tensors(2)]
+            assert await manager.save(hashes(2), new) == [True, True]
+            retained.release()
+            assert manager.refcount(hash_of(0)) == 0
+            with await manager.retain(hashes(2)) as again:
+                await manager.load(again, into)
+            assert np.array_equal(into[0], new[0])
+            await one.hold(hashes(1))  # learns of it
+            await one.clear()
+            with await manager.retain(hashes(3)) as mixed:  # asks for the third
+                assert mixed.tiers == []
+            assert manager.local_tier_of(hash_of(0)) is Tier.NONE
+
+    run(work())
+
+
+def test_what_is_loaded_while_it_is_cleared_is_not_kept(server: Server) -> None:
+    async def work() -> None:
+        async with await store_on(server) as one, await store_on(server) as two:
+            assert await one.store(hashes(2), tensors(2)) == [True, True]
+            manager = MembrainManager(two)
+            with await manager.retain(hashes(2)) as retained:
+                await manager.clear()
+                await manager.load(retained, empty(2))
+            assert manager.local_tier_of(hash_of(0)) is Tier.NONE
 
     run(work())
 
