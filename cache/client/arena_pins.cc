@@ -9,37 +9,43 @@
 
 namespace membrain {
 
-namespace {
-
-constexpr std::size_t kAtOnce = std::size_t{1} << 30;
-
-}  // namespace
-
-struct ArenaPins::Held {
-  std::shared_ptr<const MappedArena> arena;  ///< goes last
+struct ArenaPins::Held : PinnedArena {
+  std::shared_ptr<const MappedArena> arena;  ///< go last
+  std::shared_ptr<const WritableArena> writable;
   std::vector<cuda::HostRegistration> locked;
 };
 
-ArenaPins::ArenaPins(std::shared_ptr<const cuda::Device> device)
-    : device_(std::move(device)), thread_(std::make_shared<ThreadPool>("mb-lock", 1)) {}
+ArenaPins::ArenaPins(std::shared_ptr<const cuda::Device> device, std::size_t at_once)
+    : device_(std::move(device)),
+      at_once_(at_once),
+      thread_(std::make_shared<ThreadPool>("mb-lock", 1)) {}
 
 ArenaPins::~ArenaPins() {
   stop();
   thread_->stop();
 }
 
+bool ArenaPins::needs_writable() const noexcept {
+  return !device_->facts().read_only_registration;
+}
+
 /// Null if any of it cannot be.
 std::unique_ptr<const ArenaPins::Held> ArenaPins::lock(
-    std::shared_ptr<const MappedArena> arena) const {
+    std::shared_ptr<const MappedArena> arena, std::shared_ptr<const WritableArena> writable) const {
+  using Access = cuda::HostRegistration::Access;
   auto held = std::make_unique<Held>();
   held->arena = std::move(arena);
-  const std::span<const std::byte> slots = held->arena->slots();
-  for (std::size_t at = 0; at < slots.size(); at += kAtOnce) {
+  held->writable = needs_writable() ? std::move(writable) : nullptr;
+  held->slots = held->writable ? held->writable->slots() : held->arena->slots();
+  held->part_bytes = at_once_;
+  const std::span<const std::byte> slots = held->slots;
+  if (slots.size() != held->arena->slots().size()) return nullptr;
+  for (std::size_t at = 0; at < slots.size(); at += at_once_) {
     if (stopped_) return nullptr;
-    const auto part = slots.subspan(at, std::min(kAtOnce, slots.size() - at));
+    const auto part = slots.subspan(at, std::min(at_once_, slots.size() - at));
     Result<cuda::HostRegistration> locked =
         cuda::HostRegistration::create(device_, {const_cast<std::byte*>(part.data()), part.size()},
-                                       cuda::HostRegistration::Access::read_only);
+                                       held->writable ? Access::read_write : Access::read_only);
     if (!locked) {
       log(LogLevel::warn,
           "node {}: its arena cannot be page-locked for the GPU ({}): blocks go through slots",
@@ -53,9 +59,11 @@ std::unique_ptr<const ArenaPins::Held> ArenaPins::lock(
   return held;
 }
 
-void ArenaPins::pin(std::shared_ptr<const MappedArena> arena, std::function<void(Pinned)> done) {
-  const auto work = [this, arena, done] {
-    std::unique_ptr<const Held> held = lock(arena);
+void ArenaPins::pin(std::shared_ptr<const MappedArena> arena,
+                    std::shared_ptr<const WritableArena> writable,
+                    std::function<void(Pinned)> done) {
+  const auto work = [this, arena, writable, done] {
+    std::unique_ptr<const Held> held = lock(arena, writable);
     if (!held) return done(nullptr);
     // Unlocked by the thread too, while there is one.
     const auto unlock = [thread = thread_](const Held* last) {

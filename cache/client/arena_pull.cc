@@ -1,5 +1,6 @@
 #include "cache/client/arena_pull.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "transport/cuda/checksum.h"
@@ -21,7 +22,8 @@ ArenaPull::ArenaPull(DeviceLane& lane, DeviceLane::Slot& slot, const PullTerms& 
 void ArenaPull::offer(const Match::State& match, const WantedRange& item, std::size_t number) {
   if (!arenas_ || wanted_.size() == cuda::DeviceHasher::kMaxInputs) return;
   const std::optional<MappedItem> mapped = mapped_replica(match, item.block, item.part, *arenas_);
-  if (!mapped || !arenas_->pinned(mapped->at->node)) return;
+  const PinnedArena* const pinned = mapped ? arenas_->pinned(mapped->at->node) : nullptr;
+  if (pinned == nullptr) return;
   const Location& at = *mapped->at;
   const std::uint64_t bytes = item.into.size_bytes();
   if (item.offset > at.length || bytes > at.length - item.offset) return;
@@ -29,7 +31,11 @@ void ArenaPull::offer(const Match::State& match, const WantedRange& item, std::s
   if (bytes == 0 || bytes % kAligned != 0 || (verify_ && !comparable)) return;
   if (!mapped->arena->holds(mapped->name, at)) return;
   const auto from = mapped->arena->bytes(at, item.offset, static_cast<std::uint32_t>(bytes));
-  runs_.push_back({reinterpret_cast<cuda::Address>(from.data()), bytes, staged_});
+  const auto offset = static_cast<std::size_t>(from.data() - mapped->arena->slots().data());
+  const std::uint64_t first = std::min(bytes, pinned->part_bytes - offset % pinned->part_bytes);
+  if (bytes - first > pinned->part_bytes) return;
+  const auto address = reinterpret_cast<cuda::Address>(pinned->slots.data() + offset);
+  runs_.push_back({address, bytes, staged_, first});
   wanted_.push_back({*mapped, &item, number});
   staged_ += bytes;
 }

@@ -82,9 +82,11 @@ Task<> MappedNodes::pin(NodeId node, std::shared_ptr<const MappedArena> arena) {
     std::atomic<bool> come = false;
   };
   const std::shared_ptr<const MappedArena> wanted = std::move(arena);
+  Task<std::shared_ptr<const WritableArena>> opening = to_pin(node);
+  const std::shared_ptr<const WritableArena> writable = co_await opening;
   const auto end = std::make_shared<End>();
   const auto bell = std::make_shared<Bell>(loop_);
-  pinner_->pin(wanted, [end, bell](ArenaPinner::Pinned pinned) {
+  pinner_->pin(wanted, writable, [end, bell](ArenaPinner::Pinned pinned) {
     end->pinned = std::move(pinned);
     end->come.store(true, std::memory_order_release);
     bell->ring();
@@ -98,6 +100,17 @@ Task<> MappedNodes::pin(NodeId node, std::shared_ptr<const MappedArena> arena) {
   }
   --pinning_;
   settled_.raise();
+}
+
+/// Null where it is not needed, too.
+Task<std::shared_ptr<const WritableArena>> MappedNodes::to_pin(NodeId node) {
+  if (!pinner_->needs_writable()) co_return nullptr;
+  Completion asked(loop_.ready());
+  want_writable(node, asked);
+  const Result<> answered = co_await asked;
+  check(answered.has_value(), "wanting an arena reports no failure");
+  const auto found = neighbours_.find(node);
+  co_return found != neighbours_.end() ? found->second.writable : nullptr;
 }
 
 void MappedNodes::want_writable(NodeId node, Completion& done) {

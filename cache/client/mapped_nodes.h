@@ -56,10 +56,10 @@ class ArenaSet {
     const Entry* found = entry(node);
     return found != nullptr ? found->writable : nullptr;
   }
-  /// GPUs read that node's arena by themselves.
-  [[nodiscard]] bool pinned(NodeId node) const noexcept {
+  /// Where GPUs read that node's arena by themselves; null if they do not.
+  [[nodiscard]] const PinnedArena* pinned(NodeId node) const noexcept {
     const Entry* found = entry(node);
-    return found != nullptr && found->pinned != nullptr;
+    return found != nullptr ? found->pinned.get() : nullptr;
   }
   /// Asking for it may make it so.
   [[nodiscard]] bool may_become_writable(NodeId node) const noexcept {
@@ -132,6 +132,7 @@ class MappedNodes {
   Task<> open(wire::NodeEntry node);
   Task<> open_writable(wire::NodeEntry node);
   Task<> pin(NodeId node, std::shared_ptr<const MappedArena> arena);
+  Task<std::shared_ptr<const WritableArena>> to_pin(NodeId node);
   void publish();
 
   Loop& loop_;

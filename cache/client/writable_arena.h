@@ -41,6 +41,8 @@ class WritableArena {
   [[nodiscard]] Incarnation life() const noexcept { return life_; }
   [[nodiscard]] WriterId writer() const noexcept { return writer_; }
 
+  /// All of them, lent or not: to be read.
+  [[nodiscard]] std::span<const std::byte> slots() const noexcept { return slots_; }
   /// A lent slot's memory; empty if that does not lie in the arena.
   [[nodiscard]] std::span<std::byte> bytes(const wire::SlotRef& at,
                                            std::uint32_t length) const noexcept;

@@ -68,8 +68,8 @@ struct ClientConfig {
   std::uint64_t staging_slot_bytes = std::uint64_t{8} << 20;
   /// Page-locks the mapped arenas of this host's nodes for the GPUs, in the background (some
   /// hundred milliseconds a GiB): then a GPU reads blocks out of them by itself, and the host's
-  /// processors touch no byte. Needs GPUs and drivers that can lock memory which is mapped to be
-  /// read only; where one cannot, blocks go through slots.
+  /// processors touch no byte. A GPU that locks nothing which is mapped to be read only has it
+  /// mapped as stores in place do; where a node lends no slots, blocks go through staging slots.
   bool pin_arenas = false;
 
   /// where other engines fetch blocks that this one shares from its GPUs (`Client::share`), e.g.

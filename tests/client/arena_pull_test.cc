@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <optional>
 #include <thread>
 
@@ -34,7 +36,8 @@ class ArenaPulls : public MappedTest {
     std::memset(at(0), 0xee, kCacheBytes);
     lane_ = DeviceLane::open(loop_, gpu_, 2, kSlotBytes).value();
     set_ = std::make_shared<ArenaSet>();
-    set_->add(mapped_, nullptr, true, std::make_shared<int>());
+    set_->add(mapped_, nullptr, true,
+              std::make_shared<PinnedArena>(PinnedArena{mapped_->slots(), kCapacity}));
     pull_ = {[this] { return set_; }, true};
   }
   void TearDown() override {
@@ -276,14 +279,16 @@ TEST_F(ArenaPulls, ArenasArePageLockedInTheBackgroundAndGivenBack) {
   };
   {
     ArenaPins pins(gpu_);
-    pins.pin(mapped_, done);
+    EXPECT_FALSE(pins.needs_writable());
+    pins.pin(mapped_, nullptr, done);
     turn_until([&] { return come.load(); });
     ASSERT_TRUE(pinned);
+    EXPECT_EQ(pinned->slots.data(), mapped_->slots().data());
     EXPECT_EQ(fake::owned(), before + 1);
     pinned.reset();
     turn_until([&] { return fake::owned() == before; });
     come = false;
-    pins.pin(mapped_, done);
+    pins.pin(mapped_, nullptr, done);
     turn_until([&] { return come.load(); });
   }
   EXPECT_TRUE(pinned) << "it may outlive who made it";
@@ -297,13 +302,133 @@ TEST_F(ArenaPulls, WhatCannotBePageLockedIsSaidToBe) {
   const auto refused = [&](const ArenaPinner::Pinned& pinned) { told += pinned ? 100 : 1; };
   {
     ArenaPins cannot(second);  // registers nothing that is mapped to be read only
-    cannot.pin(mapped_, refused);
+    EXPECT_TRUE(cannot.needs_writable());
+    cannot.pin(mapped_, nullptr, refused);
     turn_until([&] { return told == 1; });
     ArenaPins stopped(gpu_);
     stopped.stop();
-    stopped.pin(mapped_, refused);
+    stopped.pin(mapped_, nullptr, refused);
     turn_until([&] { return told == 2; });
   }
+}
+
+/// The driver refuses a copy that touches two of them.
+TEST_F(ArenaPulls, ABlockAcrossWhatWasLockedByItselfComesInTwoCopies) {
+  constexpr std::size_t kPart = 64 * 1024;
+  ArenaPins pins(gpu_, kPart);
+  ArenaPinner::Pinned pinned;
+  std::atomic<bool> come = false;
+  pins.pin(mapped_, nullptr, [&](ArenaPinner::Pinned got) {
+    pinned = std::move(got);
+    come = true;
+  });
+  turn_until([&] { return come.load(); });
+  ASSERT_TRUE(pinned);
+  set_ = std::make_shared<ArenaSet>();
+  set_->add(mapped_, nullptr, true, pinned);
+  constexpr std::size_t kSizes[] = {100'000, 65'536, 4096, 200'000};
+  constexpr std::uint32_t kSlots[] = {3, 48, 100, 120};  // the last touches more than two
+  std::vector<FetchItem> items;
+  std::vector<std::vector<std::byte>> sealed;
+  for (std::uint32_t i = 0; i < 4; ++i) {
+    sealed.push_back(content(kSizes[i], i));
+    add(kSlots[i], sealed.back());
+    items.push_back(paged(i, kSizes[i]));
+  }
+  fetch(items);
+  EXPECT_EQ(pulled(), 100'000U + 65'536 + 4096);
+  EXPECT_EQ(asked_, std::vector<std::uint32_t>{3});
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(bytes_of(items[i]), sealed[i]) << i;
+  set_ = nullptr;
+}
+
+/// Opens an arena that lies in a file as its node's door would.
+class FileOpener final : public ArenaOpener {
+ public:
+  FileOpener(const Arena& arena, bool lends) noexcept : arena_(arena), lends_(lends) {}
+  Task<Result<std::shared_ptr<const MappedArena>>> open(wire::NodeEntry node, TimePoint) override {
+    const Result<Descriptor> file = arena_.share();
+    co_return MappedArena::map(*file, node.node, node.incarnation);
+  }
+  Task<Result<std::shared_ptr<const WritableArena>>> open_writable(wire::NodeEntry node,
+                                                                   TimePoint) override {
+    if (!lends_) co_return fail(Errc::denied, "no");
+    const Result<Arena::Writable> writable = arena_.share_writable();
+    co_return WritableArena::map(writable->file, node.node, node.incarnation, writable->writer);
+  }
+
+ private:
+  const Arena& arena_;
+  const bool lends_;
+};
+
+/// As most GPUs are that are cards of their own.
+class PullsOfAGpuThatLocksNothingReadOnly : public ArenaPulls {
+ protected:
+  void SetUp() override {
+    ArenaPulls::SetUp();
+    if (IsSkipped()) return;
+    std::string path = "/dev/shm/membrain-test-XXXXXX";
+    directory_ = ::mkdtemp(path.data());
+    node_ = Arena::open({"a", kCapacity, false, directory_}).value();
+    life_ = node_->begin_life();
+    auto* header = reinterpret_cast<ArenaHeader*>(const_cast<std::byte*>(node_->mapping().data()));
+    header->node = kNode.value;
+    header->layout_check = header->check_of();
+  }
+  void TearDown() override {
+    set_.reset();
+    ArenaPulls::TearDown();
+    std::filesystem::remove_all(directory_);
+  }
+  /// A client's arenas, when they are page-locked or cannot be.
+  void settle(bool lends) {
+    const auto second = cuda::Device::open(cuda::Driver::load(FAKE_CUDA).value(), 1).value();
+    MappedNodes nodes(loop_, std::make_unique<FileOpener>(*node_, lends), "here");
+    nodes.set_pinner(std::make_unique<ArenaPins>(second));
+    wire::NodeEntry entry;
+    entry.node = kNode;
+    entry.incarnation = life_;
+    entry.alive = true;
+    entry.host = "here";
+    entry.door = "a door";
+    nodes.update({entry});
+    turn_until([&] { return nodes.arenas() && nodes.arenas()->find(kNode) != nullptr; });
+    if (lends) turn_until([&] { return nodes.arenas()->pinned(kNode) != nullptr; });
+    set_ = std::const_pointer_cast<ArenaSet>(nodes.arenas());
+    bool over = false;
+    loop_.spawn(end(nodes, over));
+    turn_until([&] { return over; });
+  }
+  static Task<> end(MappedNodes& nodes, bool& over) {
+    Task<> stopping = nodes.stop();
+    co_await stopping;
+    over = true;
+  }
+
+  std::filesystem::path directory_;
+};
+
+TEST_F(PullsOfAGpuThatLocksNothingReadOnly, ComeByTheMappingForStoresInPlace) {
+  settle(true);
+  ASSERT_TRUE(set_ && set_->pinned(kNode) != nullptr);
+  const PinnedArena& pinned = *set_->pinned(kNode);
+  EXPECT_NE(pinned.slots.data(), (*set_->find(kNode))->slots().data());
+  EXPECT_EQ(pinned.slots.data(), set_->writable(kNode)->slots().data());
+  const std::vector<std::byte> sealed = content(100'000, 4);
+  add(8, sealed);
+  const FetchItem item = paged(0, sealed.size());
+  fetch({item});
+  EXPECT_EQ(pulled(), sealed.size());
+  EXPECT_EQ(bytes_of(item), sealed);
+}
+
+TEST_F(PullsOfAGpuThatLocksNothingReadOnly, GoTheOrdinaryWayIfTheNodeLendsNothing) {
+  settle(false);
+  EXPECT_EQ(set_->pinned(kNode), nullptr);
+  add(8, content(4096, 4));
+  fetch({paged(0, 4096)});
+  EXPECT_EQ(asked_.size(), 1U);
 }
 
 }  // namespace

@@ -206,10 +206,8 @@ TEST_P(GpuClient, NoGraphThatTheEngineCapturesMeanwhileIsSpoiled) {
   }
 }
 
-/// Once the arena is page-locked, which happens in the background, the GPU reads it by itself, if
-/// it can lock what is mapped to be read only, as the fake one can.
+/// Once the arena is page-locked, which happens in the background, the GPU reads it by itself.
 TEST_P(GpuClient, BlocksComeOutOfAPageLockedArenaWithoutTheHost) {
-  if (!device_->facts().read_only_registration) GTEST_SKIP() << "this GPU cannot";
   const auto client = gpu_client(true, {}, true);
   const OpenedNamespace space = open(*client);
   const std::vector<std::byte> bytes = content(kPlanes * kPlaneBytes, 8);

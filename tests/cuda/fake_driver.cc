@@ -7,6 +7,11 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <mutex>
+#include <string>
 #include <string_view>
 
 #include "bench/gpu_ipc_api.h"
@@ -45,6 +50,48 @@ Status in_context(const char* function) {
 Status safe_in_context(const char* function) {
   if (const Status refused = fake::capture_verdict()) return refused;
   return in_context(function);
+}
+
+/// What was page-locked, each piece by itself.
+class Registrations {
+ public:
+  void add(Address from, std::size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    ranges_[from] = from + bytes;
+  }
+  void remove(Address from) {
+    const std::lock_guard lock(mutex_);
+    ranges_.erase(from);
+  }
+  /// Some of it lies in one, and some does not.
+  [[nodiscard]] bool cut(Address from, std::size_t bytes) const {
+    const std::lock_guard lock(mutex_);
+    auto next = ranges_.upper_bound(from);
+    if (next != ranges_.end() && next->first < from + bytes) return true;
+    if (next == ranges_.begin()) return false;
+    const Address end = std::prev(next)->second;
+    return from < end && end < from + bytes;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<Address, Address> ranges_;
+};
+Registrations registered;
+
+/// Whether this process has mapped it for reading alone.
+bool is_read_only(const void* memory) {
+  const auto address = reinterpret_cast<std::uintptr_t>(memory);
+  std::ifstream maps("/proc/self/maps");
+  std::uintptr_t from = 0;
+  std::uintptr_t to = 0;
+  char dash = 0;
+  std::string access;
+  std::string rest;
+  while (maps >> std::hex >> from >> dash >> to >> access && std::getline(maps, rest)) {
+    if (from <= address && address < to) return access[1] != 'w';
+  }
+  return false;
 }
 
 template <class T>
@@ -273,15 +320,18 @@ Status cuMemFreeHost(void* memory) {
   return in_context("cuMemFreeHost");
 }
 
-Status cuMemHostRegister_v2(void* memory, std::size_t bytes, std::uint32_t) {
+Status cuMemHostRegister_v2(void* memory, std::size_t bytes, std::uint32_t flags) {
   if (const Status verdict = safe_in_context("cuMemHostRegister_v2")) return verdict;
+  if ((flags & kHostRegisterReadOnly) == 0 && is_read_only(memory)) return kInvalidValue;
   gpu().own(memory, bytes, false);
+  registered.add(reinterpret_cast<Address>(memory), bytes);
   return kSuccess;
 }
 
 Status cuMemHostUnregister(void* memory) {
   if (const Status refused = fake::capture_verdict()) return refused;
   if (!gpu().disown(memory)) return kInvalidValue;
+  registered.remove(reinterpret_cast<Address>(memory));
   return in_context("cuMemHostUnregister");
 }
 
@@ -307,6 +357,7 @@ Status cuPointerGetAttributes(std::uint32_t count, const PointerAttribute* which
 
 Status cuMemcpyAsync(Address to, Address from, std::size_t bytes, RawStream stream) {
   if (const Status verdict = in_context("cuMemcpyAsync")) return verdict;
+  if (registered.cut(to, bytes) || registered.cut(from, bytes)) return kInvalidValue;
   gpu().queue(stream, [=] { std::memcpy(at<void>(to), at<const void>(from), bytes); });
   return kSuccess;
 }

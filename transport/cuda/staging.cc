@@ -82,7 +82,8 @@ Result<> StagingSlot::spread(std::span<const DevicePiece> to, HostCall call, voi
 Result<> StagingSlot::pull(std::span<const HostRun> from, bool sums, HostCall call, void* data) {
   if (from.empty()) return fail(Errc::invalid_argument, "no bytes to move");
   for (const HostRun& run : from) {
-    if (run.staged_at > device_.size() || run.bytes > device_.size() - run.staged_at) {
+    if (run.staged_at > device_.size() || run.bytes > device_.size() - run.staged_at ||
+        run.first_bytes > run.bytes) {
       return fail(Errc::invalid_argument, "more bytes than a staging slot has");
     }
   }
@@ -134,7 +135,12 @@ Result<> StagingSlot::queue_pull(std::span<const HostRun> from, bool sums) {
   std::vector<StagedBlock> blocks;
   for (const HostRun& run : from) {
     blocks.push_back({run.staged_at, run.bytes});
-    const Result<> queued = stream_.copy(device_.address() + run.staged_at, run.address, run.bytes);
+    const Address to = device_.address() + run.staged_at;
+    const std::uint64_t first = run.first_bytes;
+    Result<> queued = first != 0 ? stream_.copy(to, run.address, first) : Result<>{};
+    if (queued && first != run.bytes) {
+      queued = stream_.copy(to + first, run.address + first, run.bytes - first);
+    }
     if (!queued) return queued;
   }
   return sums ? queue_hash(blocks) : Result<>{};

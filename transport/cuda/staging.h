@@ -33,6 +33,7 @@ struct HostRun {
   Address address = 0;
   std::uint64_t bytes = 0;
   std::uint64_t staged_at = 0;
+  std::uint64_t first_bytes = bytes;  ///< before a seam: where the rest was page-locked by itself
 };
 
 /// A block in the slot's memory on the device.
