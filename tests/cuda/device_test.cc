@@ -69,6 +69,12 @@ TEST(CudaDriver, DescribesADeviceWithoutAContext) {
   EXPECT_EQ(fake::owned(), 0u);
 }
 
+TEST(CudaKernels, AreOfALanguageThatEveryDriverWeTakeKnowsWhateverToolkitIsHere) {
+  const std::string_view image = cuda::kernel_image();
+  if (image.empty()) GTEST_SKIP() << "built without clang: no GPU kernels";
+  EXPECT_NE(image.find("\n.version 7.0\n"), std::string_view::npos) << image.substr(0, 100);
+}
+
 class CudaDevice : public WithGpu {};
 
 TEST_F(CudaDevice, ThatIsNotThereIsAnInvalidArgument) {
