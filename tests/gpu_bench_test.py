@@ -76,6 +76,14 @@ class GpuBench(unittest.TestCase):
             self.assertEqual(ran.returncode, 1, call)
             self.assertIn(why, ran.stderr)
 
+    def test_a_driver_that_does_not_load_is_a_failure(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "libcuda.so.1").touch()
+            ran = run("--benchmark_list_tests", libraries=folder)
+        self.assertEqual(ran.returncode, 1, ran.stderr)
+        self.assertIn("gpu_bench: the NVIDIA driver's library cannot be loaded", ran.stderr)
+        self.assertIn("file too short", ran.stderr)
+
     def test_a_gpu_that_is_not_there_is_none(self) -> None:
         ran = run(libraries=FAKES, MEMBRAIN_FAKE_CUDA_FAILS="cuInit=100")
         self.assertEqual(ran.returncode, 77, ran.stderr)

@@ -1,6 +1,7 @@
 #include "transport/cuda/driver.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "transport/cuda/binder.h"
@@ -50,13 +51,27 @@ const char* bind_all(void* library, Api& api) noexcept {
   return binder.missing();
 }
 
+/// Why the library does not come: it is not here, and neither is its module; or it is broken.
+tl::unexpected<Error> not_loaded(const std::string& library) {
+  const char* const said = ::dlerror();
+  const std::string why = said != nullptr ? said : "dlopen says nothing";
+  const bool absent = why.starts_with(library + ": cannot open shared object file: No such file");
+  const bool module = ::access("/proc/driver/nvidia/version", F_OK) == 0;
+  if (absent && !module) {
+    return fail(Errc::unavailable, "no NVIDIA driver on this machine", kNoDevice);
+  }
+  log(LogLevel::warn, "no GPU is used: {}; {}", why,
+      absent ? "NVIDIA's kernel module is loaded, but its library is not here (containers: --gpus "
+               "all)"
+             : "install the NVIDIA driver again");
+  return fail(Errc::unavailable, "the NVIDIA driver's library cannot be loaded");
+}
+
 }  // namespace
 
 Result<std::shared_ptr<const Driver>> Driver::load(const std::string& library) {
   void* const handle = ::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-  if (handle == nullptr) {
-    return fail(Errc::unavailable, "no NVIDIA driver on this machine", kNoDevice);
-  }
+  if (handle == nullptr) return not_loaded(library);
   const std::shared_ptr<Driver> driver(new Driver);
   const char* const missing = bind_all(handle, driver->api_);
   ::dlclose(handle);  // it stays, and so do the functions

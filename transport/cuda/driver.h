@@ -16,9 +16,9 @@ namespace membrain::cuda {
 class Driver {
  public:
   /// `unavailable` where there is no driver, no device, or a driver without a function that is
-  /// needed (older than CUDA 11.8): the log says which. `no_gpu` tells the first two apart. A
-  /// driver that does not start gives its own name of that as the context. Takes up to a second,
-  /// at the first time in a process.
+  /// needed (older than CUDA 11.8), or whose library does not load: the log says which. `no_gpu`
+  /// tells the first two apart. A driver that does not start gives its own name of that as the
+  /// context. Takes up to a second, at the first time in a process.
   static Result<std::shared_ptr<const Driver>> load(const std::string& library = "libcuda.so.1");
 
   [[nodiscard]] const Api& api() const noexcept { return api_; }
