@@ -4,6 +4,7 @@ status tells no GPU from one that does not work; and what tools/gpu_check.sh mak
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -35,9 +36,9 @@ class GpuBench(unittest.TestCase):
         names = run("--benchmark_list_tests", libraries=FAKES).stdout.split()
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "rows.json"
-            ran = run("--benchmark_min_time=0.001", "--benchmark_repetitions=2",
-                      "--benchmark_report_aggregates_only=true", f"--benchmark_out={out}",
-                      "--benchmark_out_format=json", libraries=FAKES)
+            ran = run("--on-gpu-mib=16", "--benchmark_min_time=0.001",
+                      "--benchmark_repetitions=2", "--benchmark_report_aggregates_only=true",
+                      f"--benchmark_out={out}", "--benchmark_out_format=json", libraries=FAKES)
             self.assertEqual(ran.returncode, 0, ran.stderr)
             text = out.read_text()
         self.assertEqual(gpu_table.failures(text), {}, ran.stderr)
@@ -46,6 +47,20 @@ class GpuBench(unittest.TestCase):
         for name, (controls, _) in gpu_table.TARGETS.items():
             self.assertLessEqual({name, *controls}, set(rows))
         self.assertEqual(rows["peer/32768"].label, "shm")
+
+    def test_what_a_row_moves_at_once_hides_what_its_start_costs(self) -> None:
+        """Many blocks over the bus; on the device more than its cache holds, as one launch."""
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "rows.json"
+            ran = run("--on-gpu-mib=128", "--benchmark_min_time=0.001", f"--benchmark_out={out}",
+                      "--benchmark_filter=^(copy/(to|on)_gpu|pull/32768|chunks/(4096|32768))",
+                      "--benchmark_out_format=json", libraries=FAKES)
+            self.assertEqual(ran.returncode, 0, ran.stderr)
+            rows = json.loads(out.read_text())["benchmarks"]
+        moved = {row["name"].removesuffix("/real_time"): int(row["bytes_each"]) >> 20
+                 for row in rows}
+        self.assertEqual(moved, {"copy/to_gpu": 32, "pull/32768": 32, "copy/on_gpu": 128,
+                                 "chunks/4096": 64, "chunks/32768": 128})
 
     def test_a_row_whose_other_side_is_missing_says_so(self) -> None:
         with tempfile.TemporaryDirectory() as folder:

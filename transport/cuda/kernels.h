@@ -148,25 +148,33 @@ MEMBRAIN_KERNEL_PART void hash_chunk(const HashInput& input, U64 block, U32 pair
   sums[1] = odd;
 }
 
+/// Sums of one lane, of the blocks from `block` on that there are.
+template <U32 kCount>
+MEMBRAIN_KERNEL_PART void load_sums(const U64* sums, U64 block, U64 blocks, U64 (&into)[kCount]) {
+  MEMBRAIN_UNROLL
+  for (U32 i = 0; i < kCount; ++i) into[i] = block + i < blocks ? sums[(block + i) * kLanes] : 0;
+}
+
 /// Walks the chain of one lane from its initial value; returns its accumulator.
 MEMBRAIN_KERNEL_PART U64 hash_lane(const HashInput& input, U32 lane, U64 start, const U64* secret) {
   const auto* const sums = reinterpret_cast<const U64*>(input.sums) + lane;
   const U64 blocks = whole_blocks(input.bytes);
   const U64 key = secret[kSecretWords - kLanes + lane];
   U64 lane_sum = start;
-  constexpr U32 kAhead = 8;  // loads under way
-  U64 ahead[kAhead];
+  constexpr U32 kAhead = 16;  // loads under way, while as many that have come are added
+  U64 come[kAhead];
+  U64 coming[kAhead];
+  load_sums<kAhead>(sums, 0, blocks, come);
   for (U64 block = 0; block < blocks; block += kAhead) {
-    MEMBRAIN_UNROLL
-    for (U32 i = 0; i < kAhead; ++i) {
-      if (block + i < blocks) ahead[i] = sums[(block + i) * kLanes];
-    }
+    load_sums<kAhead>(sums, block + kAhead, blocks, coming);
     MEMBRAIN_UNROLL
     for (U32 i = 0; i < kAhead; ++i) {
       if (block + i >= blocks) continue;
-      lane_sum += ahead[i];
+      lane_sum += come[i];
       lane_sum = (lane_sum ^ lane_sum >> 47 ^ key) * kPrime32_1;
     }
+    MEMBRAIN_UNROLL
+    for (U32 i = 0; i < kAhead; ++i) come[i] = coming[i];
   }
   return lane_sum + sums[blocks * kLanes];
 }
