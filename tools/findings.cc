@@ -118,12 +118,14 @@ void examine_ports(const MachineFacts& facts, Findings& say) {
 void examine_gpu_direct(const MachineFacts& facts, Findings& say) {
   if (facts.gpus.empty() || !has_hardware_rdma(facts)) return;
   const verbs::GpuDirect& direct = facts.hardware.gpu_direct;
-  if (direct.possible() && facts.ucx_cuda && !facts.ucx_gpu_direct) {
+  if (direct.possible() && !facts.ucx_gpu_direct) {
     say.warn("gpu-direct",
              fmt::format("network cards could reach GPU memory ({}), but not by this UCX: blocks "
                          "to other hosts go through pinned host memory",
                          direct.peermem ? "nvidia_peermem" : "dmabuf"),
-             "modprobe nvidia_peermem, so that /sys/kernel/mm/memory_peers/nv_mem is there");
+             facts.ucx_cuda
+                 ? "modprobe nvidia_peermem, so that /sys/kernel/mm/memory_peers/nv_mem is there"
+                 : "a UCX that knows GPU memory (gpu-ucx)");
   } else if (direct.possible()) {
     say.ok("gpu-direct", fmt::format("network cards can reach GPU memory ({})",
                                      direct.peermem ? "nvidia_peermem" : "dmabuf"));
@@ -166,6 +168,13 @@ void examine_gpu_ways(const MachineFacts& facts, Findings& say) {
   }
 }
 
+/// By which ways network cards might reach a GPU's memory.
+std::string_view lending_of(const cuda::DeviceFacts& gpu) {
+  if (gpu.dma_buf && gpu.gpu_direct_rdma) return "lends its memory by dmabuf and nvidia_peermem";
+  if (gpu.dma_buf) return "lends its memory by dmabuf";
+  return gpu.gpu_direct_rdma ? "lends its memory by nvidia_peermem" : "lends its memory to nobody";
+}
+
 void examine_gpus(const MachineFacts& facts, Findings& say) {
   if (facts.cuda_reason.empty() && facts.cuda_version != 0) {
     say.ok("cuda", fmt::format("NVIDIA's driver speaks CUDA {}.{}", facts.cuda_version / 1000,
@@ -182,13 +191,12 @@ void examine_gpus(const MachineFacts& facts, Findings& say) {
     say.ok("cuda", "no GPU: blocks are kept in host memory");
   }
   for (const cuda::DeviceFacts& gpu : facts.gpus) {
-    say.ok("gpu", fmt::format("{} at {}: {}, compute capability {}.{}; blocks in arenas of this "
-                              "host go through pinned memory{}",
-                              gpu.name, gpu.pci, format_size(gpu.memory_bytes), gpu.compute / 10,
-                              gpu.compute % 10,
-                              gpu.read_only_registration ? ", or straight (pin_arenas)"
-                                                         : ": it cannot lock what it may not "
-                                                           "write to"));
+    say.ok("gpu",
+           fmt::format("{} at {}: {}, compute capability {}.{}; {}; blocks in arenas of "
+                       "this host go through pinned memory, or straight (pin_arenas{})",
+                       gpu.name, gpu.pci, format_size(gpu.memory_bytes), gpu.compute / 10,
+                       gpu.compute % 10, lending_of(gpu),
+                       gpu.read_only_registration ? "" : ", by the mapping for stores in place"));
   }
   if (facts.gpus.empty()) return;
   examine_gpu_ways(facts, say);

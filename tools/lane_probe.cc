@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/copy.h"
+#include "cache/client/gpu_surroundings.h"
 #include "tools/child.h"
 #include "tools/loop_thread.h"
 #include "tools/outcome.h"
@@ -33,43 +34,80 @@ constexpr int kRounds =
     3;  // the best of them counts: what the lane can do, not what else runs here
 constexpr Duration kPatience = std::chrono::seconds(10);
 constexpr const char* kGpuLane = "gpu";
+constexpr const char* kOnGpu = "_gpu";  // behind a lane's name
 
-/// What both sides of a probe stand on.
+using Gpu = std::shared_ptr<const cuda::Device>;
+
+/// What both sides of a probe stand on. Their blocks lie in the host's memory, or on a GPU.
 struct Ground {
+  std::vector<std::byte> host;
+  std::optional<cuda::DeviceBuffer> there;
   std::unique_ptr<Fabric> fabric;
-  std::unique_ptr<Region> region;
+  std::unique_ptr<Region> region;  ///< goes first
+
+  [[nodiscard]] std::byte* block(std::size_t number) {
+    auto* const first = there ? reinterpret_cast<std::byte*>(there->address()) : host.data();
+    return first + number % kSpread * kLarge;
+  }
+  void close() {
+    region.reset();
+    fabric.reset();
+  }
 };
 
+Outcome<> register_on(const Gpu& gpu, Ground& ground) {
+  const cuda::Device::Current current(*gpu);
+  auto region = ground.fabric->register_device_memory({ground.block(0), kLarge * kSpread});
+  if (!region) return complain("it reaches no GPU memory: {}", region.error().context);
+  ground.region = std::move(*region);
+  return {};
+}
+
 /// RDMA locks what it reaches, and the limit of that is small unless somebody has raised it.
-Outcome<Ground> open_ground(const std::shared_ptr<UcxContext>& context, Loop& loop,
-                            std::span<std::byte> memory) {
-  Result<std::unique_ptr<Fabric>> fabric = make_ucx_fabric(context, loop, {"", "probe"});
-  if (!fabric) return complain("UCX cannot open it: {}", fabric.error().context);
-  Result<std::unique_ptr<Region>> region = (*fabric)->register_memory(memory);
+Outcome<> register_in_host(Ground& ground) {
+  auto region = ground.fabric->register_memory(ground.host);
   if (!region) {
     return complain(
         "memory cannot be locked for it ({}): ulimit -l unlimited (systemd: LimitMEMLOCK=infinity; "
         "containers: --ulimit memlock=-1)",
         region.error().context);
   }
-  return Ground{std::move(*fabric), std::move(*region)};
+  ground.region = std::move(*region);
+  return {};
+}
+
+/// `gpu` may be null.
+Outcome<> open_ground(const std::shared_ptr<UcxContext>& context, Loop& loop, const Gpu& gpu,
+                      Ground& ground) {
+  UcxFabricConfig config{"", "probe"};
+  if (gpu) {
+    auto memory = cuda::DeviceBuffer::allocate(gpu, kLarge * kSpread);
+    if (!memory) return complain("no memory of the GPU: {}", memory.error().context);
+    ground.there.emplace(std::move(*memory));
+    config.around = std::make_shared<GpuSurroundings>(gpu);
+  } else {
+    ground.host.resize(kLarge * kSpread);
+  }
+  Result<std::unique_ptr<Fabric>> fabric = make_ucx_fabric(context, loop, config);
+  if (!fabric) return complain("UCX cannot open it: {}", fabric.error().context);
+  ground.fabric = std::move(*fabric);
+  return gpu ? register_on(gpu, ground) : register_in_host(ground);
 }
 
 /// Answers a frame, whose bytes are a number, with as many bytes.
 class Answering final : public Receiver {
  public:
-  Answering() : thread_("probe"), memory_(kLarge * kSpread) {}
+  Answering() : thread_("probe") {}
   ~Answering() {
     thread_.stop();
-    fabric_.reset();
+    ground_.close();
   }
-  Outcome<> open(const std::shared_ptr<UcxContext>& context) {
-    Outcome<Ground> ground = open_ground(context, thread_.loop(), memory_);
-    if (!ground) return tl::unexpected(ground.error());
-    fabric_ = std::move(ground->fabric);
-    region_ = std::move(ground->region);
-    fabric_->set_receiver(*this);
-    const Result<Address> address = fabric_->listen("127.0.0.1:0");
+  Outcome<> open(const std::shared_ptr<UcxContext>& context, const Gpu& gpu) {
+    if (const Outcome<> opened = open_ground(context, thread_.loop(), gpu, ground_); !opened) {
+      return opened;
+    }
+    ground_.fabric->set_receiver(*this);
+    const Result<Address> address = ground_.fabric->listen("127.0.0.1:0");
     if (!address) return complain("it cannot listen: {}", address.error().context);
     address_ = *address;
     thread_.start();
@@ -81,18 +119,16 @@ class Answering final : public Receiver {
     std::uint32_t bytes = 0;
     if (frame.size() != sizeof bytes) return;
     std::memcpy(&bytes, frame.data(), sizeof bytes);
-    const std::size_t at = next_++ % kSpread * kLarge;
-    const Segment block{memory_.data() + at, std::min<std::size_t>(bytes, kLarge), region_.get()};
+    const Segment block{ground_.block(next_++), std::min<std::size_t>(bytes, kLarge),
+                        ground_.region.get()};
     sends_.remove_if([](const Completion& sent) { return sent.done(); });
-    fabric_->send(peer, frame, {&block, 1}, sends_.emplace_back(thread_.loop().ready()));
+    ground_.fabric->send(peer, frame, {&block, 1}, sends_.emplace_back(thread_.loop().ready()));
   }
   void on_lost(PeerId, const Error&) override {}
 
  private:
   LoopThread thread_;
-  std::vector<std::byte> memory_;
-  std::unique_ptr<Region> region_;
-  std::unique_ptr<Fabric> fabric_;
+  Ground ground_;
   std::list<Completion> sends_;
   std::size_t next_ = 0;
   Address address_;
@@ -101,24 +137,20 @@ class Answering final : public Receiver {
 /// Asks, on the caller's thread.
 class Asking final : public Receiver {
  public:
-  Asking() : memory_(kLarge * kSpread) {}
-  ~Asking() { fabric_.reset(); }
-  Outcome<> open(const std::shared_ptr<UcxContext>& context) {
-    Outcome<Ground> ground = open_ground(context, loop_, memory_);
-    if (!ground) return tl::unexpected(ground.error());
-    fabric_ = std::move(ground->fabric);
-    region_ = std::move(ground->region);
-    fabric_->set_receiver(*this);
-    return {};
+  ~Asking() { ground_.close(); }
+  Outcome<> open(const std::shared_ptr<UcxContext>& context, const Gpu& gpu) {
+    on_gpu_ = gpu != nullptr;
+    const Outcome<> opened = open_ground(context, loop_, gpu, ground_);
+    if (opened) ground_.fabric->set_receiver(*this);
+    return opened;
   }
 
   void on_message(PeerId, std::span<const std::byte>, Payload payload) override {
     if (landings_.empty()) return;
     Completion& landed = *landings_.front();
     landings_.erase(landings_.begin());
-    const std::size_t at = next_++ % kSpread * kLarge;
-    const Segment into{memory_.data() + at, payload.size(), region_.get()};
-    fabric_->receive(std::move(payload), {&into, 1}, landed);
+    const Segment into{ground_.block(next_++), payload.size(), ground_.region.get()};
+    ground_.fabric->receive(std::move(payload), {&into, 1}, landed);
   }
   void on_lost(PeerId, const Error& why) override {
     lost_ = why;
@@ -134,22 +166,27 @@ class Asking final : public Receiver {
 
  private:
   Task<> run(Address address, LaneFigure& figure) {
-    Task<Result<PeerId>> connecting = fabric_->connect(address, clock_.now() + kPatience);
+    Fabric& fabric = *ground_.fabric;
+    Task<Result<PeerId>> connecting = fabric.connect(address, clock_.now() + kPatience);
     const Result<PeerId> peer = co_await connecting;
     if (!peer) {
       figure.reason = std::string(to_string(peer.error().code));
+    } else if (on_gpu_ && fabric.device_payloads(*peer) == DevicePayloads::none) {
+      figure.reason = "this connection carries no GPU memory";
+      Task<> closing = fabric.close(*peer);
+      co_await closing;
     } else {
       peer_ = *peer;
       Task<double> small = blocks_per_second(kSmall, 1);
       const double trips = co_await small;
       Task<double> large = blocks_per_second(kLarge, kWindow);
       const double blocks = co_await large;
-      figure.lane = fabric_->lane(peer_);
-      figure.route = fabric_->route(peer_);
+      figure.lane = fabric.lane(peer_);
+      figure.route = fabric.route(peer_);
       if (trips > 0) figure.roundtrip_us = 1e6 / trips;
       figure.bytes_per_second = blocks * static_cast<double>(kLarge);
       if (lost_ || blocks == 0) figure.reason = "the connection was lost";
-      Task<> closing = fabric_->close(peer_);
+      Task<> closing = fabric.close(peer_);
       co_await closing;
     }
     loop_.stop();
@@ -181,7 +218,7 @@ class Asking final : public Receiver {
       Completion landed(loop_.ready());
       landings_.push_back(&landed);
       const auto wanted = static_cast<std::uint32_t>(bytes);
-      const Result<> asked = fabric_->send(peer_, std::as_bytes(std::span(&wanted, 1)));
+      const Result<> asked = ground_.fabric->send(peer_, std::as_bytes(std::span(&wanted, 1)));
       if (!asked) {
         std::erase(landings_, &landed);
         landed.finish(asked);
@@ -195,9 +232,8 @@ class Asking final : public Receiver {
 
   SteadyClock clock_;
   Loop loop_{clock_};
-  std::vector<std::byte> memory_;
-  std::unique_ptr<Region> region_;
-  std::unique_ptr<Fabric> fabric_;
+  Ground ground_;
+  bool on_gpu_ = false;
   PeerId peer_;
   std::vector<Completion*> landings_;
   std::size_t next_ = 0;
@@ -214,11 +250,12 @@ std::string active_port() {
   return {};
 }
 
-LaneFigure measure_ucx(const std::string& lane) {
+/// By way of UCX; of a GPU's memory if `gpu`.
+LaneFigure measure_ucx(const std::string& lane, const Gpu& gpu) {
   UcxContextConfig config;
   if (lane == "tcp") config.transports = "tcp,self";
   if (lane == "rdma") {
-    config.transports = "rc,ud:aux,self";
+    config.transports = gpu ? "rc,ud:aux,self,cuda" : "rc,ud:aux,self";
     config.devices = active_port();
     config.loopback_only = false;
   }
@@ -230,8 +267,8 @@ LaneFigure measure_ucx(const std::string& lane) {
   }
   Answering answering;
   Asking asking;
-  Outcome<> opened = answering.open(*context);
-  if (opened) opened = asking.open(*context);
+  Outcome<> opened = answering.open(*context, gpu);
+  if (opened) opened = asking.open(*context, gpu);
   if (!opened) {
     figure.reason = opened.error().text;
     return figure;
@@ -239,6 +276,23 @@ LaneFigure measure_ucx(const std::string& lane) {
   figure = asking.measure(answering.address());
   if (figure.reason.empty() && figure.lane != lane) {
     figure.reason = fmt::format("UCX took {} instead ({})", figure.lane, figure.route);
+  }
+  return figure;
+}
+
+/// Between GPU memory of two processes, without the host's.
+LaneFigure measure_on_gpu(const std::string& lane) {
+  LaneFigure figure;
+  const auto driver = cuda::Driver::load();
+  if (!driver) {
+    figure.reason = driver.error().context;
+    return figure;
+  }
+  const auto gpu = cuda::Device::open(*driver, 0);
+  if (gpu) {
+    figure = measure_ucx(lane, *gpu);
+  } else {
+    figure.reason = gpu.error().context;
   }
   return figure;
 }
@@ -324,6 +378,12 @@ std::vector<std::string> lanes_of(const MachineFacts& facts) {
   for (std::size_t i = 0; i < facts.gpus.size(); ++i) {
     lanes.push_back(kGpuLane + std::to_string(i));
   }
+  if (!facts.gpus.empty() && facts.ucx_cuda) {
+    lanes.emplace_back(std::string("shm") + kOnGpu);
+    if (active && facts.may_open_rdma && facts.ucx_gpu_direct) {
+      lanes.emplace_back(std::string("rdma") + kOnGpu);
+    }
+  }
   return lanes;
 }
 
@@ -333,8 +393,11 @@ LaneFigure measure_lane(const std::string& lane) {
     figure = measure_mapped();
   } else if (lane.starts_with(kGpuLane)) {
     figure = measure_gpu(std::atoi(lane.c_str() + std::strlen(kGpuLane)));
+  } else if (lane.ends_with(kOnGpu)) {
+    figure = measure_on_gpu(lane.substr(0, lane.size() - std::strlen(kOnGpu)));
+    figure.memory = "device";
   } else {
-    figure = measure_ucx(lane);
+    figure = measure_ucx(lane, nullptr);
   }
   figure.lane = lane;
   return figure;

@@ -13,8 +13,8 @@ namespace membrain {
 
 /// One lane, for one kind of memory.
 struct LaneFigure {
-  std::string lane;             ///< "tcp", "shm", "rdma", "mapped", "gpu0"
-  std::string memory = "host";  ///< "host", or "device": between the host and that GPU
+  std::string lane;             ///< "tcp", "shm", "rdma", "mapped", "gpu0", "shm_gpu", "rdma_gpu"
+  std::string memory = "host";  ///< "host", or "device": between the host and that GPU, or of GPUs
   std::string route;            ///< what really carries it, and which protocol for which size
   double roundtrip_us = 0;      ///< of 4 KiB asked for; 0: not measured
   double bytes_per_second = 0;  ///< of blocks of 1 MiB, four under way
@@ -22,7 +22,8 @@ struct LaneFigure {
 };
 
 /// The lanes that this machine should have: mapped, shared memory, TCP, RDMA with an active port
-/// that may be opened, and every GPU.
+/// that may be opened, and every GPU; with a UCX that knows it, the first one's memory by shared
+/// memory and RDMA (as reports call it: shm_gpu, rdma_gpu).
 [[nodiscard]] std::vector<std::string> lanes_of(const MachineFacts& facts);
 
 /// Measures one, in this process, in about half a second. UCX can end a process over a device that

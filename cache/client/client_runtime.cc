@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "cache/client/client_config.h"
 #include "cache/client/door_opener.h"
+#include "cache/client/gpu_surroundings.h"
 #include "cache/client/store.h"
 #include "cache/memory/bell.h"
 #include "cache/memory/device_lane.h"
@@ -27,23 +28,6 @@ namespace membrain {
 namespace {
 
 using detail::Outcome;
-
-/// A GPU's context on the thread that turns the loop, while UCX works there.
-class GpuContext final : public UcxSurroundings {
- public:
-  explicit GpuContext(std::shared_ptr<const cuda::Device> gpu) noexcept : gpu_(std::move(gpu)) {}
-  void enter() noexcept override {
-    if (depth_++ == 0) current_.emplace(*gpu_);
-  }
-  void leave() noexcept override {
-    if (--depth_ == 0) current_.reset();
-  }
-
- private:
-  const std::shared_ptr<const cuda::Device> gpu_;
-  std::optional<cuda::Device::Current> current_;
-  std::uint32_t depth_ = 0;
-};
 
 /// Once a process.
 void tell_of_staging() {
@@ -157,7 +141,7 @@ Result<std::unique_ptr<Fabric>> Client::Runtime::make_data_fabric(const ClientCo
   UcxFabricConfig fabric;
   fabric.secret = config.secret;
   fabric.label = config.label;
-  if (straight()) fabric.around = std::make_shared<GpuContext>(gpus.front());
+  if (straight()) fabric.around = std::make_shared<GpuSurroundings>(gpus.front());
   return make_ucx_fabric(context, data_loop(), fabric);
 }
 

@@ -100,6 +100,26 @@ TEST(Findings, SayHowGpuMemoryTravels) {
   EXPECT_FALSE(found(laptop(), "gpu-ucx", Health::warn)) << "there is no GPU";
 }
 
+TEST(Findings, SayWhatAGpuLetsOthersDoWithItsMemoryAndWithTheirs) {
+  MachineFacts facts = gpu_host();
+  cuda::DeviceFacts& gpu = facts.gpus[0];
+  const auto text = [&facts] { return found(facts, "gpu", Health::ok)->text; };
+  EXPECT_NE(text().find("lends its memory to nobody"), std::string::npos);
+  EXPECT_NE(text().find("stores in place"), std::string::npos);
+  gpu.dma_buf = gpu.gpu_direct_rdma = gpu.read_only_registration = true;
+  EXPECT_NE(text().find("dmabuf and nvidia_peermem"), std::string::npos);
+  EXPECT_EQ(text().find("stores in place"), std::string::npos);
+}
+
+/// That they could is not enough.
+TEST(Findings, NetworkCardsReachNoGpuMemoryByAUcxThatKnowsNone) {
+  MachineFacts facts = gpu_host();
+  facts.ucx_cuda = facts.ucx_gpu_direct = false;
+  const auto finding = found(facts, "gpu-direct", Health::warn);
+  ASSERT_TRUE(finding);
+  EXPECT_NE(finding->cure.find("gpu-ucx"), std::string::npos);
+}
+
 TEST(Findings, ADriverThatDoesNotStartKeepsItsNameOfThatAndHasACureOfItsOwn) {
   MachineFacts facts = gpu_host();
   facts.cuda_version = 0;
@@ -192,8 +212,13 @@ TEST(Findings, OfThisMachineCanBeMade) {
 
 TEST(Lanes, ThatAMachineShouldHave) {
   EXPECT_EQ(lanes_of(laptop()), (std::vector<std::string>{"mapped", "shm", "tcp"}));
-  EXPECT_EQ(lanes_of(gpu_host()),
-            (std::vector<std::string>{"mapped", "shm", "tcp", "rdma", "gpu0"}));
+  EXPECT_EQ(lanes_of(gpu_host()), (std::vector<std::string>{"mapped", "shm", "tcp", "rdma", "gpu0",
+                                                            "shm_gpu", "rdma_gpu"}));
+  MachineFacts facts = gpu_host();
+  facts.ucx_gpu_direct = false;
+  EXPECT_EQ(lanes_of(facts).back(), "shm_gpu");
+  facts.ucx_cuda = false;
+  EXPECT_EQ(lanes_of(facts).back(), "gpu0");
 }
 
 TEST(Lanes, FiguresTravelAsALine) {
