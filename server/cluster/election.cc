@@ -14,6 +14,9 @@ namespace {
 
 constexpr Duration kRetry = std::chrono::milliseconds(200);
 constexpr Duration kLongestWatch = std::chrono::seconds(10);
+/// The longest that a follower waits before it campaigns when a leader has gone: several times what
+/// a change in etcd takes, and little beside the 120 ms that blocks cannot be found.
+constexpr Duration kStagger = std::chrono::milliseconds(10);
 /// For this long an empty place is left to the server that is wanted there.
 constexpr Duration kCourtesy = std::chrono::seconds(1);
 
@@ -83,8 +86,8 @@ Task<> Election::run() {
     Task<Result<Revision>> stepping = step();
     const Result<Revision> seen = co_await stepping;
     if (stopping_) break;
-    Task<> waiting = seen ? wait_for_news(*seen, kLongestWatch)
-                          : wait_for_news(UINT64_MAX, jitter_.draw(kRetry));
+    Task<> waiting =
+        seen ? wait_for_news(*seen, kLongestWatch) : wait_for_news(UINT64_MAX, pause());
     co_await waiting;
   }
   running_ = false;
@@ -102,19 +105,14 @@ Task<Result<Revision>> Election::step() {
   const CoordinationEntry* const leader = view->find(name);
   const ShardWishes wishes = ShardWishes::of(*view, membership_.names(), shard_);
   if (leader == nullptr) {
-    follow({}, {});
-    const bool yields = wishes.another(membership_.config().name);
-    if (yields && yields_until_ == TimePoint{}) yields_until_ = loop_.now() + kCourtesy;
-    if (yields && loop_.now() < yields_until_) {
-      co_return fail(Errc::unavailable, "another server is wanted here");
-    }
+    if (others_first(wishes)) co_return fail(Errc::unavailable, "it may be another's turn");
     const bool founded = view->find(membership_.names().founded(shard_)) != nullptr;
     Task<Result<>> campaigning = campaign(founded);
     const Result<> won = co_await campaigning;
     if (!won) co_return fail(won.error());
     co_return view->revision;  // what was just put there is the news
   }
-  yields_until_ = {};
+  yields_until_ = campaigns_at_ = {};
   if (leader->lease && leader->lease == membership_.lease()) {
     Task<Result<>> holding = hold(*view, *leader);
     if (const Result<> held = co_await holding; !held) co_return fail(held.error());
@@ -124,6 +122,26 @@ Task<Result<Revision>> Election::step() {
     if (const Result<> said = co_await saying; !said) co_return fail(said.error());
   }
   co_return view->revision;
+}
+
+/// The place is empty: it is left to who is wanted there for a while, and for a moment to whichever
+/// follower is first.
+bool Election::others_first(const ShardWishes& wishes) {
+  const std::string& self = membership_.config().name;
+  const bool followed = place_ == Place::follows && lease_.value != 0;
+  if (followed && wishes.leader != self) {
+    campaigns_at_ = loop_.now() + jitter_.draw(2 * kStagger) - kStagger;
+  }
+  follow({}, {});
+  const bool yields = wishes.another(self);
+  if (yields && yields_until_ == TimePoint{}) yields_until_ = loop_.now() + kCourtesy;
+  return loop_.now() < campaigns_at_ || (yields && loop_.now() < yields_until_);
+}
+
+/// Until the next look, if there are no news.
+Duration Election::pause() {
+  const TimePoint now = loop_.now();
+  return now < campaigns_at_ ? campaigns_at_ - now : jitter_.draw(kRetry);
 }
 
 /// The place is ours: serves, or makes way, as it is wished.

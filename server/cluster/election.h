@@ -33,7 +33,9 @@ class ElectionListener {
 };
 
 /// Puts this server's name where the leader's belongs, if that is empty; otherwise waits until it
-/// is. Every step looks at what is there now, so that a call whose answer was lost does no harm: a
+/// is. Those who have followed a leader that goes hear of it in the same instant: each waits for a
+/// few milliseconds of its own and looks again, so that the first campaign is mostly the only one.
+/// Every step looks at what is there now, so that a call whose answer was lost does no harm: a
 /// name under our own lease is ours.
 ///
 /// A leader that is asked to (`ShardWishes`) makes way for another server once that says that it is
@@ -83,6 +85,8 @@ class Election final : private LeaseListener {
   void on_lease() override;
   void on_renewed() override { tell_hold(); }
   void tell_hold();
+  [[nodiscard]] bool others_first(const ShardWishes& wishes);
+  [[nodiscard]] Duration pause();
   [[nodiscard]] Duration patience() const noexcept;
 
   Membership& membership_;
@@ -100,6 +104,7 @@ class Election final : private LeaseListener {
   Epoch ended_term_;         ///< ours, which we have stopped to serve and are ending
   Revision yielded_to_ = 0;  ///< whose being ready we have made way for
   TimePoint yields_until_;   ///< an empty place is left to who is wanted there; zero: not begun
+  TimePoint campaigns_at_;   ///< zero: no leader has gone
   TimePoint said_ready_;
   bool running_ = false;
   bool stopping_ = false;

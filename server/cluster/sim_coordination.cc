@@ -80,6 +80,7 @@ Task<Result<CoordinationView>> SimCoordination::read(std::string prefix, TimePoi
 }
 
 Task<Result<Committed>> SimCoordination::commit(CoordinationChange change, TimePoint deadline) {
+  ++host_.commits;
   return call<Committed>(deadline, [change](KvState& state) { return state.commit(change); });
 }
 

@@ -20,10 +20,11 @@ struct SimCoordinator {
 
   SimRandom& random;
   KvState state;
-  bool quorum = true;      ///< false: nothing is answered, no lease ends
-  double lost_ask = 0;     ///< of a call: it never arrives, or long after its deadline
-  double lost_answer = 0;  ///< of a call: it happens, and nobody is told
-  std::uint64_t lost = 0;  ///< calls that were lost so
+  bool quorum = true;         ///< false: nothing is answered, no lease ends
+  double lost_ask = 0;        ///< of a call: it never arrives, or long after its deadline
+  double lost_answer = 0;     ///< of a call: it happens, and nobody is told
+  std::uint64_t lost = 0;     ///< calls that were lost so
+  std::uint64_t commits = 0;  ///< changes that were asked for
   Duration longest_delay = std::chrono::milliseconds(8);  ///< each way
   Duration late_news{};  ///< at most, after a change, until a watch tells of it
 };

@@ -41,6 +41,22 @@ TEST_F(ElectionTest, TheNextTermIsLaterAndNotTheFirst) {
   EXPECT_FALSE(two.terms[0].first);
 }
 
+TEST_F(ElectionTest, FollowersDoNotAllCampaignInTheInstantInWhichALeaderGoes) {
+  constexpr std::uint64_t kFollowers = 8;
+  coordinator_.longest_delay = milliseconds(1);
+  Candidate& one = candidate("one");
+  pass(milliseconds(500));
+  for (std::uint64_t i = 0; i < kFollowers; ++i) candidate("follower" + std::to_string(i));
+  pass(milliseconds(500));
+  ASSERT_TRUE(one.leads());
+  const std::uint64_t before = coordinator_.commits;
+  one.loop.spawn(stop(one));
+  pass(milliseconds(30));
+  EXPECT_NE(leader(), nullptr) << "and are no later for that";
+  EXPECT_GE(coordinator_.commits, before + 1);
+  EXPECT_LE(coordinator_.commits, before + kFollowers * 3 / 4);
+}
+
 TEST_F(ElectionTest, ALeaderThatCannotRenewEndsBeforeAnotherBegins) {
   Candidate& one = candidate("one");
   pass(milliseconds(500));
