@@ -132,6 +132,22 @@ void HistoryBook::judge_one(const std::string& name, std::vector<BlockEvent> eve
   }
 }
 
+/// A read of what a lookup had pinned lasts from that on.
+void HistoryBook::count_reads(const std::vector<BlockEvent>& events, const BlockRules& rules,
+                              Judgement& judgement) {
+  for (const BlockEvent& event : events) {
+    const bool read =
+        event.kind == Kind::hit || event.kind == Kind::miss || event.kind == Kind::lost;
+    if (!read) continue;
+    ++judgement.reads;
+    const HistoryTime from = std::min(event.call, event.pinned_from);
+    const bool excused = std::ranges::any_of(rules.disturbances, [&](const Disturbance& one) {
+      return one.begin <= event.ret && one.end >= from;
+    });
+    judgement.undisturbed += excused ? 0 : 1;
+  }
+}
+
 /// With what happened to all while it was used. A long run has many clears and disturbances, and
 /// few of them touch one block: eras that were over before its own began say nothing of it, nor
 /// does what began after its last operation.
@@ -150,6 +166,7 @@ void HistoryBook::judge_block(const Name& name, const Block& block, Judgement& j
       rules_.disturbances, std::back_inserter(rules.disturbances),
       [&](const Disturbance& one) { return one.begin <= use.last && one.end >= use.first; });
   ++judgement.blocks;
+  count_reads(block.events, rules, judgement);
   judge_one(fmt::format("block {} of namespace {}", name.second, name.first), std::move(events),
             rules, judgement);
 }

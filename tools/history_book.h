@@ -30,6 +30,8 @@ struct Judgement {
 
   std::uint64_t blocks = 0;
   std::uint64_t events = 0;
+  std::uint64_t reads = 0;        ///< events that found, missed or lost a block
+  std::uint64_t undisturbed = 0;  ///< of these, those in whose time there was no disturbance
   std::uint64_t anomalies = 0;    ///< blocks of which one was found
   std::uint64_t undecided = 0;    ///< blocks whose history is too wide to be searched
   std::vector<std::string> told;  ///< the first anomalies, at most kMostTold
@@ -83,6 +85,8 @@ class HistoryBook {
   [[nodiscard]] static BlockEvent event_of(BlockEvent::Kind kind, const HistoryCall& by);
   [[nodiscard]] bool closed(std::uint64_t block) const noexcept { return block < closed_below_; }
   void end_pins(const Pinned& pinned, HistoryTime when);
+  static void count_reads(const std::vector<BlockEvent>& events, const BlockRules& rules,
+                          Judgement& judgement);
   void judge_block(const Name& name, const Block& block, Judgement& judgement) const;
   static void judge_one(const std::string& name, std::vector<BlockEvent> events,
                         const BlockRules& rules, Judgement& judgement);

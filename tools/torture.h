@@ -44,6 +44,7 @@ class Torture {
  private:
   Outcome<> start();
   Outcome<> hurt(TimePoint end);
+  [[nodiscard]] std::chrono::milliseconds draw_calm();
   Outcome<> quiesce();
   /// What nobody uses any more is judged and forgotten: memory does not grow with the run.
   void judge_old(TimePoint now);
@@ -78,6 +79,7 @@ class Torture {
   std::mt19937_64 random_;
   TimePoint began_;  ///< to hurt
   TimePoint next_look_;
+  std::uint64_t calms_ = 0;
   std::size_t told_ = 0;                ///< of what is wrong, on stderr
   std::size_t server_descriptors_ = 0;  ///< at most, before there were engines
   std::size_t node_descriptors_ = 0;

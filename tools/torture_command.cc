@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/mac.h"
+#include "protocol/messages.h"
 #include "tools/output.h"
 #include "tools/torture.h"
 #include "tools/torture_commands.h"
@@ -49,6 +50,9 @@ Outcome<> check_options(const TortureCommand& command) {
   }
   if (options.house.shards == 0 || options.house.shards > kMaxShards) {
     return complain("--shards must be 1 to {}", kMaxShards);
+  }
+  if (options.house.replicas == 0 || options.house.replicas > wire::kMaxReplicas) {
+    return complain("--replicas must be 1 to {}", wire::kMaxReplicas);
   }
   if (options.block_bytes < kLeastBlockBytes || options.block_bytes > kMaxBlockBytes) {
     return complain("--block-bytes must be {} to {}", format_size(kLeastBlockBytes),
@@ -103,6 +107,7 @@ Command torture_command(Program& program) {
       .count("nodes", torture.house.nodes, "Node processes")
       .count("servers", torture.house.servers, "Server processes")
       .count("shards", torture.house.shards, "Into how many shards the keys are divided")
+      .count("replicas", torture.house.replicas, "Nodes that are to keep a block")
       .size("block-bytes", torture.block_bytes, "Size of the largest block")
       .size("arena", torture.house.arena_bytes, "Memory of each node: little, so that it evicts")
       .duration("timeout", torture.timeout, "The longest that one operation may take")

@@ -184,7 +184,9 @@ void TortureHouse::add_servers() {
                     folder_ + "/" + server.name,
                     "--until-eof",
                     "--shards",
-                    std::to_string(config_.shards)};
+                    std::to_string(config_.shards),
+                    "--replicas",
+                    std::to_string(config_.replicas)};
     if (!etcd_urls_.empty()) server.words.insert(server.words.end(), {"--etcd", etcd_urls_});
     servers_.push_back(std::make_unique<Resident>(std::move(server)));
   }

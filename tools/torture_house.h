@@ -23,6 +23,7 @@ struct TortureHouseConfig {
   std::uint64_t servers = 2;
   std::uint64_t shards = 1;
   std::uint64_t nodes = 2;
+  std::uint64_t replicas = 1;                          ///< wanted of each block
   std::uint64_t arena_bytes = std::uint64_t{4} << 20;  ///< of each node
 };
 

@@ -178,8 +178,12 @@ void TortureLoad::look_for_hang(const Engine& engine, const TortureRecord& recor
   const std::chrono::nanoseconds took(record.ret - record.call);
   // To open a client is to bring UCX up as well, which has no deadline.
   const bool opens = record.op == Op::connected;
-  const std::chrono::nanoseconds more = opens ? std::chrono::nanoseconds(kSilence) : kScheduling;
-  if (took <= config_.timeout + kDrain + more || was_stopped(engine, record)) return;
+  const std::chrono::nanoseconds more = opens ? std::chrono::nanoseconds(kSilence) : kSlack;
+  if (was_stopped(engine, record)) return;
+  const auto late = std::chrono::floor<std::chrono::milliseconds>(took - config_.timeout);
+  if (!opens) report_.latest = std::max(report_.latest, late);
+  if (!opens && late > kDrain) ++report_.late;
+  if (took <= config_.timeout + kDrain + more) return;
   ++report_.hangs;
   report_.told.push_back(fmt::format(
       "{}: a {} took {} ms, its deadline is {} ms", engine.process->name(), to_string(record.op),

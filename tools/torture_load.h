@@ -36,9 +36,11 @@ struct TortureLoadConfig {
 /// Ownership  Owns the engine processes; borrows book and report. Threads: one.
 class TortureLoad {
  public:
-  /// How long after its deadline an operation may be reported, and what a busy machine adds.
+  /// What a client leaves transfers at their deadline. One that uses all of it (its node is
+  /// stopped) still has its connection closed before it is reported, and waits for a processor:
+  /// such operations are counted as late, and are hangs beyond kSlack.
   static constexpr std::chrono::milliseconds kDrain{1000};
-  static constexpr std::chrono::milliseconds kScheduling{500};
+  static constexpr std::chrono::milliseconds kSlack{500};
   /// An engine that says nothing for this much longer hangs.
   static constexpr std::chrono::seconds kSilence{10};
 

@@ -15,6 +15,10 @@ std::uint64_t TortureReport::operation_count() const noexcept {
   return count;
 }
 
+double TortureReport::undisturbed_share() const noexcept {
+  return reads == 0 ? 0 : static_cast<double>(undisturbed) / static_cast<double>(reads);
+}
+
 bool TortureReport::sound() const noexcept {
   return wrong_bytes == 0 && hangs == 0 && leaks == 0 && anomalies == 0 && crashes == 0;
 }
@@ -32,7 +36,12 @@ std::string to_json(const TortureReport& report) {
   object["corrupt_caught"] = report.corrupt_caught;
   object["faults"] = report.faults;
   object["judged"] = report.judged;
+  object["judged_reads"] = report.reads;
+  object["judged_undisturbed"] = report.undisturbed;
+  object["undisturbed_share"] = report.undisturbed_share();
   object["undecided"] = report.undecided;
+  object["past_deadline_and_a_second"] = report.late;
+  object["latest_past_deadline_ms"] = report.latest.count();
   object["wrong_bytes"] = report.wrong_bytes;
   object["hangs"] = report.hangs;
   object["leaks"] = report.leaks;
@@ -61,6 +70,12 @@ std::string to_table(const TortureReport& report) {
   text += row("blocks missed", format_count(report.blocks_missed));
   text += row("corrupt blocks refused", format_count(report.corrupt_caught));
   text += row("judged", format_count(report.judged));
+  text += row("reads judged", format_count(report.reads));
+  text +=
+      row("  of them undisturbed", fmt::format("{} ({:.0f} %)", format_count(report.undisturbed),
+                                               100 * report.undisturbed_share()));
+  text += row("a second past deadline", format_count(report.late));
+  text += row("  latest past deadline", format_duration(report.latest));
   text += row("histories undecided", format_count(report.undecided));
   text += "faults\n";
   for (const auto& [kind, times] : report.faults) text += row(kind, format_count(times));

@@ -19,8 +19,12 @@ struct TortureReport {
   std::uint64_t blocks_missed = 0;
   std::uint64_t corrupt_caught = 0;  ///< blocks whose bytes a reader refused
   std::map<std::string, std::uint64_t> faults;
-  std::uint64_t judged = 0;     ///< operations on a block
-  std::uint64_t undecided = 0;  ///< blocks whose history was too wide to be judged
+  std::uint64_t judged = 0;       ///< operations on a block
+  std::uint64_t reads = 0;        ///< of these: looked up, or fetched in vain
+  std::uint64_t undisturbed = 0;  ///< of these: while nothing excused anything
+  std::uint64_t undecided = 0;    ///< blocks whose history was too wide to be judged
+  std::uint64_t late = 0;         ///< operations that ended more than a second after their deadline
+  std::chrono::milliseconds latest{0};  ///< the longest that an operation went beyond its deadline
 
   // What there must be none of.
   std::uint64_t wrong_bytes = 0;
@@ -31,6 +35,8 @@ struct TortureReport {
   std::vector<std::string> told;  ///< what is wrong, in words
 
   [[nodiscard]] std::uint64_t operation_count() const noexcept;
+  /// Of the reads that were judged, those that nothing excused.
+  [[nodiscard]] double undisturbed_share() const noexcept;
   [[nodiscard]] bool sound() const noexcept;
 };
 

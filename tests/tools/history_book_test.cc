@@ -51,6 +51,21 @@ TEST(HistoryBook, APinHoldsUntilItsMatchIsReleased) {
   EXPECT_EQ(another.judge_all().anomalies, 1u) << "another match was released";
 }
 
+TEST(HistoryBook, CountsTheReadsThatNothingExcuses) {
+  HistoryBook book = pinned_book();  // three reads, from 2 to 3
+  book.looked_up(by(3, 10, 12), kBlocks, {true, true, false}, 0, 0);
+  book.lost(by(2, 20, 21), 7, 11);  // pinned since 2
+  EXPECT_EQ(book.judge_all().reads, 7u);
+  EXPECT_EQ(book.judge_all().undisturbed, 7u);
+  book.disturbed({12, 14, false});
+  EXPECT_EQ(book.judge_all().undisturbed, 3u) << "the second lookup, and what was pinned before it";
+  book.disturbed(0, 13, {0, kNever, true});
+  EXPECT_EQ(book.judge_all().undisturbed, 2u) << "of that block nothing";
+  book.close_below(100);
+  EXPECT_EQ(book.judge_all().reads, 7u);
+  EXPECT_EQ(book.judge_all().undisturbed, 2u);
+}
+
 TEST(HistoryBook, PinsEndWithTheirClient) {
   HistoryBook book = pinned_book();
   book.released_all(2, 4);

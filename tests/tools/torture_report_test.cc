@@ -29,6 +29,22 @@ TEST(TortureReport, ItsJsonHasWhatScriptsAskFor) {
   EXPECT_EQ(object.at("seed"), 17);
 }
 
+TEST(TortureReport, ItSaysHowMuchWasJudgedWithoutExcuse) {
+  TortureReport some = report();
+  EXPECT_EQ(nlohmann::json::parse(to_json(some)).at("undisturbed_share"), 0.0);
+  some.reads = 400;
+  some.undisturbed = 100;
+  some.late = 3;
+  some.latest = std::chrono::milliseconds(1120);
+  const nlohmann::json object = nlohmann::json::parse(to_json(some));
+  EXPECT_EQ(object.at("judged_reads"), 400);
+  EXPECT_EQ(object.at("judged_undisturbed"), 100);
+  EXPECT_EQ(object.at("undisturbed_share"), 0.25);
+  EXPECT_EQ(object.at("past_deadline_and_a_second"), 3);
+  EXPECT_EQ(object.at("latest_past_deadline_ms"), 1120);
+  EXPECT_NE(to_table(some).find("100 (25 %)"), std::string::npos) << to_table(some);
+}
+
 TEST(TortureReport, ItsTableNamesFaultsAndWhatIsWrong) {
   TortureReport wrong = report();
   wrong.leaks = 2;

@@ -47,8 +47,9 @@ class TortureTest(ProcessTest):
         figures: dict[str, Any] = json.loads(out)
         self.assertEqual({name: figures[name] for name in NONE_OF}, dict.fromkeys(NONE_OF, 0), out)
         self.assertEqual(status, 0, err)
-        for name in ("operations", "bytes", "judged", "blocks_found"):
+        for name in ("operations", "bytes", "judged", "judged_reads", "blocks_found"):
             self.assertGreater(figures[name], 0, name)
+        self.assertLessEqual(figures["judged_undisturbed"], figures["judged_reads"])
         self.assertTrue(figures["faults"])
         self.assert_cleaned_up()
         return figures
@@ -69,6 +70,9 @@ class Torture(TortureTest):
     def test_several_shards_bear_it(self) -> None:
         self.assert_sound(["--seed", "7", "--shards", "3"])
 
+    def test_blocks_on_two_nodes_bear_it(self) -> None:
+        self.assert_sound(["--no-etcd", "--seed", "9", "--replicas", "2"])
+
     def test_without_etcd_it_says_what_to_install(self) -> None:
         status, out, err = run(
             "torture", "--minutes", "0.1", env=clean_environment(PATH="/nonexistent")
@@ -79,7 +83,8 @@ class Torture(TortureTest):
         self.assert_cleaned_up()
 
     def test_wrong_options_are_named(self) -> None:
-        for words in (["--minutes", "0"], ["--engines", "0"], ["--arena", "1KiB"]):
+        for words in (["--minutes", "0"], ["--engines", "0"], ["--arena", "1KiB"],
+                      ["--replicas", "5"]):
             status, out, err = run("torture", "--no-etcd", *words)
             self.assertEqual((status, out), (2, ""), words)
             self.assertIn(words[0], err)
