@@ -60,7 +60,7 @@ Outcome<std::unique_ptr<RunningServer>> RunningServer::start(const ServerOptions
       alone ? lone_coordination(options, loop) : connect_etcd(options.etcd, loop);
   if (!coordination) return tl::unexpected(coordination.error());
   server->coordination_ = std::move(*coordination);
-  if (!alone) {
+  if (!alone && options.leader_watch) {
     Result<std::unique_ptr<Fabric>> made =
         make_ucx_fabric(context, loop, {options.secret, "server"});
     if (!made) return complain("UCX cannot be used: {}", in_words(made.error()));

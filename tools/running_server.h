@@ -32,6 +32,7 @@ struct ServerOptions {
   std::uint64_t expected_blocks = 1'000'000;
   std::uint64_t shards = 1;       ///< into which the first server of a cluster divides the keys
   std::uint64_t shard_ports = 0;  ///< where the second shard listens, and the others behind it
+  bool leader_watch = true;       ///< ends the lease of a leader whose process has died
   EtcdOptions etcd;
   CopyOptions copies;
 };
@@ -60,7 +61,7 @@ class RunningServer {
 
   LoopThread control_;
   std::unique_ptr<Coordination> coordination_;
-  std::unique_ptr<Fabric> watch_fabric_;  ///< null without others to watch
+  std::unique_ptr<Fabric> watch_fabric_;  ///< null if nobody is watched
   std::unique_ptr<Membership> membership_;
   std::unique_ptr<LeaderWatch> watch_;
   std::unique_ptr<ShardThreads> threads_;

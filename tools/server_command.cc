@@ -145,6 +145,8 @@ Command server_command(Program& program) {
       .count("shard-ports", server.shard_ports,
              "Where the second shard listens; the third has the port behind it, and so on")
       .standard("any free ports")
+      .choice("leader-watch", server.leader_watch,
+              "Have a leader whose process has died followed at once, not when its lease ends")
       .count("expected-blocks", server.expected_blocks, "Make room for so many blocks at once")
       .toggle("until-eof", options->until_eof, "Stop when standard input ends")
       .hide_option();
