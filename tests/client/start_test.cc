@@ -24,7 +24,9 @@ class Opener final : public ArenaOpener {
 /// Takes until it is told to stop.
 class SlowPinner final : public ArenaPinner {
  public:
-  void pin(std::shared_ptr<const MappedArena>, std::function<void(Pinned)> done) override {
+  [[nodiscard]] bool needs_writable() const noexcept override { return false; }
+  void pin(std::shared_ptr<const MappedArena>, std::shared_ptr<const WritableArena>,
+           std::function<void(Pinned)> done) override {
     done_ = std::move(done);
   }
   void stop() noexcept override {
