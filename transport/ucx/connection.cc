@@ -16,6 +16,26 @@ std::span<const std::byte> bytes_of(const MessageHead& head) noexcept {
   return std::as_bytes(std::span(&head, 1));
 }
 
+std::size_t size_of(std::span<const ucp_dt_iov_t> pieces) noexcept {
+  std::size_t bytes = 0;
+  for (const ucp_dt_iov_t& piece : pieces) bytes += piece.length;
+  return bytes;
+}
+
+void gather(std::span<const ucp_dt_iov_t> pieces, std::byte* into) noexcept {
+  for (const ucp_dt_iov_t& piece : pieces) {
+    std::memcpy(into, piece.buffer, piece.length);
+    into += piece.length;
+  }
+}
+
+void scatter(const std::byte* from, std::span<const ucp_dt_iov_t> pieces) noexcept {
+  for (const ucp_dt_iov_t& piece : pieces) {
+    std::memcpy(piece.buffer, from, piece.length);
+    from += piece.length;
+  }
+}
+
 }  // namespace
 
 UcxOperation& OperationPool::take(Connection& connection, Completion* done) {
@@ -34,6 +54,8 @@ void OperationPool::give(UcxOperation& operation) noexcept {
   operation.connection = nullptr;
   operation.header.clear();
   operation.pieces.clear();
+  rooms_.give(std::exchange(operation.joined, {}));
+  operation.scatters = false;
   if (operation.frame.capacity() > kKeptBytes) operation.frame = {};
   operation.frame.clear();
   free_.push_back(&operation);
@@ -88,6 +110,8 @@ Result<> Connection::meet(std::span<const std::byte> address) {
   endpoint_ = *endpoint;
   const std::string info = describe_endpoint(endpoint_);
   lane = lane_of(info);
+  // Only where a rendezvous is a read of the sender's memory.
+  joins_ = lane == "shm" && (info.find("cma/") != info.npos || info.find("xpmem/") != info.npos);
   devices = device_payloads_of(worker_.context().devices(), info);
   phase_ = Phase::meeting;
   post(start({}, MessageKind::hello, nullptr), {}, 0);
@@ -152,14 +176,25 @@ void Connection::send(std::span<const std::byte> frame, std::span<const Segment>
     frame = {};
   }
   UcxOperation& operation = start(frame, MessageKind::frame_with_payload, &done);
-  const Pieces data = describe(payload, worker_.context(), operation.pieces);
-  std::size_t bytes = 0;
-  for (const ucp_dt_iov_t& piece : operation.pieces) bytes += piece.length;
+  const Pieces described = describe(payload, worker_.context(), operation.pieces);
+  const std::size_t bytes = size_of(operation.pieces);
+  const Pieces data = joined(operation, described, bytes);
+  if (operation.joined) gather(operation.pieces, operation.joined.get());
   const bool host = data.kind == MemoryKind::host;
   check(host || devices != DevicePayloads::none, "device memory on a connection of the host's");
   // From device memory nothing is sent before it is asked for.
   constexpr std::uint32_t kRendezvous = UCP_AM_SEND_FLAG_RNDV;
   post(operation, data, host ? flags_for(bytes, lane) : kRendezvous);
+}
+
+/// Over shared memory a rendezvous is one read from the sender's memory, but between single pieces
+/// only: several the sender pushes through a queue, bit by bit, and if it is stopped amid that, not
+/// even the forced end of its endpoint ends the receive (UCX 1.13; docs/adr/0042).
+Pieces Connection::joined(UcxOperation& operation, const Pieces& pieces, std::size_t bytes) {
+  if (!joins_ || operation.pieces.size() < 2) return pieces;
+  operation.joined = pool_.rooms().take(bytes);
+  if (!operation.joined) return pieces;
+  return {operation.joined.get(), bytes, ucp_dt_make_contig(1), nullptr};
 }
 
 void Connection::post(UcxOperation& operation, const Pieces& data, std::uint32_t flags) {
@@ -187,7 +222,9 @@ void Connection::post(UcxOperation& operation, const Pieces& data, std::uint32_t
 
 void Connection::receive(const HeldBytes& data, std::span<const Segment> into, Completion& done) {
   UcxOperation& operation = pool_.take(*this, &done);
-  const Pieces pieces = describe(into, worker_.context(), operation.pieces);
+  const Pieces described = describe(into, worker_.context(), operation.pieces);
+  const Pieces pieces = data.rendezvous ? joined(operation, described, data.size) : described;
+  operation.scatters = static_cast<bool>(operation.joined);
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
                        UCP_OP_ATTR_FIELD_DATATYPE | UCP_OP_ATTR_FIELD_MEMORY_TYPE;
@@ -218,6 +255,7 @@ void Connection::ended(UcxOperation& operation, ucs_status_t status) noexcept {
     failed_.push_back(&operation);
     return break_off(Error{Errc::peer_lost, status, "an operation failed"});
   }
+  if (operation.scatters) scatter(operation.joined.get(), operation.pieces);
   if (operation.done != nullptr) operation.done->finish({});
   pool_.give(operation);
 }

@@ -17,6 +17,7 @@
 #include "base/mac.h"
 #include "transport/completion.h"
 #include "transport/fabric.h"
+#include "transport/ucx/joined_rooms.h"
 #include "transport/ucx/worker.h"
 
 namespace membrain {
@@ -63,6 +64,8 @@ struct UcxOperation {
   std::vector<std::byte> header;     ///< MessageHead and frame
   std::vector<std::byte> frame;      ///< one that travels as data
   std::vector<ucp_dt_iov_t> pieces;
+  JoinedRoom joined;      ///< the pieces' bytes travel from or to here, if they are several
+  bool scatters = false;  ///< they are to be copied from there when they have come
 };
 
 /// Operations are used again: no allocation once there are as many as are ever under way.
@@ -72,8 +75,10 @@ class OperationPool {
   void give(UcxOperation& operation) noexcept;
   /// When UCX is gone: finishes what it never called back.
   void abandon() noexcept;
+  [[nodiscard]] JoinedRooms& rooms() noexcept { return rooms_; }
 
  private:
+  JoinedRooms rooms_;
   std::vector<std::unique_ptr<UcxOperation>> all_;
   std::vector<UcxOperation*> free_;
 };
@@ -204,6 +209,7 @@ class Connection {
   UcxOperation& start(std::span<const std::byte> frame, MessageKind kind, Completion* done);
   void post(UcxOperation& operation, const Pieces& data, std::uint32_t flags);
   void post_as_data(std::span<const std::byte> frame, MessageKind kind);
+  [[nodiscard]] Pieces joined(UcxOperation& operation, const Pieces& pieces, std::size_t bytes);
   void started(ucs_status_ptr_t request, UcxOperation& operation);
   void ended(UcxOperation& operation, ucs_status_t status) noexcept;
   /// Nothing is to be waited for before the endpoint is closed.
@@ -220,6 +226,7 @@ class Connection {
   Phase phase_ = Phase::greeting;
   bool broken_ = false;
   bool heard_ = false;            ///< the peer's hello has come
+  bool joins_ = false;            ///< several pieces travel as one
   bool endpoint_failed_ = false;  ///< UCX has said so
   bool endpoint_flushing_ = false;
   bool endpoint_closing_ = false;
