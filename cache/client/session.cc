@@ -36,7 +36,8 @@ ShardSession::ShardSession(Fabric& control, const ClientConfig& config, ShardId 
                leaders.several() ? Circuit::kLongestOfSeveral : Circuit::kLongestDelay),
       keep_signal_(loop_.ready()),
       unpin_signal_(loop_.ready()),
-      stop_signal_(loop_.ready()) {}
+      stop_signal_(loop_.ready()),
+      beat_is_lost_(loop_, [this] { calls_.on_lost(peer_); }) {}
 
 ShardSession::~ShardSession() {
   check(running_ == 0, "a ShardSession was destroyed before it was stopped");
@@ -235,7 +236,10 @@ Task<> ShardSession::beat() {
   const wire::Heartbeat request{proof_.session};
   const wire::Header head = header();
   Task<Result<wire::Alive>> asked = calls_.call<wire::Alive>(peer, request, deadline, head);
+  beating_ = true;
   const Result<wire::Alive> alive = co_await asked;
+  beating_ = false;
+  beat_is_lost_.cancel();
   if (peer != peer_ || stopping_) co_return;
   if (!alive) {
     lose("no answer to a heartbeat");
@@ -288,6 +292,10 @@ Task<> ShardSession::close(PeerId peer) {
 
 void ShardSession::doubt() {
   if (!leaders_.several() || !here()) return;
+  if (beating_) {  // with more patience than a doubt leaves
+    if (!beat_is_lost_.armed()) beat_is_lost_.arm(loop_.now() + Servers::kPatience);
+    return;
+  }
   doubted_ = true;
   keep_signal_.raise();
 }

@@ -171,6 +171,8 @@ class ShardSession final {
   Signal stop_signal_;
   std::uint32_t running_ = 0;  ///< background coroutines
   bool doubted_ = false;
+  Timer beat_is_lost_;  ///< armed by a doubt that finds a heartbeat unanswered
+  bool beating_ = false;
   bool opening_ = false;  ///< something is untold, and nobody has tried yet
   bool stopping_ = false;
 };

@@ -138,6 +138,23 @@ TEST_F(SplitSession, AProbeThatIsLateSaysNothingOfTheServer) {
   EXPECT_LE(shard_.node_lists, lists + 1);
 }
 
+TEST_F(SplitSession, ADoubtEndsAHeartbeatThatIsOutWithMorePatience) {
+  other_.silent = false;
+  shard_.ttl_ms = 30000;
+  shard_.close(*shard_.peers.begin());  // the new session has that time to live
+  step_until([&] { return shard_.hellos.size() == 2U && core_->connected(); });
+  const std::size_t lists = shard_.node_lists;
+  step_until([&] { return shard_.node_lists > lists; });  // a heartbeat: the next in 10 s
+  run_for(milliseconds(9900));
+  network_.pause("server");
+  run_for(milliseconds(200));  // the heartbeat is out, and has 20 s
+  LookupOptions options;
+  options.timeout = milliseconds(300);
+  EXPECT_EQ(lookup({first_}, options).error().code, Errc::timed_out);
+  run_for(milliseconds(1100));
+  EXPECT_EQ(lookup({first_}, options).error().code, Errc::unavailable) << "its server is away";
+}
+
 TEST_F(SplitSession, EndsSoonAlthoughAServerHangsThatIsToldOfANamespace) {
   shard_.ttl_ms = 9000;
   shard_.deny = true;  // so that it cannot come back
