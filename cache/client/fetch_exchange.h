@@ -79,7 +79,8 @@ class FetchListener {
 ///          in the links' TransferScratch.
 class FetchExchange final : public Exchange {
  public:
-  static constexpr Duration kDrain = std::chrono::seconds(1);
+  /// With the closing that may follow, an operation ends within a second after its deadline.
+  static constexpr Duration kDrain = std::chrono::milliseconds(800);
 
   FetchExchange(NodeLinks& links, FetchTerms terms, std::vector<FetchTarget> targets,
                 FetchListener& listener);

@@ -42,7 +42,8 @@ struct StoreAnswer {
 /// Threads  The data loop only. The exchange outlives `run`.
 class StoreExchange final : public Exchange {
  public:
-  static constexpr Duration kDrain = std::chrono::seconds(1);
+  /// With the closing that may follow, an operation ends within a second after its deadline.
+  static constexpr Duration kDrain = std::chrono::milliseconds(800);
   /// A node that had this long and did not answer has failed.
   static constexpr Duration kFairChance = std::chrono::seconds(1);
 

@@ -144,7 +144,7 @@ TEST_F(Hedge, ACopyIsUsedAtTheDeadlineOfABlockThatHangsHalfLanded) {
   network_.pause("node1");
   answer_late(node2_, bytes_);
   step_until([&] { return result_.has_value(); });
-  EXPECT_LT(clock_.now() - before, milliseconds(1700)) << "a second to drain";
+  EXPECT_LT(clock_.now() - before, milliseconds(1500)) << "kDrain";
   EXPECT_EQ((*result_)->ok_count(), 1U);
   EXPECT_EQ(into_, bytes_);
   network_.resume("node1");
