@@ -1,9 +1,12 @@
 #include "tools/running_server.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <future>
 #include <optional>
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include "base/clock.h"
@@ -26,8 +29,12 @@ Outcome<std::unique_ptr<Coordination>> lone_coordination(const ServerOptions& op
   if (options.temporary) return std::make_unique<StaticCoordination>(loop);
   Result<std::unique_ptr<StateFile>> file = StateFile::open(options.state_dir);
   if (!file) {
-    return complain("the state directory {} cannot be used: {}; is another server running on it?",
-                    options.state_dir, in_words(file.error()));
+    const int why = file.error().native;
+    const std::string hint = why == EWOULDBLOCK ? "stop that one, or use another directory"
+                             : why != 0         ? std::generic_category().message(why)
+                                                : "restore it, or begin with an empty directory";
+    return complain("the state directory {} cannot be used: {}; {}", options.state_dir,
+                    in_words(file.error()), hint);
   }
   return std::make_unique<StaticCoordination>(loop, std::move(*file));
 }
