@@ -31,6 +31,17 @@ class SplitSession : public ClientTest {
     control_loop_.spawn(put_into(core_->open_namespace(space), opened));
     run_for(milliseconds(20));
   }
+  /// The same, and the first shard is here again.
+  void open_another_and_come_back_while_the_other_is_asked(
+      std::optional<Result<OpenedNamespace>>& opened) {
+    shard_.deny = true;  // so that it cannot come back
+    shard_.close(*shard_.peers.begin());
+    open_another_while_the_other_is_asked(opened);
+    const std::size_t lists = shard_.node_lists;
+    shard_.deny = false;
+    step_until([&] { return shard_.node_lists > lists; });
+    run_for(milliseconds(1));
+  }
   /// The next block behind `after` of the same shard.
   [[nodiscard]] unsigned next(unsigned after) const {
     const bool upper = key_of(after).high >= kHalf;
@@ -87,14 +98,8 @@ TEST_F(SplitSession, WhatAShardPinsBeyondTheJointPrefixIsUnpinnedInTheSameTurn) 
 }
 
 TEST_F(SplitSession, ANamespaceIsOpenedAtAShardThatCameBackWhileAnotherAnswered) {
-  shard_.deny = true;  // so that it cannot come back
-  shard_.close(*shard_.peers.begin());
   std::optional<Result<OpenedNamespace>> opened;
-  open_another_while_the_other_is_asked(opened);
-  const std::size_t lists = shard_.node_lists;
-  shard_.deny = false;
-  step_until([&] { return shard_.node_lists > lists; });
-  run_for(milliseconds(1));
+  open_another_and_come_back_while_the_other_is_asked(opened);
   const std::size_t before = shard_.opened;
   EXPECT_FALSE(opened.has_value()) << "it waits for the other";
   network_.resume("other");
@@ -157,14 +162,8 @@ TEST_F(SplitSession, ADoubtEndsAHeartbeatThatIsOutWithMorePatience) {
 
 TEST_F(SplitSession, EndsSoonAlthoughAServerHangsThatIsToldOfANamespace) {
   shard_.ttl_ms = 9000;
-  shard_.deny = true;  // so that it cannot come back
-  shard_.close(*shard_.peers.begin());
   std::optional<Result<OpenedNamespace>> opened;
-  open_another_while_the_other_is_asked(opened);
-  const std::size_t lists = shard_.node_lists;
-  shard_.deny = false;
-  step_until([&] { return shard_.node_lists > lists; });
-  run_for(milliseconds(1));
+  open_another_and_come_back_while_the_other_is_asked(opened);
   network_.pause("server");
   network_.resume("other");
   step_until([&] { return opened.has_value(); });
