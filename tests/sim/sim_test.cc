@@ -47,14 +47,16 @@ void run_schedules(std::string_view name, std::uint64_t count = 2000) {
     if (::testing::Test::HasFailure()) return;
     sum.add(schedule.counts());
   }
+  ::testing::Test::RecordProperty("events", std::to_string(sum.events));
   // A simulator in which nothing happens proves nothing.
   EXPECT_GT(sum.fetched, 0u);
   EXPECT_GT(sum.stored, 0u);
+  constexpr std::uint64_t kMany = 100;  // so many meet all of what follows
+  if (last - first + 1 < kMany) return;
   EXPECT_GT(sum.mapped, 0u);
   EXPECT_GT(sum.read_from_afar, 0u);
   EXPECT_GT(sum.viewed, 0u);
   EXPECT_GT(sum.copied, 0u);
-  ::testing::Test::RecordProperty("events", std::to_string(sum.events));
 }
 
 TEST(Sim, ASoundNetworkAndTooLittleMemoryKeepTheInvariants) {

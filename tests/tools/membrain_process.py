@@ -253,7 +253,9 @@ class ProcessTest(unittest.TestCase):
 
     @staticmethod
     def _arena_files() -> set[str]:
-        return {path.name for path in Path("/dev/shm").glob("membrain-*")}
+        """Of processes; other tests, which run meanwhile, name theirs membrain-test-..."""
+        names = {path.name for path in Path("/dev/shm").glob("membrain-*")}
+        return {name for name in names if not name.startswith("membrain-test-")}
 
     def assert_nothing_left(self) -> None:
         self.assertEqual(self._arena_files() - self._arenas, set(), "arenas left in /dev/shm")
