@@ -9,7 +9,6 @@
 #include <iterator>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,6 +16,7 @@
 #include <vector>
 
 #include "server/cluster/steering.h"
+#include "tools/ctl_view.h"
 #include "tools/etcd_options.h"
 #include "tools/loop_thread.h"
 #include "tools/output.h"
@@ -130,12 +130,6 @@ class Etcd {
   std::unique_ptr<Coordination> coordination_;
 };
 
-std::string known_servers(const SteeredCluster& cluster) {
-  std::string names;
-  for (const auto& [name, address] : cluster.servers) names += (names.empty() ? "" : ", ") + name;
-  return names.empty() ? "none is alive" : names;
-}
-
 Wish led_by(const ClusterNames& names, std::map<ShardId, std::string> by_shard) {
   return {wishing(names, by_shard), by_shard.size(), [by_shard](const SteeredCluster& cluster) {
             return static_cast<std::size_t>(std::ranges::count_if(by_shard, [&](const auto& one) {
@@ -221,69 +215,6 @@ Outcome<Wish> wish_of(const Asked& asked, const SteeredCluster& cluster,
       break;
   }
   return Wish{{}, 0, [](const SteeredCluster&) { return std::size_t{0}; }};
-}
-
-using Members = std::vector<CoordinationMember>;
-
-std::string words_of(const CoordinationMember& member) {
-  if (member.version.empty()) return "does not answer";
-  return fmt::format("version {}, {}{}", member.version, format_size(member.bytes),
-                     member.has_leader ? "" : ", has no leader: too few others answer it");
-}
-
-/// Each begins a line.
-std::string lines_of(const Members& members) {
-  std::string text;
-  for (const CoordinationMember& member : members) {
-    text += fmt::format("\netcd {}: {}", member.address, words_of(member));
-  }
-  return text;
-}
-
-std::string as_json(const SteeredCluster& cluster, const Members& members) {
-  using Json = nlohmann::ordered_json;
-  Json etcd = Json::array();
-  for (const CoordinationMember& member : members) {
-    etcd.push_back(Json{{"address", member.address},
-                        {"answers", !member.version.empty()},
-                        {"version", member.version},
-                        {"has_leader", member.has_leader},
-                        {"bytes", member.bytes}});
-  }
-  Json servers = Json::array();
-  for (const auto& [name, address] : cluster.servers) {
-    servers.push_back(Json{{"name", name}, {"address", address}});
-  }
-  Json shards = Json::array();
-  for (const SteeredShard& one : cluster.shards) {
-    shards.push_back(Json{{"shard", one.shard.value},
-                          {"first_key", fmt::format("{:016x}", one.range.first)},
-                          {"last_key", fmt::format("{:016x}", one.range.last)},
-                          {"leader", one.leader},
-                          {"epoch", one.epoch.value},
-                          {"wanted", one.wanted}});
-  }
-  const Json all{{"map_version", cluster.map.version()},
-                 {"etcd", etcd},
-                 {"servers", servers},
-                 {"shards", shards}};
-  return all.dump(2) + "\n";
-}
-
-std::string as_table(const SteeredCluster& cluster, const Members& members) {
-  std::size_t width = 6;
-  for (const auto& [name, address] : cluster.servers) width = std::max(width, name.size());
-  std::string text = fmt::format("map of shards, version {}; servers alive: {}\n",
-                                 cluster.map.version(), known_servers(cluster));
-  text += fmt::format("  shard  share of keys  {:<{}}  {:>10}  wanted\n", "leader", width, "epoch");
-  for (const SteeredShard& one : cluster.shards) {
-    const double share =
-        static_cast<double>(one.range.last - one.range.first) / static_cast<double>(UINT64_MAX);
-    text += fmt::format("  {:>5}  {:>11.2f} %  {:<{}}  {:>10}  {}\n", one.shard.value, share * 100,
-                        one.leader.empty() ? "-" : one.leader, width, one.epoch.value, one.wanted);
-  }
-  if (const std::string etcd = lines_of(members); !etcd.empty()) text += etcd.substr(1) + "\n";
-  return text;
 }
 
 std::string all_forms() {
@@ -423,11 +354,12 @@ Exit run_ctl(Program& program, const CtlOptions& options) {
   if (!etcd) return failed("ctl", etcd.error().text);
   Result<SteeredCluster> cluster = (*etcd)->look(SteadyClock().now() + options.timeout);
   if (!cluster) {
-    const Members members = (*etcd)->members(SteadyClock().now() + options.timeout);
-    return failed("ctl",
-                  fmt::format("the cluster \"{}\" cannot be seen: {}; is --etcd right, and "
-                              "has one of its servers ever run?{}",
-                              options.etcd.cluster, in_words(cluster.error()), lines_of(members)));
+    const std::vector<CoordinationMember> members =
+        (*etcd)->members(SteadyClock().now() + options.timeout);
+    return failed(
+        "ctl", fmt::format("the cluster \"{}\" cannot be seen: {}; is --etcd right, and "
+                           "has one of its servers ever run?{}",
+                           options.etcd.cluster, in_words(cluster.error()), etcd_lines(members)));
   }
   if (asked->deed != Deed::show) {
     Outcome<SteeredCluster> now =
@@ -435,8 +367,9 @@ Exit run_ctl(Program& program, const CtlOptions& options) {
     if (!now) return failed("ctl", now.error().text);
     cluster = std::move(*now);
   }
-  const Members members = (*etcd)->members(SteadyClock().now() + options.timeout);
-  say(options.json ? as_json(*cluster, members) : as_table(*cluster, members));
+  const std::vector<CoordinationMember> members =
+      (*etcd)->members(SteadyClock().now() + options.timeout);
+  say(options.json ? cluster_json(*cluster, members) : cluster_table(*cluster, members));
   return Exit::ok;
 }
 

@@ -12,7 +12,7 @@ import pytest
 from contract.engine import Engine, Shape
 from contract.fake_cluster import FakeCluster, Faults
 from contract.model import GroupSpec, align_of
-from contract.requests import Status
+from contract.requests import Request, Status
 from contract.simulated import connector_on
 from contract.step import SchedulerOutput
 from contract.tensors import Tensor
@@ -396,17 +396,22 @@ def test_a_load_that_is_under_way_at_a_reset_fails() -> None:
     assert caught > 5
 
 
-def test_what_was_computed_with_weights_of_before_a_reset_is_not_stored_after_it() -> None:
-    house = House(Shape(budget=8))
+def _amid_a_prompt_with_new_weights(house: House) -> tuple[Engine, Request]:
+    """80 of its 200 tokens are computed with the old ones."""
     engine = house.engine()
-    prompt = list(range(200))
-    running = engine.add("a", prompt, 20)
+    running = engine.add("a", list(range(200)), 20)
     while running.num_computed_tokens < 80:
         engine.step()
     engine.update_weights(b"new")
+    return engine, running
+
+
+def test_what_was_computed_with_weights_of_before_a_reset_is_not_stored_after_it() -> None:
+    house = House(Shape(budget=8))
+    engine, running = _amid_a_prompt_with_new_weights(house)
     assert engine.scheduler_connector.reset_cache()
     engine.run()
-    assert running.tokens[:200] == prompt and len(running.tokens) == 220, "it went on"
+    assert running.tokens[:200] == list(range(200)) and len(running.tokens) == 220, "it went on"
     other = house.engine()
     other.weights = b"new"
     serve(other, "b", running.tokens)
@@ -418,12 +423,7 @@ def test_what_was_computed_with_weights_of_before_a_reset_is_not_stored_after_it
 
 def test_running_requests_that_are_reset_store_what_they_compute_again() -> None:
     house = House(Shape(budget=8))
-    engine = house.engine()
-    prompt = list(range(200))
-    running = engine.add("a", prompt, 20)
-    while running.num_computed_tokens < 80:
-        engine.step()
-    engine.update_weights(b"new")
+    engine, running = _amid_a_prompt_with_new_weights(house)
     assert engine.scheduler.reset_prefix_cache(reset_connector=True)
     engine.run()
     third = house.engine()

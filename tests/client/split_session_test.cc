@@ -42,6 +42,15 @@ class SplitSession : public ClientTest {
     step_until([&] { return shard_.node_lists > lists; });
     run_for(milliseconds(1));
   }
+  /// The upper half of the first shard's keys is the shard's on "fresh", which the client finds.
+  void split_first_shard(const FakeShard& fresh) {
+    shard_.shards = {2,
+                     {{ShardId{0}, 0, "server:9201"},
+                      {ShardId{2}, kHalf / 2, "fresh:9201"},
+                      {ShardId{1}, kHalf, "other:9201"}}};
+    step_until([&] { return fresh.opened == 1 && fresh.node_lists > 0; });
+    run_for(milliseconds(1));
+  }
   /// The next block behind `after` of the same shard.
   [[nodiscard]] unsigned next(unsigned after) const {
     const bool upper = key_of(after).high >= kHalf;
@@ -114,12 +123,7 @@ TEST_F(SplitSession, ANamespaceIsOpenedAtAShardThatCameByASplitWhileAnotherAnswe
   shard_.close(*shard_.peers.begin());
   std::optional<Result<OpenedNamespace>> opened;
   open_another_while_the_other_is_asked(opened);
-  shard_.shards = {2,
-                   {{ShardId{0}, 0, "server:9201"},
-                    {ShardId{2}, kHalf / 2, "fresh:9201"},
-                    {ShardId{1}, kHalf, "other:9201"}}};
-  step_until([&] { return fresh.opened == 1 && fresh.node_lists > 0; });
-  run_for(milliseconds(1));
+  split_first_shard(fresh);
   EXPECT_FALSE(opened.has_value()) << "it waits for the other";
   network_.resume("other");
   step_until([&] { return opened.has_value(); });
@@ -183,12 +187,7 @@ TEST_F(SplitSession, AShardThatCameByASplitWhileAnotherAnsweredIsClearedToo) {
   run_for(milliseconds(1));
   shard_.epoch = Epoch{0};  // so that it cannot come back, and is asked again who leads what
   shard_.close(*shard_.peers.begin());
-  shard_.shards = {2,
-                   {{ShardId{0}, 0, "server:9201"},
-                    {ShardId{2}, kHalf / 2, "fresh:9201"},
-                    {ShardId{1}, kHalf, "other:9201"}}};
-  step_until([&] { return fresh.opened == 1 && fresh.node_lists > 0; });
-  run_for(milliseconds(1));
+  split_first_shard(fresh);
   EXPECT_FALSE(cleared.has_value()) << "it waits for the other";
   other_.hold_clears = false;
   step_until([&] { return cleared.has_value(); });
