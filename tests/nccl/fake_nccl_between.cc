@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "tests/cuda/fake_gpu.h"
@@ -67,7 +68,9 @@ bool met(CommState& comm) {
 using HostName = std::array<char, 64>;
 HostName host_name() {
   HostName name{};
-  if (const char* const id = ::getenv("NCCL_HOSTID")) std::strncpy(name.data(), id, name.size());
+  const char* const id = ::getenv("NCCL_HOSTID");
+  const std::string_view known(id == nullptr ? "" : id);
+  known.substr(0, name.size()).copy(name.data(), name.size());
   return name;
 }
 
