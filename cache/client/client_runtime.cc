@@ -76,7 +76,7 @@ Result<std::unique_ptr<Client::Runtime>> Client::Runtime::open(ClientConfig conf
   if (made) made = runtime->make_fabrics(config);
   if (made) made = runtime->make_sharer(config);
   if (!made) return fail(made.error());
-  runtime->copies = std::make_unique<ThreadPool>("mb-copy", config.copy_threads);
+  runtime->copies = std::make_unique<CopyQueue>(runtime->clock, config.copy_threads);
   auto opener = config.mapped ? std::make_unique<DoorOpener>(runtime->control_loop) : nullptr;
   std::unique_ptr<Windows> windows = runtime->make_windows(config);
   auto devices = runtime->open_lanes(config, config.staging_slots, *runtime->data);
@@ -254,13 +254,16 @@ Client::Runtime::mix_operation(const Match& match, FetchList& items, TransferOpt
   outcome->take_back = [&loop = data_loop(), fetch = std::weak_ptr(mixed.fetch),
                         parts = mixed.parts] {
     if (const auto still = fetch.lock()) still->cancel();
-    [[maybe_unused]] const Result<> posted = loop.inbox().post([parts] { parts->cancel(); });
+    [[maybe_unused]] const Result<> posted = loop.inbox().post([fetch, parts] {
+      parts->cancel();
+      if (const auto still = fetch.lock()) still->give_up(Errc::cancelled);
+    });
   };
   return {std::move(mixed), std::move(outcome)};
 }
 
 void Client::Runtime::start_mixed(const Mixed& mixed) {
-  const bool posted = !caller_drives && copies->post([fetch = mixed.fetch] { fetch->copy(); });
+  const bool posted = !caller_drives && copies->post(mixed.fetch);
   mixed.fetch->start();
   if (caller_drives) {
     mixed.fetch->copy();

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/thread_pool.h"
 #include "cache/client/cancel_token.h"
 #include "cache/client/client_core.h"
+#include "cache/client/copy_queue.h"
 #include "cache/client/mapped_fetch.h"
 #include "cache/client/operation.h"
 #include "cache/share/sharer.h"
@@ -55,7 +55,7 @@ struct Client::Runtime {
   std::unique_ptr<Fabric> share_data;
   std::unique_ptr<Sharer> sharer;            ///< null if nothing is shared
   std::unique_ptr<verbs::PortEvents> ports;  ///< on the data loop
-  std::unique_ptr<ThreadPool> copies;
+  std::unique_ptr<CopyQueue> copies;
   bool started = false;
   std::jthread control_thread;
   std::jthread data_thread;

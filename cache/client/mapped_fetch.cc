@@ -10,6 +10,7 @@ namespace membrain {
 namespace {
 
 constexpr std::size_t kSealsAhead = 4;  // fetched while a block is copied
+constexpr Error kTakenBack{Errc::cancelled, 0, "the fetch was taken back"};
 
 /// What the checked way would also accept; it says what is wrong with the others.
 bool is_sound(const Match::State& match, const WantedRange& item) noexcept {
@@ -70,6 +71,7 @@ void MixedFetch::start() {
 }
 
 void MixedFetch::ask() {
+  if (begun_.exchange(true)) return;
   std::vector<std::uint32_t> items;
   items.reserve(job_.plan.mapped.size());
   for (const MappedItem& mapped : job_.plan.mapped) items.push_back(mapped.item);
@@ -77,11 +79,13 @@ void MixedFetch::ask() {
   end_part();
 }
 
-void MixedFetch::copy() {
+void MixedFetch::copy(const std::function<void()>& between) {
+  if (begun_.exchange(true)) return;
   const std::vector<MappedItem>& mapped = job_.plan.mapped;
   std::vector<std::uint32_t> failed;
   std::uint64_t bytes = 0;
   for (std::size_t i = 0; i < mapped.size(); ++i) {
+    if (between) between();
     const std::uint32_t item = mapped[i].item;
     const bool cancelled = cancelled_.load(std::memory_order_relaxed);
     if (cancelled || job_.clock->now() >= deadline_) {
@@ -103,10 +107,20 @@ void MixedFetch::copy() {
     report_.bytes += bytes;
     if (bytes != 0) report_.lane_bytes[kMappedLane] += bytes;
     if (cancelled_.load(std::memory_order_relaxed) && !failed_) {
-      failed_ = Error{Errc::cancelled, 0, "the fetch was taken back"};
+      failed_ = kTakenBack;
     }
   }
   if (!failed.empty()) send_checked(std::move(failed));
+  end_part();
+}
+
+void MixedFetch::give_up(Errc why) {
+  if (begun_.exchange(true)) return;
+  for (const MappedItem& mapped : job_.plan.mapped) end_item(mapped.item, {.why = why});
+  if (why == Errc::cancelled) {
+    const std::lock_guard lock(mutex_);
+    if (!failed_) failed_ = kTakenBack;
+  }
   end_part();
 }
 

@@ -56,8 +56,8 @@ struct MappedPlan {
 /// One fetch, part of which is copied and part of which goes the checked way, at the same time.
 /// What could not be copied after all goes the checked way too. Reports once, when all has ended.
 ///
-/// Threads  `copy` (or `ask`) on any one thread; checked parts end on the data loop's. `on_item` is
-///          told by both, never at once.
+/// Threads  `copy` (or `ask`) on any one thread, `give_up` on any; checked parts end on the data
+///          loop's. `on_item` is told by all of them, never at once.
 class MixedFetch : public std::enable_shared_from_this<MixedFetch> {
  public:
   using Reported = std::function<void(Result<TransferReport>)>;
@@ -81,10 +81,14 @@ class MixedFetch : public std::enable_shared_from_this<MixedFetch> {
   void start();
   /// Instead of `copy`, if there is nobody to do it: all of it goes the checked way.
   void ask();
-  /// Copies what is mapped, then sends off what could not be.
-  void copy();
+  /// Copies what is mapped, then sends off what could not be. `between`, if any, is called before
+  /// each item.
+  void copy(const std::function<void()>& between = {});
   /// What has not been copied yet is given up: the operation ends with `cancelled`.
   void cancel() noexcept { cancelled_.store(true, std::memory_order_relaxed); }
+  /// If nobody copies yet, nobody will: what is mapped ends at once, for this reason.
+  void give_up(Errc why);
+  [[nodiscard]] TimePoint deadline() const noexcept { return deadline_; }
 
  private:
   void send_checked(std::vector<std::uint32_t> items);
@@ -95,7 +99,8 @@ class MixedFetch : public std::enable_shared_from_this<MixedFetch> {
   Job job_;
   const TimePoint deadline_;
   std::atomic<bool> cancelled_ = false;
-  std::mutex mutex_;  ///< guards what follows, and calls of `on_item`
+  std::atomic<bool> begun_ = false;  ///< somebody copies what is mapped, or nobody will
+  std::mutex mutex_;                 ///< guards what follows, and calls of `on_item`
   TransferReport report_;
   std::optional<Error> failed_;
   std::uint32_t parts_ = 2;  ///< that have not ended; `start` and `copy` are one each

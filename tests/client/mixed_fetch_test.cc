@@ -3,12 +3,15 @@
 
 #include <chrono>
 #include <cstring>
+#include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "base/clock.h"
+#include "cache/client/copy_queue.h"
 #include "cache/client/mapped_fetch.h"
 #include "tests/client/mapped_fixture.h"
 
@@ -46,13 +49,17 @@ class MixedFetchTest : public MappedTest {
     job.options.timeout = std::chrono::milliseconds(100);
     job.options.on_item = [this](std::size_t item, const ItemOutcome& outcome) {
       told_.emplace_back(item, outcome.ok);
+      if (on_copied_) on_copied_();
     };
     job.plan = plan_mapped(*match_, items_, set_).value();
     job.clock = &clock_;
     job.checked = [this](auto items, auto options, auto reported) {
       checked_.push_back({std::move(items), std::move(options), std::move(reported)});
     };
-    job.reported = [this](Result<TransferReport> report) { report_.emplace(std::move(report)); };
+    job.reported = [this](Result<TransferReport> report) {
+      report_.emplace(std::move(report));
+      if (on_report_) on_report_();
+    };
     return std::make_shared<MixedFetch>(std::move(job));
   }
   /// Ends a checked part: each of its items alike.
@@ -72,6 +79,8 @@ class MixedFetchTest : public MappedTest {
   std::vector<Part> checked_;
   std::vector<std::pair<std::size_t, bool>> told_;
   std::optional<Result<TransferReport>> report_;
+  std::function<void()> on_copied_;
+  std::function<void()> on_report_;
 };
 
 TEST_F(MixedFetchTest, ReportsOnceWhatWasCopiedAndWhatWentTheCheckedWay) {
@@ -148,6 +157,58 @@ TEST_F(MixedFetchTest, WithNobodyToCopyAllOfItGoesTheCheckedWay) {
   ASSERT_TRUE(report_ && *report_);
   EXPECT_EQ((*report_)->ok_count(), 3u);
   EXPECT_FALSE((*report_)->lane_bytes.contains("mapped"));
+}
+
+TEST_F(MixedFetchTest, GivenUpBeforeItIsCopiedItEndsAtOnce) {
+  const auto mixed = fetch();
+  mixed->start();
+  mixed->give_up(Errc::cancelled);
+  checked_[0].reported(fail(Errc::cancelled, "the fetch was taken back"));
+  ASSERT_TRUE(report_);
+  EXPECT_EQ(report_->error().code, Errc::cancelled);
+  report_.reset();
+  mixed->copy();
+  EXPECT_FALSE(report_) << "it has ended once";
+  EXPECT_EQ(memory_, std::vector<std::byte>(memory_.size()));
+}
+
+TEST_F(MixedFetchTest, GivenUpWhileItIsCopiedItGoesOn) {
+  const auto mixed = fetch();
+  mixed->start();
+  mixed->copy([&mixed] { mixed->give_up(Errc::timed_out); });
+  end(0, {.ok = true});
+  end(1, {.ok = true});
+  ASSERT_TRUE(report_ && *report_);
+  EXPECT_EQ((*report_)->ok_count(), 3u);
+}
+
+TEST_F(MixedFetchTest, OneThatWaitsEndsAtItsDeadline) {
+  CopyQueue queue(clock_, 1);
+  const auto first = fetch();
+  first->start();
+  const auto second = fetch();
+  second->start();
+  end(1, {.ok = true});
+  std::promise<void> begun;
+  std::promise<void> go_on;
+  on_copied_ = [&, first_item = true]() mutable {
+    if (!std::exchange(first_item, false)) return;
+    begun.set_value();
+    go_on.get_future().wait();
+  };
+  ASSERT_TRUE(queue.post(first));
+  begun.get_future().wait();
+  ASSERT_TRUE(queue.post(second));
+  std::promise<void> told;
+  on_report_ = [&told] { told.set_value(); };
+  clock_.advance(std::chrono::milliseconds(100));
+  go_on.set_value();
+  told.get_future().wait();  // though the first has not ended
+  ASSERT_TRUE(report_ && *report_);
+  EXPECT_EQ((*report_)->items[0].why, Errc::timed_out);
+  EXPECT_TRUE((*report_)->items[1].ok);
+  EXPECT_EQ((*report_)->items[2].why, Errc::timed_out);
+  queue.stop();
 }
 
 }  // namespace
