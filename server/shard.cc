@@ -162,8 +162,7 @@ Result<Era> Shard::era_after_clear(const wire::Clear& request, TimePoint now) {
 void Shard::begin_era(NamespaceId space, Era era) {
   const SpaceIndex index = spaces_.find(space);
   if (index == kNoSpace || !spaces_.begin_era(index, era)) return;
-  sweeping_ = true;
-  sweep_next_ = 0;
+  begin_sweep();
   copies_.recount();
 }
 
@@ -195,11 +194,17 @@ void Shard::tick(TimePoint now) {
       ++totals_.nodes_lost;
     }
   }
-  if (sweeping_) sweep();
+  if (sweeping_ && !in_grace(now)) sweep();
   copies_.tick(now);
 }
 
-/// Condemns what belongs to eras that are over, a bounded part at a time.
+void Shard::begin_sweep() noexcept {
+  sweeping_ = true;
+  sweep_next_ = 0;
+}
+
+/// Condemns what belongs to eras that are over, a bounded part at a time. Not in the grace period:
+/// clients may hold it from the term before.
 void Shard::sweep() {
   for (std::size_t looked = 0; looked < kSweepEntries; ++looked, ++sweep_next_) {
     if (sweep_next_ >= records_.entries.end()) {
@@ -229,7 +234,8 @@ void Shard::release(Ref ref) {
   --pins_;
   if (!catalog_.unpin(ref)) return;
   const Entry& entry = records_.entries[ref];
-  const bool all = over(entry);
+  const bool all = over(entry) && !in_grace(last_tick_);
+  if (over(entry) && !all) begin_sweep();
   for (Ref at = entry.replicas; at != kNoRef;) {
     const Ref next = records_.replicas[at].next;
     if (all || !records_.replicas[at].sound) condemn(at);

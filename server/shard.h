@@ -124,7 +124,9 @@ class Shard {
   /// nodes go (not after a gap in which nobody listened), and a bounded part of what was cleared.
   void tick(TimePoint now);
   /// `tick` has more to clear: soon again, please.
-  [[nodiscard]] bool sweeping() const noexcept { return sweeping_ || copies_.sweeping(); }
+  [[nodiscard]] bool sweeping() const noexcept {
+    return (sweeping_ && !in_grace(last_tick_)) || copies_.sweeping();
+  }
 
   /// After a restart: nothing is freed before sessions had time to come back.
   [[nodiscard]] bool in_grace(TimePoint now) const noexcept { return now < free_after_; }
@@ -195,7 +197,7 @@ class Shard {
   [[nodiscard]] bool may_free(const Node& node, TimePoint now) const noexcept;
   [[nodiscard]] wire::FreeSlots free_slots(const Node& node,
                                            std::vector<wire::SlotRef> slots) const;
-  wire::ItemStatus take(NodeIndex node, const wire::SlotEntry& item, Source source);
+  wire::ItemStatus take(NodeIndex node, const wire::SlotEntry& item, Source source, TimePoint now);
   void note_turned_down(NodeIndex node, const wire::SlotEntry& item);
   void drop_uses(NodeIndex node, const wire::SlotRef& until);
   [[nodiscard]] wire::ItemStatus taken_before(NodeIndex node, const wire::SlotEntry& item) const;
@@ -206,6 +208,7 @@ class Shard {
   void condemn_and_settle(Ref replica);
   void evict(Ref replica);
   void condemn_candidates(NodeIndex node, const std::vector<wire::SlotRef>& candidates);
+  void begin_sweep() noexcept;
   void sweep();
   [[nodiscard]] bool over(const Entry& entry) const noexcept {
     return entry.era != spaces_[entry.space].era;

@@ -120,7 +120,7 @@ Result<wire::Published> Shard::publish(const wire::Publish& request, TimePoint n
   wire::Published published;
   published.statuses.reserve(request.items.size());
   for (const wire::SlotEntry& item : request.items) {
-    const ItemStatus verdict = take(*node, item, Source::publication);
+    const ItemStatus verdict = take(*node, item, Source::publication, now);
     if (verdict != ItemStatus::ok) note_turned_down(*node, item);
     published.statuses.push_back(verdict);
   }
@@ -158,7 +158,7 @@ Result<wire::Reported> Shard::report(const wire::Report& request, TimePoint now)
   wire::Reported reported;
   reported.statuses.reserve(request.items.size());
   for (const wire::SlotEntry& item : request.items) {
-    reported.statuses.push_back(fresh ? take(*index, item, Source::report)
+    reported.statuses.push_back(fresh ? take(*index, item, Source::report, now)
                                       : taken_before(*index, item));
   }
   if (fresh) {
@@ -170,7 +170,7 @@ Result<wire::Reported> Shard::report(const wire::Report& request, TimePoint now)
 }
 
 /// Takes one slot into the catalog, if it belongs there.
-ItemStatus Shard::take(NodeIndex node, const wire::SlotEntry& item, Source source) {
+ItemStatus Shard::take(NodeIndex node, const wire::SlotEntry& item, Source source, TimePoint now) {
   const wire::BlockMeta& meta = item.meta;
   const bool sane = meta.key && item.generation && item.length > 0 &&
                     item.length <= item.slot_bytes && meta.part < wire::kMaxParts;
@@ -194,14 +194,16 @@ ItemStatus Shard::take(NodeIndex node, const wire::SlotEntry& item, Source sourc
 
   const Ref known = catalog_.find(name);
   const bool pinned = known != kNoRef && records_.entries[known].pins > 0;
-  if (meta.era < spaces_[space].era && (source == Source::publication || !pinned)) {
-    return ItemStatus::old_era;
-  }
+  const bool ended = meta.era < spaces_[space].era;
+  // What was reported may be held from the term before, by somebody who has yet to say so.
+  const bool held = source == Source::report && (pinned || in_grace(now));
+  if (ended && !held) return ItemStatus::old_era;
   if (known != kNoRef && enough_without(node, known, source, meta.intent)) {
     ++totals_.duplicates;
     return ItemStatus::duplicate;
   }
   adopt(known != kNoRef ? known : catalog_.find_or_add(name), node, item);
+  if (ended && !pinned) begin_sweep();
   ++totals_.published;
   return ItemStatus::ok;
 }

@@ -252,7 +252,33 @@ TEST_F(ShardNodesTest, ErasOutliveTheServer) {
   register_node(1, 1, false);
   auto old = entry(1);
   old.meta.era = Era{1};
+  EXPECT_EQ(report_all(1, {old}), (std::vector{ItemStatus::ok})) << "somebody may hold it yet";
+  EXPECT_FALSE(has(look(session_, 0, {1}), 0));
+  pass(seconds(10), {session_});
+  EXPECT_EQ(blocks(), 1u);
+  EXPECT_FALSE(shard_->sweeping()) << "the tick need not be short until then";
+  pass(seconds(1), {session_});
+  EXPECT_EQ(blocks(), 0u);
+  EXPECT_EQ(need(1), (Slots{slot(1)}));
+  freed({slot(1)});
+  old.generation = Generation{300};
+  register_node(1, 2, false);
   EXPECT_EQ(report_all(1, {old}), (std::vector{ItemStatus::old_era}));
+}
+
+TEST_F(ShardNodesTest, WhatIsClearedSoonAfterARestartIsFreedLater) {
+  start();
+  session_ = open();
+  register_node(1, 1, false);
+  EXPECT_EQ(report_all(1, {entry(1), entry(2, 1, 1)}).size(), 2u);
+  ASSERT_TRUE(has(look(session_, 9, {1}), 0));
+  ASSERT_TRUE(clear({session_, space_, Era{1}}));
+  pass(seconds(1), {session_});
+  EXPECT_EQ(blocks(), 2u);
+  unpin(session_, 9);
+  EXPECT_EQ(blocks(), 2u) << "another may hold it from the term before";
+  pass(seconds(10), {session_});
+  EXPECT_EQ(blocks(), 0u);
 }
 
 // ---- everything at once

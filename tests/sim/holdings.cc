@@ -53,20 +53,18 @@ void Holdings::check(const Cluster::Led& led, std::span<const std::shared_ptr<En
         ledger_.violation(fmt::format("S4: {} found blocks and pins none", engine->name()));
         continue;
       }
-      if (cleared(*led.shard, match)) {
-        std::ranges::fill(held.promises, Promise{});
-        continue;
-      }
+      const bool over = cleared(*led.shard, match);
       const bool pinned = pins(*led.shard, engine->name(), match.claims.front().lookup);
       for (std::size_t block = 0; block < held.promises.size(); ++block) {
-        if (range.has(match.keys[block])) check_block(led, *engine, held, block, pinned, calm);
+        if (range.has(match.keys[block]))
+          check_block(led, *engine, held, block, {pinned, calm, over});
       }
     }
   }
 }
 
 void Holdings::check_block(const Cluster::Led& led, const Engine& engine, HeldMatch& held,
-                           std::size_t block, bool pinned, bool calm) {
+                           std::size_t block, const Surroundings& now) {
   Promise& promise = held.promises[block];
   const Places places = places_of(*led.shard, *held.match.state(), block);
   const Epoch epoch = led.shard->epoch();
@@ -74,16 +72,21 @@ void Holdings::check_block(const Cluster::Led& led, const Engine& engine, HeldMa
   const bool same_term = promise.in == epoch;
   const bool next_term = promise.in && !same_term && led.shard->in_grace(cluster_.clock().now());
   const bool given_away = (places.lost & promise.replicas).any();
-  if (given_away && ((same_term && pinned) || next_term)) {
+  if (given_away && ((same_term && now.pinned && !now.cleared) || next_term)) {
     ledger_.violation(fmt::format("S2: {} holds block {} of lookup {}, and its slot was given away",
                                   engine.name(), block,
                                   held.match.state()->claims.front().lookup.value));
   }
-  if (same_term && !pinned && calm) {
+  if (now.cleared) {  // whoever comes back cannot say that it holds it
+    if (same_term) promise.replicas &= places.there;
+    if (!same_term && !next_term) promise = {};
+    return;
+  }
+  if (same_term && !now.pinned && now.calm) {
     ledger_.violation(fmt::format("S4: {} holds lookup {}, and its pin is gone", engine.name(),
                                   held.match.state()->claims.front().lookup.value));
   }
-  if (next_term && !pinned) {
+  if (next_term && !now.pinned) {
     if (places.there.any() && came_back(*led.shard, engine.name())) {
       ledger_.violation(fmt::format("S4: {} came back to shard {} without saying what it holds",
                                     engine.name(), led.id.value));
@@ -91,10 +94,10 @@ void Holdings::check_block(const Cluster::Led& led, const Engine& engine, HeldMa
     return;
   }
   if (next_term && places.there.none()) return;
-  const bool goes_on = pinned && (same_term || next_term);
+  const bool goes_on = now.pinned && (same_term || next_term);
   if (!goes_on) promise.replicas = {};
   promise.replicas |= places.there;
-  promise.in = pinned && promise.replicas.any() ? epoch : Epoch{};
+  promise.in = now.pinned && promise.replicas.any() ? epoch : Epoch{};
 }
 
 Holdings::Places Holdings::places_of(const Shard& shard, const Match::State& match,

@@ -16,7 +16,7 @@ namespace membrain::sim {
 /// S2 as clients see it, also of a leader that was deposed and cannot know it yet. A block that a
 /// client holds, and that its shard's leader has pinned for it, stays where the client was told
 /// that it is: while the leader keeps the pin, and in the next term until sessions had time to come
-/// back. A pin ends before its holder releases it only when a session has expired, or its client
+/// back, whether it was cleared or not. A pin ends before its holder releases it only when a session has expired, or its client
 /// came back. A client that has come back in a later term, and goes on with other things, has said
 /// what it holds.
 class Holdings {
@@ -35,8 +35,14 @@ class Holdings {
   };
   [[nodiscard]] Places places_of(const Shard& shard, const Match::State& match,
                                  std::size_t block) const;
+  /// How the shard stands to the lookup that a block was found by.
+  struct Surroundings {
+    bool pinned = false;   ///< it has pinned something for it
+    bool calm = false;     ///< no session has expired since the last look
+    bool cleared = false;  ///< its namespace has another era
+  };
   void check_block(const Cluster::Led& led, const Engine& engine, HeldMatch& held,
-                   std::size_t block, bool pinned, bool calm);
+                   std::size_t block, const Surroundings& now);
 
   Cluster& cluster_;
   Ledger& ledger_;
