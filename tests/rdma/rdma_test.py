@@ -1,13 +1,15 @@
 """The transport, and a small cluster, over RDMA: in virtual machines with Soft-RoCE devices.
 
-usage: rdma_test.py BINARIES OUT [unittest's arguments]
-BINARIES is a build folder, e.g. build/dev; OUT gets a folder per test. See docs/rdma.md.
+usage: rdma_test.py BINARIES OUT [--turn TEST... | unittest's arguments]
+BINARIES is a build folder, e.g. build/dev; OUT gets a folder per test. With --turn one of the named
+tests is run, another with each commit. See docs/rdma.md.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import unittest
 from dataclasses import dataclass
@@ -131,8 +133,17 @@ class TwoMachines(Rdma):
         self.assertGreater(report["lanes"]["one-sided"], 0)
 
 
+def whose_turn(names: list[str]) -> str:
+    words = ["git", "rev-list", "--count", "HEAD"]
+    counted = subprocess.run(words, cwd=HERE, capture_output=True, text=True, check=False).stdout
+    return names[int(counted.strip() or 0) % len(names)]
+
+
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     BINARIES, OUT = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
-    unittest.main(argv=[sys.argv[0], "--verbose", *sys.argv[3:]])
+    wanted = sys.argv[3:]
+    if wanted[:1] == ["--turn"]:
+        wanted = [whose_turn(wanted[1:])]
+    unittest.main(argv=[sys.argv[0], "--verbose", *wanted])
