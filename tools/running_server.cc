@@ -98,7 +98,9 @@ Outcome<> RunningServer::join(const ServerOptions& options) {
   member.lease = options.etcd.lease;
   member.seed = random_u64();
   membership_ = std::make_unique<Membership>(control_.loop(), *coordination_, member);
-  if (watch_fabric_) watch_ = std::make_unique<LeaderWatch>(*watch_fabric_, *membership_);
+  if (!options.etcd.alone()) {
+    watch_ = std::make_unique<LeaderWatch>(watch_fabric_.get(), *membership_);
+  }
   ShardConfig config;
   config.secret = options.secret;
   config.expected_blocks = options.expected_blocks / options.shards;

@@ -61,7 +61,7 @@ class RunningServer {
 
   LoopThread control_;
   std::unique_ptr<Coordination> coordination_;
-  std::unique_ptr<Fabric> watch_fabric_;  ///< null if nobody is watched
+  std::unique_ptr<Fabric> watch_fabric_;  ///< null if leaders are watched by their leases alone
   std::unique_ptr<Membership> membership_;
   std::unique_ptr<LeaderWatch> watch_;
   std::unique_ptr<ShardThreads> threads_;

@@ -1,6 +1,7 @@
 // Coordination: the few small things that all servers of a cluster must agree on.
 #pragma once
 
+#include <chrono>
 #include <compare>
 #include <cstdint>
 #include <string>
@@ -24,6 +25,11 @@ struct LeaseId {
 struct Lease {
   LeaseId id;
   Duration lasts{};  ///< from the moment at which it was asked for
+};
+
+struct LeaseTime {
+  Duration left{};  ///< in whole grains, rounded down; zero too until one that is over is ended
+  Duration of{};    ///< how long it lasts when it is renewed
 };
 
 /// A count of all changes so far. Never goes back.
@@ -98,6 +104,10 @@ class Coordination {
   virtual Task<Result<Lease>> grant(Duration ttl, TimePoint deadline) = 0;
   /// Renews; how long it lasts from the moment at which this was asked. `not_found`: it is over.
   virtual Task<Result<Duration>> keep_alive(LeaseId lease, TimePoint deadline) = 0;
+  /// How much is left of a lease, anybody's. `not_found`: it was ended.
+  virtual Task<Result<LeaseTime>> time_left(LeaseId lease, TimePoint deadline) = 0;
+  /// How finely that is told.
+  [[nodiscard]] virtual Duration lease_grain() const noexcept { return std::chrono::seconds(1); }
   /// Ends a lease, anybody's, and what was put under it. One that is over is no error.
   virtual Task<Result<>> revoke(LeaseId lease, TimePoint deadline) = 0;
 

@@ -24,6 +24,13 @@ std::optional<Duration> KvState::renew(LeaseId id) const {
   return lease->second.ttl;
 }
 
+std::optional<LeaseTime> KvState::time_left(LeaseId id, TimePoint now, Duration grain) const {
+  const auto lease = leases_.find(id);
+  if (lease == leases_.end()) return std::nullopt;
+  const auto grains = std::max<std::int64_t>(0, (lease->second.ends - now) / grain);
+  return LeaseTime{grains * grain, lease->second.ttl};
+}
+
 void KvState::revoke(LeaseId lease) {
   if (leases_.erase(lease) == 0) return;
   std::vector<std::string> keys;

@@ -30,6 +30,9 @@ class KvState {
   std::optional<Duration> keep_alive(LeaseId lease, TimePoint now);
   /// The same where time ends no lease.
   [[nodiscard]] std::optional<Duration> renew(LeaseId lease) const;
+  /// None if it was ended.
+  [[nodiscard]] std::optional<LeaseTime> time_left(LeaseId lease, TimePoint now,
+                                                   Duration grain) const;
   void revoke(LeaseId lease);
   /// Leases whose time is over end.
   void expire(TimePoint now);

@@ -31,7 +31,7 @@ Task<Result<Answer>> SimCoordination::call(TimePoint deadline, Act act) {
     if (host_.lost_ask > 0 && host_.random.chance(0.5)) loop_.spawn(call_late(std::move(act)));
     co_return fail(Errc::timed_out, "coordination does not answer");
   }
-  host_.state.expire(loop_.clock().now());
+  host_.pass_time(loop_.clock().now());
   Result<Answer> answer = act(host_.state);
   Task<bool> coming = travel(deadline, host_.lost_answer);
   const bool told = co_await coming;
@@ -48,7 +48,7 @@ Task<> SimCoordination::call_late(Act act) {
   co_await loop_.sleep_until(there);
   --calls_;
   if (cut_off_ || !host_.quorum) co_return;
-  host_.state.expire(loop_.clock().now());
+  host_.pass_time(loop_.clock().now());
   static_cast<void>(act(host_.state));
 }
 
@@ -63,6 +63,14 @@ Task<Result<Duration>> SimCoordination::keep_alive(LeaseId lease, TimePoint dead
     const std::optional<Duration> lasts = state.keep_alive(lease, loop_.clock().now());
     if (!lasts) return fail(Errc::not_found, "this lease is over");
     return *lasts;
+  });
+}
+
+Task<Result<LeaseTime>> SimCoordination::time_left(LeaseId lease, TimePoint deadline) {
+  return call<LeaseTime>(deadline, [this, lease](KvState& state) -> Result<LeaseTime> {
+    const auto left = state.time_left(lease, loop_.clock().now(), host_.grain);
+    if (!left) return fail(Errc::not_found, "this lease was ended");
+    return *left;
   });
 }
 

@@ -26,7 +26,14 @@ struct SimCoordinator {
   std::uint64_t lost = 0;     ///< calls that were lost so
   std::uint64_t commits = 0;  ///< changes that were asked for
   Duration longest_delay = std::chrono::milliseconds(8);  ///< each way
+  Duration grain = std::chrono::milliseconds(200);        ///< how finely the rest of leases is told
+  Duration late_ends{};  ///< of leases, after their time; nobody renews them then
   Duration late_news{};  ///< at most, after a change, until a watch tells of it
+
+  /// Leases whose time is over end, if there is a quorum.
+  void pass_time(TimePoint now) {
+    if (quorum) state.expire(now - late_ends);
+  }
 };
 
 /// One server's way to it.
@@ -42,6 +49,8 @@ class SimCoordination final : public Coordination {
 
   Task<Result<Lease>> grant(Duration ttl, TimePoint deadline) override;
   Task<Result<Duration>> keep_alive(LeaseId lease, TimePoint deadline) override;
+  Task<Result<LeaseTime>> time_left(LeaseId lease, TimePoint deadline) override;
+  [[nodiscard]] Duration lease_grain() const noexcept override { return host_.grain; }
   Task<Result<>> revoke(LeaseId lease, TimePoint deadline) override;
   Task<Result<CoordinationView>> read(std::string prefix, TimePoint deadline) override;
   Task<Result<Committed>> commit(CoordinationChange change, TimePoint deadline) override;

@@ -25,6 +25,12 @@ Task<Result<Duration>> StaticCoordination::keep_alive(LeaseId lease, TimePoint) 
   co_return *left;
 }
 
+Task<Result<LeaseTime>> StaticCoordination::time_left(LeaseId lease, TimePoint) {
+  const std::optional<Duration> left = state_.renew(lease);
+  if (!left) co_return fail(Errc::not_found, "this lease is over");
+  co_return LeaseTime{*left, *left};
+}
+
 Task<Result<>> StaticCoordination::revoke(LeaseId lease, TimePoint) {
   state_.revoke(lease);
   co_return Result<>{};

@@ -23,6 +23,7 @@ class StaticCoordination final : public Coordination {
 
   Task<Result<Lease>> grant(Duration ttl, TimePoint deadline) override;
   Task<Result<Duration>> keep_alive(LeaseId lease, TimePoint deadline) override;
+  Task<Result<LeaseTime>> time_left(LeaseId lease, TimePoint deadline) override;
   Task<Result<>> revoke(LeaseId lease, TimePoint deadline) override;
   Task<Result<CoordinationView>> read(std::string prefix, TimePoint deadline) override;
   Task<Result<Committed>> commit(CoordinationChange change, TimePoint deadline) override;

@@ -95,7 +95,7 @@ class ElectionTest : public testing::Test {
   void pass(Duration time) {
     for (const TimePoint end = clock_.now() + time; clock_.now() < end;) {
       clock_.advance(milliseconds(1));
-      if (coordinator_.quorum) coordinator_.state.expire(clock_.now());
+      coordinator_.pass_time(clock_.now());
       std::size_t leaders = 0;
       for (auto& one : candidates_) {
         while (!one->paused && one->loop.turn()) continue;

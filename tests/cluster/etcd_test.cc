@@ -248,7 +248,13 @@ TEST_F(EtcdTest, ALeaseTakesItsKeysWithIt) {
   ASSERT_TRUE(put("mortal", "1", lease.id)->done);
   EXPECT_EQ(read("mortal").entries.at(0).lease, lease.id);
   EXPECT_GE(await(store_->keep_alive(lease.id, in(seconds(5)))).value(), seconds(2));
+  const LeaseTime time = await(store_->time_left(lease.id, in(seconds(5)))).value();
+  EXPECT_EQ(time.of, lease.lasts);
+  EXPECT_GE(time.left, store_->lease_grain());
+  EXPECT_LE(time.left, time.of);
+  EXPECT_EQ(time.left % store_->lease_grain(), Duration::zero());
   ASSERT_TRUE(await(store_->revoke(lease.id, in(seconds(5)))));
+  EXPECT_EQ(await(store_->time_left(lease.id, in(seconds(5)))).error().code, Errc::not_found);
   EXPECT_TRUE(read("mortal").entries.empty());
   EXPECT_TRUE(await(store_->revoke(lease.id, in(seconds(5))))) << "it is over: no error";
   EXPECT_EQ(await(store_->keep_alive(lease.id, in(seconds(5)))).error().code, Errc::not_found);

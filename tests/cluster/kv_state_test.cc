@@ -11,6 +11,7 @@
 namespace membrain {
 namespace {
 
+using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 CoordinationChange put(const std::string& key, const std::string& value, LeaseId lease = {}) {
@@ -66,11 +67,16 @@ TEST_F(KvStateTest, ALeaseTakesItsKeysWithIt) {
   commit(put("a", "1", lease));
   commit(put("b", "1"));
   EXPECT_EQ(state_.keep_alive(lease, now_ + seconds(1)), seconds(2));
+  EXPECT_EQ(state_.time_left(lease, now_ + milliseconds(1001), seconds(1))->left, seconds(1));
+  EXPECT_EQ(state_.time_left(lease, now_, milliseconds(700))->left, milliseconds(2800));
+  EXPECT_EQ(state_.time_left(lease, now_, seconds(1))->of, seconds(2));
   state_.expire(now_ + seconds(2));
   EXPECT_EQ(state_.read("").entries.size(), 2U);
+  EXPECT_EQ(state_.time_left(lease, now_ + seconds(4), seconds(1))->left, Duration::zero());
   state_.expire(now_ + seconds(3));
   EXPECT_EQ(state_.read("").entries.size(), 1U);
   EXPECT_FALSE(state_.keep_alive(lease, now_ + seconds(3)));
+  EXPECT_FALSE(state_.time_left(lease, now_, seconds(1)));
   EXPECT_FALSE(commit(put("c", "1", lease)).done);
   EXPECT_EQ(state_.next_expiry(), std::nullopt);
 }

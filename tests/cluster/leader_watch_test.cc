@@ -63,7 +63,7 @@ class LeaderWatchTest : public ElectionTest {
     two_ = &candidate("two");
     pass(milliseconds(500));
     way_ = std::make_unique<DeadEnd>(two_->loop);
-    watch_ = std::make_unique<LeaderWatch>(*way_, two_->membership);
+    watch_ = std::make_unique<LeaderWatch>(way_.get(), two_->membership);
   }
   ~LeaderWatchTest() override {
     bool ended = false;
@@ -125,6 +125,30 @@ TEST_F(LeaderWatchTest, ALeaderThatCannotBeReachedForAnotherReasonLeadsOn) {
   }
   EXPECT_TRUE(one_.leads());
   EXPECT_EQ(one_.terms.size(), 1U);
+}
+
+TEST_F(LeaderWatchTest, ALeaseThatIsOverIsEndedBeforeEtcdLooks) {
+  for (const bool connects : {true, false}) {
+    coordinator_.late_ends = seconds(10);
+    Candidate& leads = connects ? one_ : *two_;
+    Candidate& follows = connects ? *two_ : candidate("three");
+    ASSERT_TRUE(leads.leads());
+    pass(milliseconds(500));
+    LeaderWatch watch(connects ? way_.get() : nullptr, follows.membership);
+    watch.follow(follows.election, "the leader", leads.membership.lease());
+    pass(5 * kLease);
+    ASSERT_TRUE(leads.leads()) << "it renews its lease";
+    leads.paused = leads.dead = true;
+    pass(kLease / 3 * 2 - milliseconds(100));
+    ASSERT_FALSE(follows.leads()) << "until then it may live";
+    pass(kLease / 3 * 2 + milliseconds(200));
+    EXPECT_TRUE(follows.leads());
+    watch.follow(follows.election, {}, {});
+    bool ended = false;
+    follows.loop.spawn(note_end(watch.stop(), ended));
+    pass(milliseconds(500));
+    EXPECT_TRUE(ended);
+  }
 }
 
 TEST_F(LeaderWatchTest, AServerThatIsNoMemberEndsNobodysLease) {

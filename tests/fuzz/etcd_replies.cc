@@ -90,7 +90,8 @@ class Asker {
       case 1:
         return take_lease(await(store_->grant(std::chrono::seconds(2), deadline)));
       case 2:
-        return take_time(await(store_->keep_alive(LeaseId{1}, deadline)));
+        take_time(await(store_->keep_alive(LeaseId{1}, deadline)));
+        return take_rest(await(store_->time_left(LeaseId{1}, deadline)));  // a reply of that form
       case 3:
         return static_cast<void>(await(store_->revoke(LeaseId{1}, deadline)));
       case 4: {
@@ -120,6 +121,13 @@ class Asker {
     if (!lasts) return;
     check(*lasts > Duration::zero(), "a lease that is over goes on");
     check(clock_.now() + *lasts > clock_.now(), "a lease that ends before it began");
+  }
+  void take_rest(const Result<LeaseTime>& lease) const {
+    if (!lease) return;
+    for (const Duration time : {lease->left, lease->of}) {
+      check(time >= Duration::zero(), "less than nothing is left");
+      check(clock_.now() + time >= clock_.now(), "a lease that ended before this");
+    }
   }
   template <class T>
   T await(Task<T> task) {

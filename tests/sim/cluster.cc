@@ -110,7 +110,7 @@ ServerLife::ServerLife(ManualClock& clock, SimNetwork& network, SimCoordinator& 
       watch_fabric(network.make_fabric(loop, name)),
       coordination(loop, coordinator),
       membership(loop, coordination, member_config(plan, name, network.random().next())),
-      watch(*watch_fabric, membership),
+      watch(watch_fabric.get(), membership),
       shards(membership, &watch, *this, shard_config(plan, network.random()), plan.shards) {
   const Result<> listens = shards.listen();
   check(listens.has_value(), "a simulated server could not start");

@@ -162,9 +162,7 @@ class Cluster {
   /// For people: what coordination holds, and what each server believes.
   [[nodiscard]] std::string who_stands();
   /// Those whose time is over; only a quorum can end them.
-  void let_leases_end() {
-    if (coordinator_.quorum) coordinator_.state.expire(clock_.now());
-  }
+  void let_leases_end() { coordinator_.pass_time(clock_.now()); }
   [[nodiscard]] SimCoordinator& coordinator() noexcept { return coordinator_; }
   /// Somebody revokes the lease of a server that lives, or etcd's clock runs fast: its terms are
   /// over, and it learns of it like any other news. False if it has no lease.

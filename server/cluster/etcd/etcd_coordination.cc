@@ -228,6 +228,21 @@ Task<Result<>> EtcdCoordination::revoke(LeaseId lease, TimePoint deadline) {
   co_return asked;
 }
 
+/// etcd counts in whole seconds, and below zero for one that it does not know.
+Task<Result<LeaseTime>> EtcdCoordination::time_left(LeaseId lease, TimePoint deadline) {
+  pb::LeaseTimeToLiveRequest request;
+  pb::LeaseTimeToLiveResponse response;
+  request.set_id(number(lease.value));
+  Task<Result<>> asking =
+      ask(deadline, response, [&](EtcdMember& to, auto& context, auto& into, auto done) {
+        to.lease->async()->LeaseTimeToLive(&context, &request, &into, std::move(done));
+      });
+  const Result<> asked = co_await asking;
+  if (!asked) co_return fail(asked.error());
+  if (response.ttl() < 0) co_return fail(Errc::not_found, "this lease was ended");
+  co_return LeaseTime{lease_time(response.ttl()), lease_time(response.grantedttl())};
+}
+
 Task<Result<CoordinationView>> EtcdCoordination::read(std::string prefix, TimePoint deadline) {
   pb::RangeRequest request;
   pb::RangeResponse response;
