@@ -1,11 +1,12 @@
 """What many sessions cost one server, and how they come back after a change of leaders.
 
-usage: sessions_bench.py [--build build/release] [--sessions N] [--seconds S] [--json]
+usage: sessions_bench.py [--build build/release] [--sessions N] [--seconds S] [--no-watch] [--json]
 
 Starts three members of etcd, two servers and a node on this machine, and `sessions_load`: whole
 clients in one process, each with its heartbeats, a lookup of 64 blocks and a small request a
 second. Then the leader is killed, and the time is taken until every session is back and has found
-its blocks. Sessions, servers and etcd share the machine's processors.
+its blocks. Sessions, servers and etcd share the machine's processors. With --no-watch servers wait
+for the end of a dead leader's lease, and all sessions ask after another meanwhile.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ def fill(house: Any) -> None:
     client.close()
 
 
-def measure(program: Path, sessions: int, seconds: int) -> dict[str, float]:
+def measure(program: Path, sessions: int, seconds: int, watch: bool) -> dict[str, float]:
     from cluster_house import ClusterHouse
 
     house = ClusterHouse()
     words = [str(program)]
     try:
-        house.start(servers=2)
+        house.start(servers=2, words=() if watch else ("--no-leader-watch",))
         fill(house)
         words += [house.addresses, str(sessions), str(seconds)]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as load:
@@ -66,6 +67,7 @@ def main() -> None:
     options.add_argument("--build", type=Path, default=ROOT / "build" / "release")
     options.add_argument("--sessions", type=int, default=250)
     options.add_argument("--seconds", type=int, default=20)
+    options.add_argument("--no-watch", action="store_true")
     options.add_argument("--json", action="store_true")
     chosen = options.parse_args()
     build = chosen.build.resolve()
@@ -76,7 +78,7 @@ def main() -> None:
     os.environ["MEMBRAIN_TEST_BINARY"] = str(binary)
     for folder in (ROOT / "tests/cluster", ROOT / "tests/tools", build / "python"):
         sys.path.insert(0, str(folder))
-    figures = measure(program, chosen.sessions, chosen.seconds)
+    figures = measure(program, chosen.sessions, chosen.seconds, not chosen.no_watch)
     if chosen.json:
         print(json.dumps(figures))
         return

@@ -15,7 +15,7 @@ class Circuit {
   static constexpr Duration kFirstDelay = std::chrono::milliseconds(20);
   static constexpr Duration kLongestDelay = std::chrono::seconds(2);
   /// Where another server takes over, which is a matter of moments.
-  static constexpr Duration kLongestOfSeveral = std::chrono::milliseconds(300);
+  static constexpr Duration kLongestOfSeveral = std::chrono::milliseconds(100);
 
   /// Equal seeds draw equal jitter.
   explicit Circuit(std::uint64_t seed, Duration longest = kLongestDelay) noexcept

@@ -28,7 +28,7 @@ struct LinkConfig {
   Duration first_backoff = std::chrono::milliseconds(50);
   Duration longest_backoff = std::chrono::seconds(2);
   /// where another server takes over, which is a matter of moments
-  Duration longest_of_several = std::chrono::milliseconds(300);
+  Duration longest_of_several = std::chrono::milliseconds(100);
 
   /// How long to wait after so many failures in a row: doubles with each, up to `longest`, and
   /// differs by up to a quarter from node to node.
