@@ -18,8 +18,9 @@ void set_log_level(LogLevel level) noexcept;
 /// The level of that name ("debug", "info", "warn", "error"), or nothing known: `info`.
 [[nodiscard]] LogLevel log_level_named(std::string_view name) noexcept;
 
-/// One line to stderr with time, level and thread. Any thread; never throws, never waits for whoever
-/// reads stderr: a line for which a pipe has no room is lost, and the next that fits says how many.
+/// One line to stderr with time, level and thread. Any thread; never throws, and never waits for
+/// whoever reads stderr: a line for which a pipe has no room is lost, and the next that fits says
+/// how many were.
 void log_line(LogLevel level, std::string_view text) noexcept;
 
 /// `log(LogLevel::info, "listening on {}", address)`: checked at compile time.

@@ -209,7 +209,8 @@ Address ClusterSession::known_leader(ShardId shard) const {
   return known == leaders_.end() ? Address() : known->second;
 }
 
-Task<Result<Address>> ClusterSession::find_leader(ShardId shard, TimePoint deadline) {
+Task<Result<Address>> ClusterSession::find_leader(ShardId shard, Address last, TimePoint deadline) {
+  servers_.leave(last);
   Address leader;
   Task<Result<>> asking = ask_servers(deadline, [shard, &leader](const wire::ShardList& list) {
     for (const wire::ShardEntry& entry : list.shards) {

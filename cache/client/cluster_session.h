@@ -105,7 +105,7 @@ class ClusterSession final : public Receiver, private SessionListener, private L
   void on_away(const ShardSession& session) override;
   void on_nodes(const ShardSession& session) override;
   [[nodiscard]] Address known_leader(ShardId shard) const override;
-  Task<Result<Address>> find_leader(ShardId shard, TimePoint deadline) override;
+  Task<Result<Address>> find_leader(ShardId shard, Address last, TimePoint deadline) override;
   PeerId take_connection(const Address& server) override;
   Task<Result<>> renew_map(std::uint32_t version, TimePoint deadline) override;
   [[nodiscard]] bool several() const noexcept override {

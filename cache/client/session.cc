@@ -93,7 +93,7 @@ void ShardSession::inherit(const ShardSession& from) {
 Task<Result<>> ShardSession::connect(TimePoint deadline) {
   const TimePoint now = loop_.now();
   Address known = leaders_.known_leader(shard_);
-  if (!known.empty()) {
+  if (!known.empty() && known != silent_) {
     const TimePoint patience =
         leaders_.several() ? std::min(deadline, now + Servers::kPatience) : deadline;
     Task<Result<>> connected = connect_to(std::move(known), patience);
@@ -101,14 +101,18 @@ Task<Result<>> ShardSession::connect(TimePoint deadline) {
     if (outcome || outcome.error().code == Errc::denied || stopping_) co_return outcome;
     if (loop_.now() >= deadline) co_return outcome;
   }
-  Task<Result<Address>> finding = leaders_.find_leader(shard_, deadline);
+  Task<Result<Address>> finding = leaders_.find_leader(shard_, silent_, deadline);
   Result<Address> leader = co_await finding;
   if (!leader) co_return fail(leader.error());
-  Task<Result<>> connected = connect_to(std::move(*leader), deadline);
+  const TimePoint until = leaders_.several()
+                              ? Servers::patience_with(*leader, silent_, loop_.now(), deadline)
+                              : deadline;
+  Task<Result<>> connected = connect_to(std::move(*leader), until);
   co_return co_await connected;
 }
 
 Task<Result<>> ShardSession::connect_to(Address server, TimePoint deadline) {
+  leader_ = server;
   Result<PeerId> peer = leaders_.take_connection(server);
   if (!*peer) {
     Task<Result<PeerId>> connecting = fabric_.connect(std::move(server), deadline);
@@ -133,6 +137,7 @@ Task<Result<>> ShardSession::connect_to(Address server, TimePoint deadline) {
   }
   if (!peer_) co_return fail(Errc::unavailable, "the server went away at once");
   circuit_.succeeded();
+  silent_.clear();
   opening_ = !untold().empty();
   listener_.on_here(*this);
   unpin_signal_.raise();
@@ -242,6 +247,7 @@ Task<> ShardSession::beat() {
   beat_is_lost_.cancel();
   if (peer != peer_ || stopping_) co_return;
   if (!alive) {
+    if (leaders_.several()) silent_ = leader_;
     lose("no answer to a heartbeat");
     Task<> closed = close(peer);
     co_await closed;

@@ -48,8 +48,9 @@ class LeaderFinder {
  public:
   /// As it was heard last; empty if it was not.
   [[nodiscard]] virtual Address known_leader(ShardId shard) const = 0;
-  /// Asks servers, one after the other. `unavailable` if nobody leads, or none answers.
-  virtual Task<Result<Address>> find_leader(ShardId shard, TimePoint deadline) = 0;
+  /// Asks servers, one after the other, `last` (if any) after the others. `unavailable` if nobody
+  /// leads, or none answers.
+  virtual Task<Result<Address>> find_leader(ShardId shard, Address last, TimePoint deadline) = 0;
   /// A connection to this server that happens to be open; none if there is none.
   virtual PeerId take_connection(const Address& server) = 0;
   /// Ends when the map is at least this new; `unavailable` if none such is to be had.
@@ -158,7 +159,9 @@ class ShardSession final {
   Calls calls_;
   Circuit circuit_;
   PinRegistry pins_;
-  PeerId peer_;  ///< of the session, or of the one being set up
+  PeerId peer_;     ///< of the session, or of the one being set up
+  Address leader_;  ///< of that connection, or the last one
+  Address silent_;  ///< the leader that did not answer at last; empty: there is none
   wire::SessionProof proof_;
   Duration ttl_{};
   std::size_t max_keys_ = 0;

@@ -31,12 +31,20 @@ TimePoint ShardDirectory::connect_deadline() const noexcept {
   return servers_.patience(loop_.now(), loop_.now() + config_.connect_timeout);
 }
 
-Task<Result<>> ShardDirectory::ask(bool elsewhere) {
+TimePoint ShardDirectory::connect_deadline(const Address& leader,
+                                           const Address& silent) const noexcept {
+  const TimePoint usual = connect_deadline();
+  if (servers_.count() == 1) return usual;
+  return Servers::patience_with(leader, silent, loop_.now(), usual);
+}
+
+Task<Result<>> ShardDirectory::ask(bool elsewhere, Address last) {
   if (stopped_) co_return fail(Errc::cancelled, "the node is stopping");
   Completion answered(loop_.ready());
   waiting_.push_back(&answered);
   if (!std::exchange(asking_, true)) {
     if (elsewhere) servers_.next();
+    servers_.leave(last);
     loop_.spawn(question());
   }
   const Result<> outcome = co_await answered;
@@ -100,8 +108,8 @@ Result<> ShardDirectory::take(const wire::ShardList& list) {
   return {};
 }
 
-Task<Result<Address>> ShardDirectory::find_leader(ShardId shard, bool elsewhere) {
-  Task<Result<>> asking = ask(elsewhere);
+Task<Result<Address>> ShardDirectory::find_leader(ShardId shard, bool elsewhere, Address last) {
+  Task<Result<>> asking = ask(elsewhere, std::move(last));
   const Result<> asked = co_await asking;
   const auto known = leaders_.find(shard);
   if (known != leaders_.end() && !known->second.empty() && !stopped_) co_return known->second;

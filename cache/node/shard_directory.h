@@ -41,11 +41,12 @@ class ShardDirectory {
   /// After the configuration is complete.
   void configure();
   /// Asks each server in turn until one answers. `elsewhere`: what the last one said was of no use,
-  /// so another one is asked first. `unavailable` if nobody answers.
-  Task<Result<>> ask(bool elsewhere);
+  /// so another one is asked first. `last`, if it is one of them, is not asked first.
+  /// `unavailable` if nobody answers.
+  Task<Result<>> ask(bool elsewhere, Address last = {});
   /// Where the shard is led, asked anew; if nobody answers, where it was. `unavailable` if that is
   /// not known.
-  Task<Result<Address>> find_leader(ShardId shard, bool elsewhere);
+  Task<Result<Address>> find_leader(ShardId shard, bool elsewhere, Address last);
   /// Asks until this version of the map, or a later one, is known. `unavailable` at the deadline.
   Task<Result<>> reach(std::uint32_t version, TimePoint deadline);
   /// Ends the question that is under way; later ones are `cancelled`.
@@ -59,6 +60,9 @@ class ShardDirectory {
   [[nodiscard]] Duration backoff(std::uint32_t failures) const noexcept;
   /// Until when to wait for a connection that is begun now.
   [[nodiscard]] TimePoint connect_deadline() const noexcept;
+  /// The same for a leader, if `silent` was silent the last time.
+  [[nodiscard]] TimePoint connect_deadline(const Address& leader,
+                                           const Address& silent) const noexcept;
 
   [[nodiscard]] bool speaks_with(PeerId peer) const noexcept { return peer_ && peer == peer_; }
   void on_message(PeerId peer, std::span<const std::byte> frame);

@@ -86,14 +86,14 @@ Task<> ShardLink::run() {
 /// `elsewhere`: another server is to be asked than the last time. An error if it never came to
 /// publishing.
 Task<Result<>> ShardLink::connect_and_serve(bool elsewhere) {
-  Task<Result<Address>> finding = control_.directory.find_leader(shard_, elsewhere);
+  Task<Result<Address>> finding = control_.directory.find_leader(shard_, elsewhere, silent_);
   const Result<Address> leader = co_await finding;
   if (!leader) co_return fail(leader.error());
   if (stopping_) co_return fail(down_why_);
   leader_ = *leader;
   misled_ = true;
   Task<Result<PeerId>> connecting =
-      control_.fabric.connect(leader_, control_.directory.connect_deadline());
+      control_.fabric.connect(leader_, control_.directory.connect_deadline(leader_, silent_));
   const Result<PeerId> peer = co_await connecting;
   if (!peer) co_return fail(peer.error());
   peer_ = *peer;
@@ -120,6 +120,7 @@ Task<Result<>> ShardLink::serve() {
   if (outcome) {
     reported_ = true;
     misled_ = false;
+    silent_.clear();
     NodeCounters::add(counters_.connected);
     log(LogLevel::info, "node {}: registered with shard {} at {} in epoch {}", config_.node.value,
         shard_.value, leader_, epoch_.value);
@@ -243,6 +244,7 @@ Task<> ShardLink::beat() {
     } else if (!again(alive.error())) {
       break;
     } else if (loop_.now() - heard > (several ? ttl_ / 2 : ttl_)) {
+      silent_ = leader_;
       take_down({Errc::timed_out, 0, "the shard has fallen silent"});
     }
     if (!up()) break;

@@ -145,6 +145,7 @@ class ShardLink {
   Pause quiet_;     ///< what `stop` waits for
 
   Address leader_;       ///< of this connection, or the last one
+  Address silent_;       ///< the leader that fell silent at last; empty: there is none
   bool misled_ = false;  ///< that was named, and does not lead
   PeerId peer_;
   LinkId link_;

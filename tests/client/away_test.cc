@@ -1,6 +1,7 @@
 // While the servers are away everything is a fast miss, and the client comes back by itself.
 #include <gtest/gtest.h>
 
+#include "protocol/servers.h"
 #include "tests/client/fetch_fixture.h"
 
 namespace membrain::client_test {
@@ -71,6 +72,53 @@ TEST_F(Away, WhatIsPinnedIsFetchedMeanwhile) {
   EXPECT_EQ(fetch(match, {whole(0, into)})->ok_count(), 1U);
   EXPECT_LE(clock_.now() - before, milliseconds(2));
   EXPECT_EQ(into, expected);
+}
+
+/// The leader stops; another server says so, and leads after a while.
+class Stopped : public Away {
+ protected:
+  Stopped() {
+    config_.server = "server:9201,standby:9201";
+    standby_.shards = shard_.shards = {1, {{ShardId{0}, 0, "server:9201"}}};
+    begin();
+    publish(1, 1000, {&node1_});
+    standby_.catalog = shard_.catalog;
+    standby_.epoch = Epoch{shard_.epoch.value + 1};
+    run_for(milliseconds(100));
+    network_.pause("server");
+    LookupOptions options;
+    options.timeout = milliseconds(100);
+    EXPECT_FALSE(lookup({1}, options));
+    step_until([&] { return !core_->connected(); });
+  }
+  Duration until_it_is_back() {
+    standby_.shards = {1, {{ShardId{0}, 0, "standby:9201"}}};
+    const TimePoint before = clock_.now();
+    step_until([&] { return core_->connected(); });
+    EXPECT_TRUE(lookup({1}));
+    return clock_.now() - before;
+  }
+  FakeShard standby_{network_, clock_, "standby"};
+};
+
+TEST_F(Stopped, TheOthersAreAskedFirst) {
+  EXPECT_LT(until_it_is_back(), milliseconds(150));
+}
+
+TEST_F(Stopped, AsLongAsTheOthersNameItItIsWaitedForBriefly) {
+  for (int i = 1; i <= 20; ++i) {
+    run_for(milliseconds(100 + i));
+    EXPECT_FALSE(core_->connected());
+  }
+  EXPECT_LT(until_it_is_back(), Servers::kShortPatience + milliseconds(150));
+}
+
+TEST_F(Stopped, ItIsFoundAgainWhenItGoesOn) {
+  run_for(milliseconds(700));
+  network_.resume("server");
+  const TimePoint before = clock_.now();
+  step_until([&] { return core_->connected(); });
+  EXPECT_LT(clock_.now() - before, Servers::kShortPatience + milliseconds(150));
 }
 
 }  // namespace

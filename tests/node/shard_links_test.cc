@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "protocol/servers.h"
 #include "tests/node/node_world.h"
 
 namespace membrain::node_test {
@@ -144,6 +145,20 @@ TEST_F(ShardLinksTest, AsksAnotherServerWhenOneNamesALeaderThatDoesNotLead) {
   third.list.shards[1].leader = "third";  // the others go on naming "second"
   EXPECT_TRUE(run_until([&] { return third.reports == 1; }));
   EXPECT_TRUE(connected(2));
+}
+
+TEST_F(ShardLinksTest, AsksTheOthersFirstWhenALeaderHasFallenSilent) {
+  servers = "second,third";
+  start();
+  network.pause("second");
+  ASSERT_TRUE(run_until([&] { return status().connected_shards == 1; }));
+  run_for(Servers::kPatience);  // the silent one is all that is named
+  EXPECT_FALSE(status().connected);
+  third.list.shards[1].leader = "third";
+  third.leads = true;
+  const TimePoint before = clock.now();
+  EXPECT_TRUE(run_until([&] { return third.reports == 1; }));
+  EXPECT_LT(clock.now() - before, Servers::kShortPatience + milliseconds(150));
 }
 
 TEST_F(ShardLinksTest, AsksTheOtherServersWhenOneIsGone) {
