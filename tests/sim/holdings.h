@@ -16,8 +16,8 @@ namespace membrain::sim {
 /// S2 as clients see it, also of a leader that was deposed and cannot know it yet. A block that a
 /// client holds, and that its shard's leader has pinned for it, stays where the client was told
 /// that it is: while the leader keeps the pin, and in the next term until sessions had time to come
-/// back, whether it was cleared or not. A pin ends before its holder releases it only when a session
-/// has expired, or its client came back. A client that has come back in a later term, and goes on
+/// back, whether it was cleared or not. A pin ends before its holder releases it only when a
+/// session has expired, or its client came back. A client that has come back in a later term, and goes on
 /// with other things, has said what it holds.
 class Holdings {
  public:

@@ -39,6 +39,10 @@ TEST_F(Presets, KeepEndpointsFromWaitingForAConnection) {
   EXPECT_EQ(presets().at("UCX_TCP_CONN_NB"), "y");
 }
 
+TEST_F(Presets, TakeOneEventOfASocketAtATime) {
+  EXPECT_EQ(presets().at("UCX_TCP_MAX_POLL"), "1");
+}
+
 TEST_F(Presets, WithoutAnRdmaDeviceLeaveRdmaAlone) {
   const auto without = presets();
   EXPECT_EQ(without.at("UCX_TCP_TX_SEG_SIZE"), "512k");

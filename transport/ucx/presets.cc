@@ -14,8 +14,11 @@ constexpr std::array kEverywhere = {
     UcxPreset{"UCX_POSIX_ERROR_HANDLING", "y"},   // else peer error handling drops shared memory
     UcxPreset{"UCX_SYSV_ERROR_HANDLING", "y"},    // likewise
     UcxPreset{"UCX_CMA_MEMORY_INVALIDATE", "y"},  // likewise
-    UcxPreset{"UCX_TCP_TX_SEG_SIZE", "512k"},     // 8 KiB by default, at half the bandwidth
-    UcxPreset{"UCX_TCP_RX_SEG_SIZE", "512k"},     // 64 KiB by default
+    // One event at a time (16 by default): of those that are taken together, a later one may be of
+    // an endpoint that an earlier one has destroyed.
+    UcxPreset{"UCX_TCP_MAX_POLL", "1"},
+    UcxPreset{"UCX_TCP_TX_SEG_SIZE", "512k"},  // 8 KiB by default, at half the bandwidth
+    UcxPreset{"UCX_TCP_RX_SEG_SIZE", "512k"},  // 64 KiB by default
 };
 
 constexpr std::array kNoRdma = {
