@@ -17,8 +17,8 @@ namespace membrain::sim {
 /// client holds, and that its shard's leader has pinned for it, stays where the client was told
 /// that it is: while the leader keeps the pin, and in the next term until sessions had time to come
 /// back, whether it was cleared or not. A pin ends before its holder releases it only when a
-/// session has expired, or its client came back. A client that has come back in a later term, and goes on
-/// with other things, has said what it holds.
+/// session has expired, or its client came back. A client that has come back in a later term, and
+/// goes on with other things, has said what it holds.
 class Holdings {
  public:
   Holdings(Cluster& cluster, Ledger& ledger) noexcept : cluster_(cluster), ledger_(ledger) {}
