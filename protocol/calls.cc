@@ -23,7 +23,8 @@ Calls::~Calls() {
 
 Task<Result<std::vector<std::byte>>> Calls::exchange(PeerId peer, OpId op,
                                                      std::vector<std::byte> frame,
-                                                     wire::Type expected, TimePoint deadline) {
+                                                     wire::Type expected, TimePoint deadline,
+                                                     Late late) {
   if (pending_.size() >= kMaxCalls) co_return fail(Errc::out_of_capacity, "calls under way");
   if (const Result<> sent = fabric_.send(peer, frame); !sent) co_return fail(sent.error());
   Loop& loop = fabric_.loop();
@@ -38,6 +39,7 @@ Task<Result<std::vector<std::byte>>> Calls::exchange(PeerId peer, OpId op,
       return end(pending, fail(sent.error()));
     }
     timer.arm(std::min(deadline, loop.now() + resend_));
+    if (late) late();
   });
   timer.arm(std::min(deadline, loop.now() + resend_));
 

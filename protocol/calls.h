@@ -3,9 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -31,11 +33,14 @@ class Calls {
   Calls(const Calls&) = delete;
   Calls& operator=(const Calls&) = delete;
 
+  /// Called each time that a call's request is sent again.
+  using Late = std::function<void()>;
+
   /// Sends `request` to `peer` and waits for a `Reply`. A `Refused` answer becomes its error;
   /// `timed_out` at the deadline; `peer_lost` when the connection goes.
   template <class Reply, class Request>
   Task<Result<Reply>> call(PeerId peer, Request request, TimePoint deadline,
-                           wire::Header header = {});
+                           wire::Header header = {}, Late late = {});
 
   /// An op id for messages that `call` does not cover (Fetch, Store): unique on this fabric.
   [[nodiscard]] OpId next_op() noexcept { return OpId{next_op_++}; }
@@ -52,7 +57,7 @@ class Calls {
  private:
   struct Pending;
   Task<Result<std::vector<std::byte>>> exchange(PeerId peer, OpId op, std::vector<std::byte> frame,
-                                                wire::Type expected, TimePoint deadline);
+                                                wire::Type expected, TimePoint deadline, Late late);
   void end(Pending& pending, const Result<>& outcome);
 
   Fabric& fabric_;
@@ -63,12 +68,12 @@ class Calls {
 
 template <class Reply, class Request>
 Task<Result<Reply>> Calls::call(PeerId peer, Request request, TimePoint deadline,
-                                wire::Header header) {
+                                wire::Header header, Late late) {
   header.op = next_op();
   std::vector<std::byte> bytes;
   wire::write_frame(bytes, header, request);
   Task<Result<std::vector<std::byte>>> exchanged =
-      exchange(peer, header.op, std::move(bytes), Reply::kType, deadline);
+      exchange(peer, header.op, std::move(bytes), Reply::kType, deadline, std::move(late));
   Result<std::vector<std::byte>> body = co_await exchanged;
   if (!body) co_return fail(body.error());
   co_return wire::read_body<Reply>(*body);

@@ -184,10 +184,13 @@ template <class Reply, class Request>
 Task<Result<Reply>> ShardSession::ask(Request request, TimePoint deadline, Silence silence) {
   if (!here()) co_return fail(Errc::unavailable, "the server is away");
   const wire::Header head = header();
-  Task<Result<Reply>> asked = calls_.call<Reply>(peer_, std::move(request), deadline, head);
+  const bool doubts = silence == Silence::is_doubted;
+  Calls::Late late;  // a call may have much time, and another server lead soon
+  if (doubts) late = [this] { doubt(); };
+  Task<Result<Reply>> asked =
+      calls_.call<Reply>(peer_, std::move(request), deadline, head, std::move(late));
   Result<Reply> reply = co_await asked;
-  const bool silent = !reply && reply.error().code == Errc::timed_out;
-  if (silent && silence == Silence::is_doubted) doubt();
+  if (doubts && !reply && reply.error().code == Errc::timed_out) doubt();
   if (!reply && reply.error().code == Errc::peer_lost) {
     co_return fail(Errc::unavailable, "the server went away");
   }

@@ -42,6 +42,13 @@ class SplitSession : public ClientTest {
     step_until([&] { return shard_.node_lists > lists; });
     run_for(milliseconds(1));
   }
+  /// Nobody is slow, and the first shard's heartbeats are ten seconds apart.
+  void beat_seldom() {
+    other_.silent = false;
+    shard_.ttl_ms = 30000;
+    shard_.close(*shard_.peers.begin());  // the new session has that time to live
+    step_until([&] { return shard_.hellos.size() == 2U && core_->connected(); });
+  }
   /// The upper half of the first shard's keys is the shard's on "fresh", which the client finds.
   void split_first_shard(const FakeShard& fresh) {
     shard_.shards = {2,
@@ -148,10 +155,7 @@ TEST_F(SplitSession, AProbeThatIsLateSaysNothingOfTheServer) {
 }
 
 TEST_F(SplitSession, ADoubtEndsAHeartbeatThatIsOutWithMorePatience) {
-  other_.silent = false;
-  shard_.ttl_ms = 30000;
-  shard_.close(*shard_.peers.begin());  // the new session has that time to live
-  step_until([&] { return shard_.hellos.size() == 2U && core_->connected(); });
+  beat_seldom();
   const std::size_t lists = shard_.node_lists;
   step_until([&] { return shard_.node_lists > lists; });  // a heartbeat: the next in 10 s
   run_for(milliseconds(9900));
@@ -162,6 +166,17 @@ TEST_F(SplitSession, ADoubtEndsAHeartbeatThatIsOutWithMorePatience) {
   EXPECT_EQ(lookup({first_}, options).error().code, Errc::timed_out);
   run_for(milliseconds(1100));
   EXPECT_EQ(lookup({first_}, options).error().code, Errc::unavailable) << "its server is away";
+}
+
+TEST_F(SplitSession, ACallThatHasMuchTimeDoubtsWhoeverDoesNotAnswerIt) {
+  beat_seldom();
+  run_for(milliseconds(100));
+  network_.pause("server");
+  LookupOptions options;
+  options.timeout = seconds(30);
+  const TimePoint before = clock_.now();
+  EXPECT_EQ(lookup({first_}, options).error().code, Errc::unavailable);
+  EXPECT_LT(clock_.now() - before, seconds(2));
 }
 
 TEST_F(SplitSession, EndsSoonAlthoughAServerHangsThatIsToldOfANamespace) {

@@ -48,6 +48,12 @@ def wait_for(what: str, done: Callable[[], Any], patience: float = PATIENCE) -> 
     return found
 
 
+def states_of(pid: int) -> set[str]:
+    """Of a process's threads, as proc(5) has them."""
+    stats = [task / "stat" for task in Path(f"/proc/{pid}/task").iterdir()]
+    return {stat.read_text().rpartition(")")[2].split()[0] for stat in stats}
+
+
 class Etcd:
     """Members of one etcd; each can be killed, stopped and started again on its data."""
 
@@ -133,7 +139,9 @@ class Server:
         self.process.wait()
 
     def stop(self) -> None:
+        """Ends when none of its threads runs any more: until then they serve."""
         self.process.send(signal.SIGSTOP)
+        wait_for("a stopped server", lambda: states_of(self.process.pid) == {"T"})
 
     def go_on(self) -> None:
         self.process.send(signal.SIGCONT)
